@@ -1,0 +1,139 @@
+"""From the command line to frozen dataclasses: the parser of every command, and groups of flags declared as fields.
+
+A group of flags is a frozen dataclass whose fields are made by `flag`. `add_options(parser, Group)` gives the parser
+one argument per field and `read_options(namespace, Group)` turns what was parsed into the group.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import difflib
+import math
+import re
+import sys
+import types
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from utils import UserError
+
+Group = TypeVar("Group")
+
+
+def number(kind: type, *, at_least: float | None = None, above: float | None = None, at_most: float | None = None,
+           below: float | None = None) -> Callable[[str], Any]:
+    """An argparse `type` that takes a finite `kind` (int or float) between the limits and says so otherwise."""
+    limits = (("at least", at_least), ("above", above), ("at most", at_most), ("below", below))
+    expected = "a whole number" if kind is int else "a number"
+    expected += "".join(f", {word} {limit}" for word, limit in limits if limit is not None)
+
+    def convert(text: str) -> Any:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = math.nan
+        inside = (math.isfinite(value)
+                  and (at_least is None or value >= at_least) and (above is None or value > above)
+                  and (at_most is None or value <= at_most) and (below is None or value < below))
+        if not inside:
+            raise argparse.ArgumentTypeError(f"{text}; expected {expected}")
+        return value
+
+    return convert
+
+
+class Parser(argparse.ArgumentParser):
+    """An `ArgumentParser` that takes `--a-b` and `--a_b` alike, no abbreviations, and tells errors as `UserError`s."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(allow_abbrev=False, formatter_class=_HelpFormatter, **settings)
+
+    def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:
+        """As argparse's, after the underscores in the names of long flags became hyphens."""
+        arguments = list(sys.argv[1:] if args is None else args)
+        stop = arguments.index("--") if "--" in arguments else len(arguments)
+        for place, argument in enumerate(arguments[:stop]):
+            if argument.startswith("--"):
+                name, equals, value = argument.partition("=")
+                arguments[place] = name.replace("_", "-") + equals + value
+        return super().parse_known_args(arguments, namespace)
+
+    def error(self, message: str) -> NoReturn:
+        """Raise what argparse would print as a `UserError` in its three parts."""
+        action = f"see python {self.prog} --help"
+        if message.startswith("unrecognized arguments: "):
+            unknown = message.partition(": ")[2]
+            close = difflib.get_close_matches(unknown.split()[0], list(self._option_string_actions), n=1)
+            action = f"did you mean {close[0]}? {action}" if close else action
+            raise UserError(f"the unknown argument {unknown}", "documented flags only", action)
+        if message.startswith("the following arguments are required: "):
+            raise UserError(f"no {message.partition(': ')[2]}", "it to be given", action)
+        name, _, told = message.removeprefix("argument ").partition(": ")
+        told = re.sub(r"invalid choice: (.*) \(choose from (.*)\)", r"\1; expected one of \2", told)
+        value, _, expected = told.partition("; expected ")
+        raise UserError(f"{name} {value}", expected or "a value of the kind --help names", action)
+
+
+class _HelpFormatter(argparse.HelpFormatter):
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=28, width=min(100, argparse.HelpFormatter(prog)._width))
+
+
+def flag(default: Any, help: str, *, names: Sequence[str] = (), **limits: float) -> Any:
+    """A dataclass field that is a command-line flag.
+
+    Args:
+        default: the value when the flag is absent; `dataclasses.MISSING` makes the flag required.
+        help: what it does, with unit and the meaning of special values.
+        names: further spellings, such as timm's name for the same thing.
+        limits: `at_least`, `above`, `at_most`, `below` of a number.
+    """
+    return dataclasses.field(default=default, metadata={"help": help, "names": tuple(names), "limits": limits})
+
+
+def add_options(parser: argparse.ArgumentParser, group: type, **defaults: Any) -> None:
+    """Give `parser` one argument per field of the dataclass `group`; `defaults` replaces a field's own default."""
+    title = (group.__doc__ or group.__name__).partition("\n")[0].rstrip(".")
+    section = parser.add_argument_group(title)
+    hints = get_type_hints(group)
+    for field in dataclasses.fields(group):
+        default = defaults.get(field.name, field.default)
+        settings = _argument(hints[field.name], field.metadata["limits"])
+        required = default is dataclasses.MISSING
+        shown = "" if required or default in (None, False, ()) else f" (default: {_shown(default)})"
+        section.add_argument(f"--{field.name.replace('_', '-')}", *field.metadata["names"], dest=field.name,
+                             required=required, default=None if required else default,
+                             help=(field.metadata["help"] + shown).replace("%", "%%"), **settings)
+
+
+def _shown(default: Any) -> str:
+    if isinstance(default, bool):
+        return "on" if default else "off"
+    return " ".join(map(str, default)) if isinstance(default, tuple) else str(default)
+
+
+def _argument(hint: Any, limits: dict[str, float]) -> dict[str, Any]:
+    """The argparse settings of a field's type: bool, int, float, str, Path, Literal, tuple, or one of them or None."""
+    if get_origin(hint) in (Union, types.UnionType):
+        hint = next(part for part in get_args(hint) if part is not type(None))
+    if hint is bool:
+        return {"action": argparse.BooleanOptionalAction}
+    if get_origin(hint) is Literal:
+        return {"choices": get_args(hint)}
+    if get_origin(hint) is tuple:
+        return {"nargs": len(get_args(hint)), **_argument(get_args(hint)[0], limits)}
+    return {"type": number(hint, **limits) if hint in (int, float) else hint}
+
+
+def read_options(namespace: argparse.Namespace, group: type[Group]) -> Group:
+    """The parsed flags of one group."""
+    values = {field.name: getattr(namespace, field.name) for field in dataclasses.fields(group)}  # type: ignore[arg-type]
+    return group(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+
+
+def as_config(*groups: Any) -> dict[str, Any]:
+    """The values of option groups as one flat dict of plain Python, for checkpoints and logs."""
+    return {field.name: str(value) if isinstance(value := getattr(group, field.name), Path) else value
+            for group in groups for field in dataclasses.fields(group)}

@@ -1,0 +1,99 @@
+"""Every flag that commands share, declared once: a field with its default, limits and help."""
+
+from __future__ import annotations
+
+from dataclasses import MISSING, dataclass
+from pathlib import Path
+from typing import Literal
+
+from runtime.arguments import Parser, add_options, as_config, flag, read_options  # noqa: F401  (moves at integration)
+
+DEFAULT_MAX_PIXELS = 200_000_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelOptions:
+    """Model."""
+
+    model: str = flag("lsnet_t_artist", "preset of model/lsnet_artist.py, or any model that timm knows")
+    input_size: int | None = flag(None, "side of the square input, px (default: the preset's own)", at_least=32,
+                                  names=("--img-size",))
+    feature_dim: int | None = flag(None, "length of the feature vector, made by a projection layer (default: the "
+                                         "backbone's width, no projection)", at_least=1)
+    use_projection: bool | None = flag(None, "insist on a projection layer, or on none (default: as --feature-dim "
+                                             "needs)", names=("--projection",))
+    drop_path_rate: float = flag(0.0, "stochastic depth: probability of dropping the last block, rising linearly from "
+                                      "0 at the first", at_least=0, below=1, names=("--drop-path",))
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataOptions:
+    """Data."""
+
+    data_path: Path = flag(MISSING, "folder with train/ and val/, one folder per artist in each (prepare_dataset.py "
+                                    "makes it)")
+    batch_size: int = flag(32, "pictures per process and step", at_least=1)
+    num_workers: int = flag(2, "processes that decode pictures; 0 decodes in the training process", at_least=0,
+                            names=("--workers", "-j"))
+    pin_mem: bool = flag(True, "page-locked memory for faster copies to a CUDA device")
+    fit: Literal["crop", "pad", "squash"] = flag(
+        "crop", "how an oblong picture becomes square: cut its long side, pad its short side with white, or stretch it")
+    max_pixels: int = flag(DEFAULT_MAX_PIXELS, "pictures whose header claims more pixels count as damaged", at_least=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentationOptions:
+    """Augmentation and regularisation."""
+
+    scale: tuple[float, float] = flag((0.25, 1.0), "share of the picture's area in a random crop, smallest and "
+                                                   "largest", above=0, at_most=1)
+    ratio: tuple[float, float] = flag((0.75, 4 / 3), "aspect ratio of a random crop, smallest and largest", above=0)
+    hflip: float = flag(0.5, "probability of a mirror image", at_least=0, at_most=1)
+    color_jitter: float = flag(0.3, "strength of random brightness, contrast and saturation", at_least=0)
+    aa: str = flag("none", "timm's automatic augmentation, such as rand-m9-mstd0.5-inc1; none turns it off",
+                   names=("--auto-augment",))
+    reprob: float = flag(0.0, "probability of random erasing", at_least=0, at_most=1)
+    smoothing: float = flag(0.1, "label smoothing", at_least=0, below=1, names=("--label-smoothing",))
+    mixup: float = flag(0.0, "alpha of mixup; 0 turns it off", at_least=0)
+    cutmix: float = flag(0.0, "alpha of cutmix; 0 turns it off", at_least=0)
+    mixup_prob: float = flag(1.0, "probability that a batch is mixed at all", at_least=0, at_most=1)
+    mixup_switch_prob: float = flag(0.5, "probability of cutmix where both are on", at_least=0, at_most=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerOptions:
+    """Optimisation."""
+
+    epochs: int = flag(300, "epochs in all", at_least=1)
+    opt: str = flag("adamw", "optimiser, by timm's name")
+    lr: float = flag(1e-3, "learning rate for --lr-scaling's reference of 512 pictures per update", above=0)
+    lr_scaling: Literal["auto", "linear", "sqrt", "none"] = flag(
+        "auto", "how --lr follows the pictures per update: in proportion to n/512 (linear) or its root (sqrt), not at "
+                "all (none), or linear above 512 and unscaled below (auto)")
+    weight_decay: float = flag(0.05, "weight decay", at_least=0)
+    warmup_epochs: int = flag(5, "epochs of linear warm-up, at most a tenth of --epochs", at_least=0)
+    warmup_lr: float = flag(1e-6, "learning rate at the first update", at_least=0)
+    min_lr: float = flag(1e-5, "learning rate at the end of the cosine", at_least=0)
+    clip_grad: float = flag(1.0, "limit of --clip-mode; 0 turns clipping off", at_least=0)
+    clip_mode: Literal["norm", "value", "agc"] = flag("norm", "what is limited: the gradient's norm, each value, or "
+                                                              "the norm relative to the weight's (agc, head excluded)")
+    accumulation_steps: int = flag(1, "batches whose gradients are added before an update", at_least=1,
+                                   names=("--grad-accum-steps",))
+    model_ema: bool = flag(True, "keep an exponential moving average of the weights; it is what is evaluated")
+    model_ema_decay: float = flag(0.9998, "its decay per update once warmed up", above=0, below=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """Run."""
+
+    output_dir: Path = flag(MISSING, "folder for checkpoints and logs")
+    device: str = flag("auto", "auto, cpu, cuda, cuda:N or mps")
+    seed: int = flag(42, "seed of the order, the augmentation and the first weights", at_least=0)
+    resume: str | None = flag(None, "continue from this checkpoint; auto takes OUTPUT_DIR/checkpoint.pth, or starts "
+                                    "afresh where there is none")
+    finetune_from: str | None = flag(None, "start from the weights of this checkpoint; the head starts anew where the "
+                                           "artists differ")
+    eval: bool = flag(False, "evaluate --resume's checkpoint on val/ and leave")
+    save_every: int = flag(0, "keep a checkpoint_<epoch>.pth every N epochs; 0 keeps none", at_least=0)
+    eval_every: int = flag(1, "evaluate every N epochs, and after the last", at_least=1)

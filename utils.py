@@ -1,0 +1,195 @@
+"""Facts about this process: how it ends, its device, its random state, and files written whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import json
+import os
+import random
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+# `torch` and `numpy` are imported inside the functions that need them: a command that only sorts files starts at once.
+
+EXIT_DONE, EXIT_FAILED, EXIT_USER, EXIT_PARTIAL = 0, 1, 2, 3
+
+
+class UserError(Exception):
+    """What the user gave cannot work; told in three parts on one line of stderr, exit code 2.
+
+    Args:
+        found: what was met, with its path or value.
+        expected: what would have been right.
+        action: what to do now.
+    """
+
+    def __init__(self, found: str, expected: str, action: str) -> None:
+        super().__init__(found, expected, action)
+        self.found, self.expected, self.action = found, expected, action
+
+    def __str__(self) -> str:
+        return " ".join(f"found {self.found}; expected {self.expected}; {self.action}".split())
+
+
+class Interrupted(Exception):
+    """A signal asked this process to stop and the work so far is saved; exit code 128 + `signum`."""
+
+    def __init__(self, signum: int, message: str) -> None:
+        super().__init__(message)
+        self.signum = signum
+
+
+def command(main: Callable[[list[str] | None], int]) -> Callable[[list[str] | None], int]:
+    """Turn a script's `main(argv) -> exit code` into one that reports a `UserError` as one line and returns 2.
+
+    An `Interrupted` becomes 128 + n. Anything else is a bug and keeps its traceback.
+    """
+
+    @functools.wraps(main)
+    def entry(argv: list[str] | None = None) -> int:
+        name = Path(sys.modules[main.__module__].__file__ or main.__module__).name
+        for stream in (sys.stdout, sys.stderr):
+            # An artist's name must never end a run because a Windows console or a pipe speaks cp1252.
+            if hasattr(stream, "reconfigure"):
+                stream.reconfigure(errors="backslashreplace")
+        try:
+            return main(argv)
+        except UserError as error:
+            print(f"{name}: {error}", file=sys.stderr)
+            return EXIT_USER
+        except Interrupted as stop:
+            print(f"{name}: {stop}", file=sys.stderr)
+            return 128 + stop.signum
+        except KeyboardInterrupt:
+            print(f"{name}: interrupted", file=sys.stderr)
+            return 128 + signal.SIGINT
+
+    return entry
+
+
+# ---- files -----------------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; when the block ends well, it becomes `path` in one step.
+
+    The content is flushed to disk before the rename and the folder after it, so a kill or a power cut at any moment
+    leaves either the old file or the new one. The temporary name is fixed: a later write replaces what a kill left.
+    """
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f".{target.name}.partial")
+    try:
+        yield partial
+        with open(partial, "rb+") as written:
+            os.fsync(written.fileno())
+        os.replace(partial, target)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+    _sync_folder(target.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name == "nt":  # Windows has no handle for a folder; os.replace is journalled by NTFS.
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Write `text` as UTF-8 with line feeds as line ends, atomically."""
+    with atomic_path(path) as partial:
+        partial.write_text(text, encoding="utf-8", newline="\n")
+
+
+def write_json(path: str | os.PathLike[str], value: Any) -> None:
+    """Write `value` as indented UTF-8 JSON, atomically. NaN and infinity are refused: they are not JSON."""
+    write_text(path, json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False) + "\n")
+
+
+# ---- random state ----------------------------------------------------------------------------------------------------
+
+
+def mix_seed(*parts: int) -> int:
+    """A seed in [0, 2^63) that depends on every one of `parts` and on their order, on any machine."""
+    digest = hashlib.blake2b(repr(tuple(int(part) for part in parts)).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1
+
+
+def seed_everything(seed: int) -> None:
+    """Seed Python's, NumPy's and torch's global generators (torch: every device)."""
+    import numpy
+    import torch
+
+    random.seed(seed)
+    numpy.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+@contextlib.contextmanager
+def isolated_random(seed: int) -> Iterator[None]:
+    """Inside the block the CPU generators start from `seed`; after it they are as if nothing had been drawn."""
+    import numpy
+    import torch
+
+    states = random.getstate(), numpy.random.get_state(), torch.get_rng_state()
+    random.seed(seed)
+    numpy.random.seed(seed % 2**32)
+    torch.default_generator.manual_seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(states[0])
+        numpy.random.set_state(states[1])
+        torch.set_rng_state(states[2])
+
+
+# ---- device ----------------------------------------------------------------------------------------------------------
+
+
+def resolve_device(name: str) -> torch.device:
+    """The device called `auto`, `cpu`, `cuda`, `cuda:N` or `mps`; `auto` takes the first GPU there is, else the CPU.
+
+    Raises:
+        UserError: the name is none of these, or this machine has no such device.
+    """
+    import torch
+
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    kind, _, index = name.partition(":")
+    if kind not in ("cpu", "cuda", "mps") or (index and not (kind == "cuda" and index.isdecimal())):
+        raise UserError(f"--device {name}", "auto, cpu, cuda, cuda:N or mps", "name one of these")
+    if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
+        count = torch.cuda.device_count()
+        raise UserError(f"--device {name} on a machine with {count} CUDA device(s)", f"an index below {count}",
+                        "use --device auto or --device cpu, or check the driver and the CUDA build of torch")
+    if kind == "mps" and not torch.backends.mps.is_available():
+        raise UserError("--device mps on a machine without it", "an Apple GPU", "use --device auto or --device cpu")
+    return torch.device(name)
+
+
+def peak_memory(device: torch.device) -> int:
+    """Bytes at the peak: allocated on a CUDA device, else resident in this process (0 on systems without a count)."""
+    import torch
+
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
