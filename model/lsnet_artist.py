@@ -1,0 +1,47 @@
+"""LSNet for artists: features for clustering and retrieval stand between the backbone and the classifier.
+
+To add a model of your own, add a row to `PRESETS`; it is then known to every script by its name.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from model.lsnet import LSNet, NormLinear, Preset, register_presets
+
+
+class LSNetArtist(LSNet):
+    """LSNet whose classifier reads *features*: the pooled last stage, projected when `feature_dim` asks for it.
+
+    `forward_head(..., pre_logits=True)` answers with the features, (B, feature_dim).
+
+    Args:
+        feature_dim: width of the features; None or the last stage's width = no projection.
+        kwargs: the arguments of `LSNet`.
+    """
+
+    def __init__(self, feature_dim: int | None = None, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.projection: nn.Module = nn.Identity()
+        if feature_dim not in (None, self.num_features):
+            self.projection = nn.Sequential(NormLinear(self.num_features, feature_dim), nn.ReLU())
+            self.head_hidden_size = feature_dim
+            self.reset_classifier(self.num_classes)
+
+    def _pool(self, x_BCHW: Tensor) -> Tensor:
+        return self.projection(super()._pool(x_BCHW)) if self.global_pool else x_BCHW
+
+
+PRESETS = {
+    # name: widths and depths of the four stages, attention heads of the last
+    "lsnet_t_artist": Preset((64, 128, 256, 384), (0, 2, 8, 10), 4),
+    "lsnet_s_artist": Preset((96, 192, 320, 448), (1, 2, 8, 10), 4),
+    "lsnet_b_artist": Preset((128, 256, 384, 512), (4, 6, 8, 10), 4),
+    "lsnet_l_artist": Preset((160, 320, 480, 640), (6, 8, 12, 14), 4),
+    "lsnet_xl_artist": Preset((192, 384, 576, 768), (8, 12, 16, 20), 6),
+    "lsnet_xl_artist_448": Preset((192, 384, 576, 768), (8, 12, 16, 20), 6, img_size=448),
+}
+default_cfgs = {}
+register_presets(LSNetArtist, PRESETS)
