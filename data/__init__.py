@@ -1,0 +1,1 @@
+"""Pictures on their way in: decoded, checked, split, listed and loaded."""
