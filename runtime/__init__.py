@@ -1,0 +1,1 @@
+"""What runs around the network: options, checkpoints, optimiser, metrics, prediction, features and their pictures."""
