@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import hashlib
 import json
 import os
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,8 @@ import PIL
 from data.images import DEFAULT_MAX_PIXELS, ImageError, decode_image
 from data.worker_pool import Progress, map_ordered
 from utils import write_text
+
+SCAN_CACHE = ".image_scan.json"  # what the cache is called in a folder that holds other things
 
 # Path as given (made absolute) → [size in bytes, mtime in ns, reason or None].
 _Verdicts = dict[str, list[Any]]
@@ -92,3 +96,30 @@ def _write_verdicts(cache: Path, made_with: dict[str, Any], verdicts: _Verdicts)
     # Escaped to ASCII: a file name that is no valid Unicode must not stop a scan.
     with contextlib.suppress(OSError):
         write_text(cache, json.dumps({"made_with": made_with, "files": verdicts}))
+
+
+def find_copies(paths: Sequence[Path], *, workers: int = 0, progress: Progress | None = None) -> list[list[Path]]:
+    """Groups of two or more files with the same bytes, in the order of their first file; only equal sizes are read.
+
+    Args:
+        paths: readable files.
+        workers: processes that read; 0 reads in this one.
+        progress: wraps the iteration over the files that must be read, called with it and their number.
+    """
+    by_size: dict[int, list[Path]] = defaultdict(list)
+    for path in paths:
+        by_size[path.stat().st_size].append(path)
+    candidates = [path for path in paths if len(by_size[path.stat().st_size]) > 1]
+    groups: dict[bytes, list[Path]] = defaultdict(list)
+    for path, digest in zip(candidates, map_ordered(_digest, candidates, workers=workers, progress=progress),
+                            strict=True):
+        groups[digest].append(path)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def _digest(path: Path) -> bytes:
+    digest = hashlib.blake2b(digest_size=16)
+    with open(path, "rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.digest()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from typing import TypeVar
@@ -12,7 +14,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 Progress = Callable[[Iterable, int], Iterable]
 
-_ITEMS_PER_PROCESS = 64  # starting a process takes about as long as decoding this many pictures
+_ITEMS_PER_PROCESS = 256  # decoding fewer takes less time than starting a process (0.75 ms a picture at 384 px)
 _MOST_PROCESSES = 61  # Windows waits on at most 63 handles
 
 
@@ -34,7 +36,7 @@ def map_ordered(function: Callable[[Item], Result], items: Sequence[Item], *, wo
         results: Iterable[Result] = map(function, items)
         yield from progress(results, len(items)) if progress else results
         return
-    pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"), initializer=_leave_to_parent)
+    pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"), initializer=_follow_parent)
     try:
         results = pool.map(function, items, chunksize=16)
         yield from progress(results, len(items)) if progress else results
@@ -42,6 +44,14 @@ def map_ordered(function: Callable[[Item], Result], items: Sequence[Item], *, wo
         pool.shutdown(cancel_futures=True)
 
 
-def _leave_to_parent() -> None:
-    """Ctrl-C reaches every process of a terminal; only the parent may answer it."""
+def _follow_parent() -> None:
+    """Ctrl-C reaches every process of a terminal: only the parent answers it. A killed parent takes this one along."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

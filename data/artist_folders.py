@@ -1,0 +1,94 @@
+"""Folders of pictures, one or several per artist: whose they are and under which names they go on."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from data.class_mapping import folder_name_problem
+from data.images import list_images
+from utils import UserError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """One picture file.
+
+    Attributes:
+        artist: its class.
+        source: its path relative to the source folder, "/"-separated, as it is spelled on disk.
+        name: its path inside the artist's folder of the output; no two pictures of an artist share one.
+    """
+
+    artist: str
+    source: str
+    name: str
+
+
+def list_artists(source: Path, *, artist_map: Mapping[str, str],
+                 extensions: Collection[str]) -> dict[str, list[Picture]]:
+    """Artist → pictures of the folders of `source`, both in an order that depends on names only.
+
+    Names are compared in Unicode's NFC, because macOS spells them otherwise than Windows and Linux. A folder that
+    `artist_map` lacks is an artist of its own name. Pictures of merged folders keep their folder as part of their name.
+
+    Raises:
+        UserError: no such folder, no artist folder in it, a map that names folders it lacks, or an artist's name that
+            no folder can have on Windows or that differs from another one in case only.
+    """
+    try:
+        folders = sorted((entry for entry in source.iterdir() if entry.is_dir() and not entry.name.startswith(".")),
+                         key=lambda entry: (nfc(entry.name), entry.name))
+    except OSError as error:
+        raise UserError(f"the source folder {source}: {error.strerror}", "a folder with one folder of pictures per "
+                        "artist", "check --source-dir") from error
+    if not folders:
+        raise UserError(f"no artist folder in {source}", "one folder of pictures per artist", "check --source-dir")
+    unknown = sorted(artist_map.keys() - {nfc(folder.name) for folder in folders})
+    if unknown:
+        raise UserError(f"the folder {unknown[0]!r} in --artist-map ({len(unknown)} such), which {source} lacks",
+                        "names of folders in --source-dir", "correct the map")
+    members: dict[str, list[Path]] = defaultdict(list)
+    for folder in folders:
+        artist = artist_map.get(nfc(folder.name), nfc(folder.name))
+        if artist:
+            members[artist].append(folder)
+    _check_artist_names(members)
+    return {artist: _pictures(source, artist, members[artist], extensions) for artist in sorted(members)}
+
+
+def _check_artist_names(artists: Iterable[str]) -> None:
+    seen: dict[str, str] = {}
+    for artist in artists:
+        problem = folder_name_problem(artist)
+        if problem:
+            raise UserError(f"the artist {artist!r}, which {problem}", "a name that a folder can have on every system",
+                            "rename the folder, or give it another name with --artist-map")
+        other = seen.setdefault(artist.casefold(), artist)
+        if other != artist:
+            raise UserError(f"the artists {other!r} and {artist!r}", "names that differ in more than case (Windows and "
+                            "macOS take them for one folder)", "rename one, or merge them with --artist-map")
+
+
+def _pictures(source: Path, artist: str, folders: Sequence[Path], extensions: Collection[str]) -> list[Picture]:
+    pictures = []
+    for folder in folders:
+        inside = folder if len(folders) == 1 else source
+        for path in list_images(folder, extensions=extensions):
+            pictures.append(Picture(artist=artist, source=path.relative_to(source).as_posix(),
+                                    name=nfc(path.relative_to(inside).as_posix())))
+    return sorted(pictures, key=lambda picture: (nfc(picture.source), picture.source))
+
+
+def unlistable(picture: Picture) -> str | None:
+    """Why the name of `picture` cannot stand on a line of a UTF-8 text file, or None if it can."""
+    odd = {unicodedata.category(letter) for letter in picture.source} & {"Cc", "Cs", "Zl", "Zp"}
+    return "its name holds control characters or no valid Unicode" if odd else None
+
+
+def nfc(name: str) -> str:
+    """`name` in Unicode's composed form, so that one name is one string on every system."""
+    return unicodedata.normalize("NFC", name)
