@@ -89,7 +89,10 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.name}.partial")
     try:
+        with open(partial, "wb"):
+            mode = partial.stat().st_mode  # the usual one; a writer that makes the file anew may choose a narrower
         yield partial
+        os.chmod(partial, mode)
         with open(partial, "rb+") as written:
             os.fsync(written.fileno())
         os.replace(partial, target)
@@ -193,3 +196,53 @@ def peak_memory(device: torch.device) -> int:
     except ImportError:  # Windows
         return 0
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+# ---- processes -------------------------------------------------------------------------------------------------------
+
+
+def rank() -> int:
+    """Number of this process among those of the run, from 0."""
+    import torch
+
+    return torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
+
+
+def world_size() -> int:
+    """How many processes share the run."""
+    import torch
+
+    return torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
+
+
+def gather(value: Any) -> list[Any]:
+    """The `value` of every process, in the order of ranks, on every process."""
+    import torch
+
+    values = [value] * world_size()
+    if world_size() > 1:
+        torch.distributed.all_gather_object(values, value)
+    return values
+
+
+class StopSignal:
+    """Inside `with StopSignal() as stop:` the first SIGINT or SIGTERM sets `stop.signum`; a second one ends at once."""
+
+    def __init__(self) -> None:
+        self.signum = 0
+        self._previous: dict[int, Any] = {}
+
+    def __enter__(self) -> StopSignal:
+        names = ("SIGINT", "SIGTERM", "SIGBREAK")  # SIGBREAK: Ctrl-Break, Windows only
+        for signum in (getattr(signal, name) for name in names if hasattr(signal, name)):
+            self._previous[signum] = signal.signal(signum, self._receive)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for signum, handler in self._previous.items():
+            signal.signal(signum, handler)
+
+    def _receive(self, signum: int, frame: object) -> None:
+        if self.signum:
+            os._exit(128 + signum)
+        self.signum = signum

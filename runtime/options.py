@@ -6,24 +6,26 @@ from dataclasses import MISSING, dataclass
 from pathlib import Path
 from typing import Literal
 
+from data.images import DEFAULT_MAX_PIXELS
+from data.transforms import Augmentation
 from runtime.arguments import Parser, add_options, as_config, flag, read_options  # noqa: F401  (moves at integration)
-
-DEFAULT_MAX_PIXELS = 200_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelOptions:
     """Model."""
 
-    model: str = flag("lsnet_t_artist", "preset of model/lsnet_artist.py, or any model that timm knows")
+    model: str | None = flag(None, "preset of model/lsnet_artist.py, or any model that timm knows (default: "
+                                   "lsnet_t_artist, or what the resumed checkpoint holds)")
     input_size: int | None = flag(None, "side of the square input, px (default: the preset's own)", at_least=32,
                                   names=("--img-size",))
     feature_dim: int | None = flag(None, "length of the feature vector, made by a projection layer (default: the "
                                          "backbone's width, no projection)", at_least=1)
     use_projection: bool | None = flag(None, "insist on a projection layer, or on none (default: as --feature-dim "
                                              "needs)", names=("--projection",))
-    drop_path_rate: float = flag(0.0, "stochastic depth: probability of dropping the last block, rising linearly from "
-                                      "0 at the first", at_least=0, below=1, names=("--drop-path",))
+    drop_path_rate: float | None = flag(None, "stochastic depth: probability of dropping the last block, rising "
+                                              "linearly from 0 at the first (default: 0)", at_least=0, below=1,
+                                        names=("--drop-path",))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,13 +38,14 @@ class DataOptions:
     num_workers: int = flag(2, "processes that decode pictures; 0 decodes in the training process", at_least=0,
                             names=("--workers", "-j"))
     pin_mem: bool = flag(True, "page-locked memory for faster copies to a CUDA device")
-    fit: Literal["crop", "pad", "squash"] = flag(
-        "crop", "how an oblong picture becomes square: cut its long side, pad its short side with white, or stretch it")
+    fit: Literal["crop", "pad", "squash"] | None = flag(
+        None, "how an oblong picture becomes square: cut its long side, pad its short side with white, or stretch it "
+              "(default: crop)")
     max_pixels: int = flag(DEFAULT_MAX_PIXELS, "pictures whose header claims more pixels count as damaged", at_least=1)
 
 
 @dataclass(frozen=True, kw_only=True)
-class AugmentationOptions:
+class AugmentationOptions(Augmentation):
     """Augmentation and regularisation."""
 
     scale: tuple[float, float] = flag((0.25, 1.0), "share of the picture's area in a random crop, smallest and "
@@ -87,13 +90,16 @@ class OptimizerOptions:
 class RunOptions:
     """Run."""
 
-    output_dir: Path = flag(MISSING, "folder for checkpoints and logs")
+    output_dir: Path = flag(Path("outputs_artist"), "folder for checkpoints and logs")
     device: str = flag("auto", "auto, cpu, cuda, cuda:N or mps")
+    channels_last: bool | None = flag(None, "keep channels innermost in memory (default: on the CPU, where LSNet then "
+                                            "trains many times faster)")
     seed: int = flag(42, "seed of the order, the augmentation and the first weights", at_least=0)
     resume: str | None = flag(None, "continue from this checkpoint; auto takes OUTPUT_DIR/checkpoint.pth, or starts "
                                     "afresh where there is none")
     finetune_from: str | None = flag(None, "start from the weights of this checkpoint; the head starts anew where the "
                                            "artists differ")
     eval: bool = flag(False, "evaluate --resume's checkpoint on val/ and leave")
+    finetune: bool = flag(False, "evaluate at pictures stretched to the input size instead of resized and cut")
     save_every: int = flag(0, "keep a checkpoint_<epoch>.pth every N epochs; 0 keeps none", at_least=0)
     eval_every: int = flag(1, "evaluate every N epochs, and after the last", at_least=1)

@@ -1,0 +1,133 @@
+"""Pictures in one folder per class, as a data set that reports a picture it cannot read instead of failing."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from data.images import DEFAULT_MAX_PIXELS, ImageError, decode_image, list_images
+from data.transforms import Transform
+from utils import UserError, isolated_random
+
+
+class Draw(NamedTuple):
+    """One use of a picture: its place in the data set and the seed of its augmentation."""
+
+    index: int
+    seed: int
+
+
+class Sample(NamedTuple):
+    """One picture as the network sees it; `image` is None and `reason` says why when it could not be read."""
+
+    index: int
+    target: int
+    image: torch.Tensor | None
+    reason: str = ""
+
+
+class Batch(NamedTuple):
+    """The readable pictures of a batch, and the others by index and reason.
+
+    Shapes: `images` (B, 3, S, S) float32, `targets` (B,) int64, `indices` (B,) int64.
+    """
+
+    images: torch.Tensor
+    targets: torch.Tensor
+    indices: torch.Tensor
+    failures: list[tuple[int, str]]
+
+
+class ImageFolder(Dataset):
+    """The pictures below `root`, one sub-folder per class, ordered by class and path.
+
+    `dataset[Draw(i, seed)]` augments by that seed whichever process asks; `dataset[i]` takes the transform as it is.
+
+    Attributes:
+        root: the folder.
+        classes: class names; a picture's target is the place of its folder's name in this list.
+        names: each picture's path relative to `root`, "/"-separated.
+        targets: (N,) int64.
+    """
+
+    def __init__(self, root: Path, transform: Transform, *, classes: Sequence[str] | None = None,
+                 max_pixels: int = DEFAULT_MAX_PIXELS) -> None:
+        """List the folder.
+
+        Args:
+            root: the folder.
+            transform: from an RGB picture to the network's input.
+            classes: the names and order of the classes; without them, the sub-folders in code-point order.
+            max_pixels: pictures whose header claims more are unreadable.
+
+        Raises:
+            UserError: no such folder, no class folder in it, one of them empty, or one that `classes` lacks.
+        """
+        self.root, self.transform, self.max_pixels = Path(root), transform, max_pixels
+        folders = _class_folders(self.root)
+        self.classes = list(folders if classes is None else classes)
+        known = {name: place for place, name in enumerate(self.classes)}
+        strangers = [name for name in folders if name not in known]
+        if strangers:
+            raise UserError(f"{self.root / strangers[0]} ({len(strangers)} artist(s) that the training set lacks)",
+                            "the artists of the training set only", "move or remove these folders, or train with them")
+        self.names: list[str] = []
+        targets: list[int] = []
+        for folder in folders:
+            pictures = list_images(self.root / folder)
+            if not pictures:
+                raise UserError(f"no picture in {self.root / folder}", "at least one per artist",
+                                "add pictures, remove the folder, or run prepare_dataset.py again")
+            self.names += [picture.relative_to(self.root).as_posix() for picture in pictures]
+            targets += [known[folder]] * len(pictures)
+        self.targets = np.asarray(targets, dtype=np.int64)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, key: Draw | int) -> Sample:
+        index = key.index if isinstance(key, Draw) else key
+        target = int(self.targets[index])
+        try:
+            picture = decode_image(self.path(index), max_pixels=self.max_pixels)
+        except ImageError as error:
+            return Sample(index, target, None, error.reason)
+        if isinstance(key, Draw):
+            with isolated_random(key.seed):
+                return Sample(index, target, self.transform(picture))
+        return Sample(index, target, self.transform(picture))
+
+    def path(self, index: int) -> Path:
+        """The file of picture `index`."""
+        return self.root / self.names[index]
+
+    def leave_out(self, damaged: Collection[Path]) -> None:
+        """Forget these files; the others keep their order."""
+        kept = [index for index in range(len(self)) if self.path(index) not in damaged]
+        self.names = [self.names[index] for index in kept]
+        self.targets = self.targets[kept]
+
+
+def collate(samples: Sequence[Sample]) -> Batch:
+    """Stack what could be read; a failure stays a value beside it."""
+    good = [sample for sample in samples if sample.image is not None]
+    images = torch.stack([sample.image for sample in good]) if good else torch.empty(0)
+    return Batch(images, torch.tensor([sample.target for sample in good], dtype=torch.int64),
+                 torch.tensor([sample.index for sample in good], dtype=torch.int64),
+                 [(sample.index, sample.reason) for sample in samples if sample.image is None])
+
+
+def _class_folders(root: Path) -> list[str]:
+    if not root.is_dir():
+        raise UserError(f"no folder {root}", "one folder per artist in it",
+                        "check --data-path; prepare_dataset.py makes train/ and val/")
+    folders = sorted(entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    if not folders:
+        raise UserError(f"no artist folder in {root}", "one folder per artist",
+                        "check the path, or run prepare_dataset.py")
+    return folders

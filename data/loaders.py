@@ -1,0 +1,89 @@
+"""Which pictures make which batch, on which process, with which augmentation: functions of seed, epoch and picture.
+
+Neither the number of worker processes nor the number of ranks changes the order of pictures or what augmentation
+makes of each; only so can an interrupted run go on exactly, and a run on two processes equal one on one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from data.image_folder import Draw, collate
+from utils import mix_seed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loading:
+    """How batches are loaded.
+
+    Attributes:
+        batch_size: pictures per process and batch.
+        num_workers: processes that decode; 0 decodes in this one.
+        pin_memory: page-locked batches, for CUDA.
+        rank: this process among `world_size`.
+        world_size: processes that share the data.
+    """
+
+    batch_size: int
+    num_workers: int = 0
+    pin_memory: bool = False
+    rank: int = 0
+    world_size: int = 1
+
+
+class TrainBatches(Sampler[list[Draw]]):
+    """One epoch of shuffled batches, dealt to the ranks.
+
+    A global batch is `batch_size * world_size` consecutive pictures of the epoch's order and rank r takes the r-th part
+    of it. Pictures that do not fill the last update (`accumulation` global batches) wait for another epoch's order.
+    """
+
+    def __init__(self, length: int, loading: Loading, *, seed: int, accumulation: int = 1) -> None:
+        self.length, self.loading, self.seed = length, loading, seed
+        self.updates = length // (loading.batch_size * loading.world_size * accumulation)
+        self.batches = self.updates * accumulation
+        self.epoch = self.first_batch = 0
+
+    def start(self, epoch: int, first_batch: int = 0) -> None:
+        """Set what the next iteration yields: batches `first_batch`, … of `epoch` (both from 0)."""
+        self.epoch, self.first_batch = epoch, first_batch
+
+    def __len__(self) -> int:
+        return self.batches - self.first_batch
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        order = np.random.default_rng(mix_seed(self.seed, self.epoch)).permutation(self.length).tolist()
+        per_rank, ranks = self.loading.batch_size, self.loading.world_size
+        for batch in range(self.first_batch, self.batches):
+            start = (batch * ranks + self.loading.rank) * per_rank
+            yield [Draw(index, mix_seed(self.seed, self.epoch, index)) for index in order[start:start + per_rank]]
+
+
+class EvalBatches(Sampler[list[int]]):
+    """Every picture once, in order; rank r takes the whole batches r, r + world_size, …
+
+    Whole batches keep each picture's neighbours, and so every rounding error, the same on any number of ranks.
+    """
+
+    def __init__(self, length: int, loading: Loading) -> None:
+        starts = range(0, length, loading.batch_size)
+        self.batches = [list(range(start, min(start + loading.batch_size, length)))
+                        for start in starts[loading.rank::loading.world_size]]
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return iter(self.batches)
+
+
+def make_loader(dataset: Dataset, batches: TrainBatches | EvalBatches, loading: Loading) -> DataLoader:
+    """A loader of `Batch`es whose workers live as long as it does."""
+    return DataLoader(dataset, batch_sampler=batches, collate_fn=collate, num_workers=loading.num_workers,
+                      pin_memory=loading.pin_memory, persistent_workers=loading.num_workers > 0,
+                      generator=torch.Generator().manual_seed(0))

@@ -1,0 +1,58 @@
+"""The two halves of a data set on disk, `train/` and `val/`, without their damaged pictures."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from data.image_folder import ImageFolder
+from data.integrity import scan_images
+from data.transforms import Augmentation, Preprocessing, eval_transform, train_transform
+from utils import UserError
+
+SCAN_CACHE = ".image_scan.json"
+Say = Callable[[str], None]
+
+
+def open_train(data_path: Path, preprocessing: Preprocessing, augmentation: Augmentation, *,
+               max_pixels: int) -> ImageFolder:
+    """The training pictures; their folders, in code-point order, are the classes.
+
+    Raises:
+        UserError: no such folder, an empty artist folder, or fewer than two artists.
+    """
+    dataset = ImageFolder(data_path / "train", train_transform(preprocessing, augmentation), max_pixels=max_pixels)
+    if len(dataset.classes) < 2:
+        raise UserError(f"one artist ({dataset.classes[0]}) in {dataset.root}", "at least two to tell apart",
+                        "add the folders of other artists")
+    return dataset
+
+
+def open_val(data_path: Path, preprocessing: Preprocessing, classes: list[str], *, max_pixels: int) -> ImageFolder:
+    """The validation pictures, in the class ids of the training set.
+
+    Raises:
+        UserError: no such folder, or an artist that `classes` lacks.
+    """
+    return ImageFolder(data_path / "val", eval_transform(preprocessing), classes=classes, max_pixels=max_pixels)
+
+
+def leave_out_damaged(datasets: list[ImageFolder], cache_folders: list[Path], *, workers: int, max_pixels: int,
+                      say: Say) -> None:
+    """Scan every picture once, list the damaged ones by name and reason, and forget them.
+
+    The verdicts are remembered in the first of `cache_folders` that can be written.
+
+    Raises:
+        UserError: no picture of a data set can be read.
+    """
+    cache = next((folder / SCAN_CACHE for folder in cache_folders if os.access(folder, os.W_OK)), None)
+    paths = [dataset.path(index) for dataset in datasets for index in range(len(dataset))]
+    damaged = scan_images(paths, cache=cache, workers=workers, max_pixels=max_pixels)
+    for path, reason in damaged.items():
+        say(f"left out: {path} ({reason})")
+    for dataset in datasets:
+        dataset.leave_out(damaged)
+        if not len(dataset):
+            raise UserError(f"no picture in {dataset.root} that can be read", "at least one", "see the list above")

@@ -1,0 +1,164 @@
+"""From a decoded picture to the network's input: the evaluation transform a checkpoint remembers, and augmentation."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from PIL import Image, ImageOps
+from timm.data.transforms import str_to_interp_mode
+from timm.data.transforms_factory import create_transform
+from torchvision import transforms
+from torchvision.transforms import v2
+
+from utils import UserError
+
+Transform = Callable[[Image.Image], torch.Tensor]
+Mix = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
+
+WHITE = (255, 255, 255)  # paper, and what transparency is laid over
+POLICIES = ("none", "rand", "augmix", "original", "originalr", "v0", "v0r", "3a")  # what timm's names begin with
+WIDEST = 4.0  # longest side / shortest side beyond which a picture is cut before it is enlarged
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preprocessing:
+    """What evaluation and inference do to a picture; saved in every checkpoint.
+
+    Attributes:
+        input_size: side S of the network's square input, px.
+        crop_pct: share of the resized short side that the centre crop keeps (`fit` = crop), in (0, 1].
+        interpolation: bilinear, bicubic, …, as timm names them.
+        mean: per channel, of values in [0, 1].
+        std: likewise.
+        fit: `crop` resizes the short side to S / crop_pct and takes the centre S x S; `pad` resizes the long side to S
+            and adds white; `squash` stretches to S x S.
+    """
+
+    input_size: int
+    crop_pct: float
+    interpolation: str
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    fit: str = "crop"
+
+    @classmethod
+    def from_pretrained_cfg(cls, cfg: dict[str, Any], *, input_size: int | None, fit: str) -> Preprocessing:
+        """That of a timm `pretrained_cfg`, at its own input size or at `input_size` px."""
+        return cls(input_size=input_size or cfg["input_size"][-1], crop_pct=cfg["crop_pct"], fit=fit,
+                   interpolation=cfg["interpolation"], mean=tuple(cfg["mean"]), std=tuple(cfg["std"]))
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Preprocessing:
+        """The inverse of `as_dict`."""
+        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain Python, for checkpoints and JSON."""
+        return {name: list(value) if isinstance(value, tuple) else value
+                for name, value in dataclasses.asdict(self).items()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Augmentation:
+    """What training does to a picture; every value as timm's `create_transform` takes it.
+
+    Attributes:
+        scale: smallest and largest share of the picture's area in a random crop.
+        ratio: smallest and largest aspect ratio of it.
+        hflip: probability of a mirror image.
+        color_jitter: strength for brightness, contrast and saturation.
+        aa: policy of timm's automatic augmentation, or `none`.
+        reprob: probability of random erasing.
+    """
+
+    scale: tuple[float, float]
+    ratio: tuple[float, float]
+    hflip: float
+    color_jitter: float
+    aa: str
+    reprob: float
+
+
+def eval_transform(preprocessing: Preprocessing) -> Transform:
+    """RGB picture of any shape -> (3, S, S) float32, normalised."""
+    size = preprocessing.input_size
+    mode = str_to_interp_mode(preprocessing.interpolation)
+    if preprocessing.fit == "squash":
+        shape = [transforms.Resize((size, size), mode)]
+    elif preprocessing.fit == "pad":
+        shape = [_PadToSquare(), transforms.Resize((size, size), mode)]
+    else:
+        short_side = int(size / preprocessing.crop_pct)
+        shape = [_CutExtremes(), transforms.Resize(short_side, mode), transforms.CenterCrop(size)]
+    return transforms.Compose([*shape, transforms.ToTensor(),
+                               transforms.Normalize(preprocessing.mean, preprocessing.std)])
+
+
+def train_transform(preprocessing: Preprocessing, augmentation: Augmentation) -> Transform:
+    """RGB picture of any shape -> (3, S, S) float32, cropped, mirrored, jittered and normalised at random.
+
+    Draws from the global generators of Python, NumPy and torch, so `utils.isolated_random` decides what comes out.
+
+    Raises:
+        UserError: timm has no such automatic augmentation.
+    """
+    if augmentation.aa.partition("-")[0] not in POLICIES:
+        raise UserError(f"--aa {augmentation.aa}", f"a name that begins with one of {', '.join(POLICIES)}",
+                        "for example --aa rand-m9-mstd0.5-inc1")
+    augment = create_transform(
+        preprocessing.input_size, is_training=True, scale=augmentation.scale, ratio=augmentation.ratio,
+        hflip=augmentation.hflip, color_jitter=augmentation.color_jitter or None, re_prob=augmentation.reprob,
+        auto_augment=None if augmentation.aa == "none" else augmentation.aa, interpolation=preprocessing.interpolation,
+        mean=preprocessing.mean, std=preprocessing.std)
+    shape = {"crop": [], "pad": [_PadToSquare()], "squash": [_SquashToSquare()]}[preprocessing.fit]
+    return transforms.Compose([*shape, augment])
+
+
+def make_mix(num_classes: int, *, mixup: float, cutmix: float, prob: float, switch_prob: float) -> Mix | None:
+    """Mixup and cutmix of a batch: (B, 3, S, S), (B,) int64 -> the same pictures mixed, (B, num_classes) shares.
+
+    Args:
+        num_classes: columns of the shares.
+        mixup: alpha of mixup; 0 turns it off.
+        cutmix: alpha of cutmix; 0 turns it off.
+        prob: probability that a batch is mixed at all.
+        switch_prob: probability of cutmix where both are on.
+    """
+    mixes = ([(v2.MixUp(alpha=mixup, num_classes=num_classes), 1 - switch_prob)] if mixup else []) + (
+        [(v2.CutMix(alpha=cutmix, num_classes=num_classes), switch_prob)] if cutmix else [])
+    if not mixes:
+        return None
+    choice = v2.RandomChoice([mix for mix, _ in mixes], p=[share for _, share in mixes] if len(mixes) > 1 else None)
+
+    def mix(images: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        if torch.rand(()) >= prob:
+            return images, torch.nn.functional.one_hot(targets, num_classes).to(images.dtype)
+        return choice(images, targets)
+
+    return mix
+
+
+class _CutExtremes:
+    """Cut the ends of a picture over `WIDEST` times longer than short: enlarged whole, it would fill the memory."""
+
+    def __call__(self, image: Image.Image) -> Image.Image:
+        limit = int(WIDEST * min(image.size))
+        if max(image.size) <= limit:
+            return image
+        return transforms.functional.center_crop(image, [min(image.height, limit), min(image.width, limit)])
+
+
+class _PadToSquare:
+    def __call__(self, image: Image.Image) -> Image.Image:
+        side = max(image.size)
+        return ImageOps.pad(image, (side, side), color=WHITE)
+
+
+class _SquashToSquare:
+    def __call__(self, image: Image.Image) -> Image.Image:
+        side = min(image.size)
+        return image.resize((side, side), Image.Resampling.BICUBIC)

@@ -1,0 +1,78 @@
+"""What moves the weights: scaled rate, optimiser, cosine per update, clipping, moving average."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from timm.models import model_parameters
+from timm.optim import create_optimizer_v2, list_optimizers
+from timm.scheduler import CosineLRScheduler
+from timm.utils import ModelEmaV3
+from timm.utils.agc import adaptive_clip_grad
+
+from runtime.options import OptimizerOptions
+from utils import UserError
+
+REFERENCE = 512  # pictures per update for which --lr is meant
+
+
+def scaled_lr(options: OptimizerOptions, per_update: int) -> float:
+    """The learning rate for `per_update` pictures per update.
+
+    `auto` scales linearly above 512 and not below: the linear rule starves the small batches of one GPU.
+    """
+    ratio = per_update / REFERENCE
+    return options.lr * {"linear": ratio, "sqrt": ratio**0.5, "none": 1.0, "auto": max(1.0, ratio)}[options.lr_scaling]
+
+
+def make_optimizer(network: torch.nn.Module, options: OptimizerOptions, lr: float) -> torch.optim.Optimizer:
+    """Timm's optimiser of that name; norms, biases and the network's `no_weight_decay` are not decayed.
+
+    Raises:
+        UserError: timm knows no such optimiser.
+    """
+    if options.opt not in list_optimizers():
+        raise UserError(f"--opt {options.opt}", f"one of {', '.join(list_optimizers()[:6])}, …",
+                        "choose a timm optimiser")
+    # One pass over each tensor instead of eight: a fifth of a training step on the CPU.
+    fused = {"fused": True} if options.opt in ("adam", "adamw") else {}
+    return create_optimizer_v2(network, opt=options.opt, lr=lr, weight_decay=options.weight_decay, **fused)
+
+
+def make_schedule(optimizer: torch.optim.Optimizer, options: OptimizerOptions, lr: float,
+                  updates_per_epoch: int) -> CosineLRScheduler:
+    """Linear warm-up to `lr`, then a cosine to `min_lr`, stepped per update.
+
+    The warm-up takes at most a tenth of the run. `--warmup-lr` and `--min-lr` never exceed `lr` itself.
+    """
+    total = options.epochs * updates_per_epoch
+    warmup = min(options.warmup_epochs * updates_per_epoch, total // 10)
+    return CosineLRScheduler(optimizer, t_initial=total - warmup, lr_min=min(options.min_lr, lr), warmup_t=warmup,
+                             warmup_lr_init=min(options.warmup_lr, lr), warmup_prefix=True, t_in_epochs=False)
+
+
+def make_ema(network: torch.nn.Module, options: OptimizerOptions) -> ModelEmaV3 | None:
+    """The moving average of weights and buffers, whose decay warms up so that short runs profit too; None when off."""
+    return ModelEmaV3(network, decay=options.model_ema_decay, use_warmup=True) if options.model_ema else None
+
+
+@dataclass(frozen=True)
+class Clipping:
+    """Limits the gradients before an update; calling it returns their norm before the limit, (), float."""
+
+    network: torch.nn.Module
+    mode: str
+    limit: float
+
+    def __call__(self) -> torch.Tensor:
+        """Clip in place."""
+        gradients = [p.grad for p in self.network.parameters() if p.grad is not None]
+        if self.mode == "norm" and self.limit:
+            return torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.limit)
+        norm = torch.nn.utils.get_total_norm(gradients)
+        if self.limit and self.mode == "value":
+            torch.nn.utils.clip_grad_value_(self.network.parameters(), self.limit)
+        elif self.limit:
+            adaptive_clip_grad(model_parameters(self.network, exclude_head=True), self.limit, norm_type=2.0)
+        return norm

@@ -1,0 +1,105 @@
+"""How a run starts: from flags and, where there is one, a checkpoint to the network and its preprocessing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from data.loaders import Loading
+from data.transforms import Preprocessing
+from runtime.checkpoint import Checkpoint, read_checkpoint
+from runtime.networks import Architecture, classifier_names, describe, load_weights
+from runtime.options import DataOptions, ModelOptions
+from utils import UserError
+
+DEFAULT_MODEL = "lsnet_t_artist"
+
+
+def choose_architecture(options: ModelOptions, num_classes: int, checkpoint: Checkpoint | None) -> Architecture:
+    """What the flags ask for, or what the checkpoint holds where they agree with it.
+
+    Raises:
+        UserError: unknown model, contradictory projection flags, or a flag that contradicts the checkpoint.
+    """
+    if checkpoint is None:
+        architecture = describe(options.model or DEFAULT_MODEL, num_classes, input_size=options.input_size,
+                                feature_dim=options.feature_dim, drop_path_rate=options.drop_path_rate or 0.0)
+    else:
+        architecture = checkpoint.architecture(options.model)
+        asked = {"feature_dim": options.feature_dim, "img_size": options.input_size,
+                 "drop_path_rate": options.drop_path_rate}
+        for name, value in asked.items():
+            saved = architecture.model_args.get(name, value)
+            if value is not None and value != saved:
+                raise UserError(f"{name} {value} on the command line", f"{saved}, as in {checkpoint.path}",
+                                "repeat the flags of the first start, or leave this one away")
+    _check_projection(options, architecture)
+    return architecture
+
+
+def _check_projection(options: ModelOptions, architecture: Architecture) -> None:
+    width = architecture.model_args.get("feature_dim")
+    if options.use_projection and width is None:
+        raise UserError("--use-projection without --feature-dim", "the length of the projected features",
+                        "add --feature-dim, for example --feature-dim 2048")
+    if options.use_projection is False and width is not None:
+        raise UserError(f"--no-projection with --feature-dim {width}", "one or the other",
+                        "leave one of the two away")
+
+
+def choose_preprocessing(model: ModelOptions, fit: str | None, checkpoint: Checkpoint | None) -> Preprocessing:
+    """The evaluation transform: the checkpoint's, or the preset's at the size and `fit` the flags ask for.
+
+    Raises:
+        UserError: unknown model, or a flag that contradicts the checkpoint.
+    """
+    if checkpoint is not None and "preprocessing" in checkpoint.config:
+        saved = Preprocessing.from_dict(checkpoint.config["preprocessing"])
+        for flag, asked, kept in (("--input-size", model.input_size, saved.input_size), ("--fit", fit, saved.fit)):
+            if asked is not None and asked != kept:
+                raise UserError(f"{flag} {asked}", f"{kept}, as in {checkpoint.path}",
+                                "repeat the flags of the first start, or leave this one away")
+        return saved
+    architecture = choose_architecture(model, 1, checkpoint)
+    size = model.input_size or architecture.model_args.get("img_size")
+    return Preprocessing.from_pretrained_cfg(architecture.pretrained_cfg, input_size=size, fit=fit or "crop")
+
+
+def choose_loading(options: DataOptions, pictures: int, accumulation: int, device: torch.device) -> Loading:
+    """Batch size and workers; a batch larger than the data set becomes as large as the data set allows.
+
+    Raises:
+        UserError: batches of fewer than two pictures, over which batch normalisation has no spread.
+    """
+    batch_size = min(options.batch_size, pictures // accumulation)
+    if batch_size < 2:
+        raise UserError(f"{pictures} training picture(s) for --batch-size {options.batch_size} and "
+                        f"--accumulation-steps {accumulation}", "at least 2 pictures in a batch",
+                        "add pictures, raise --batch-size or lower --accumulation-steps")
+    return Loading(batch_size=batch_size, num_workers=options.num_workers,
+                   pin_memory=options.pin_mem and device.type == "cuda")
+
+
+def finetune(network: torch.nn.Module, path: str, classes: list[str]) -> str:
+    """Start `network` from the weights of another run; a line to tell the user.
+
+    The classifier's rows of artists known to both runs are kept; those of new artists start anew.
+
+    Raises:
+        UserError: the file cannot be read or holds another backbone.
+    """
+    checkpoint = read_checkpoint(path)
+    state = checkpoint.evaluated
+    if checkpoint.classes == classes:
+        load_weights(network, state, checkpoint.path)
+        return f"finetuning from {path}, head included: the artists are the same"
+    load_weights(network, state, checkpoint.path, keep_head=False)
+    known = {name: row for row, name in enumerate(checkpoint.classes or [])}
+    rows = [(row, known[name]) for row, name in enumerate(classes) if name in known]
+    parameters: dict[str, Any] = dict(network.named_parameters())
+    for key in [f"{name}.{leaf}" for name in classifier_names(network) for leaf in ("weight", "bias")]:
+        if key in state and key in parameters and rows:
+            with torch.no_grad():
+                parameters[key][[new for new, _ in rows]] = state[key][[old for _, old in rows]]
+    return f"finetuning from {path}; the head starts anew, but for {len(rows)} of {len(classes)} artists known to it"

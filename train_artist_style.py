@@ -1,0 +1,125 @@
+"""Train a network that tells artists apart, from folders of their pictures.
+
+Example: python train_artist_style.py --model lsnet_t_artist --data-path artist_dataset --output-dir runs/lsnet_t
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import sys
+
+import torch
+
+from data.class_mapping import read_class_mapping
+from data.loaders import EvalBatches, Loading, make_loader
+from data.train_val import leave_out_damaged, open_train, open_val
+from data.transforms import make_mix
+from engine import Run, Task, evaluate
+from runtime.arguments import Parser, add_options, as_config, read_options
+from runtime.checkpoint import Checkpoint, check_classes
+from runtime.logbook import Logbook
+from runtime.metrics import ClassificationMeter
+from runtime.networks import load_weights
+from runtime.options import AugmentationOptions, DataOptions, ModelOptions, OptimizerOptions, RunOptions
+from runtime.placement import Placement
+from runtime.run_folder import CLASS_MAPPING, find_checkpoint, open_output
+from runtime.start import choose_architecture, choose_loading, choose_preprocessing, finetune
+from utils import EXIT_DONE, UserError, command, seed_everything
+
+GROUPS = (ModelOptions, DataOptions, AugmentationOptions, OptimizerOptions, RunOptions)
+
+
+def build_parser() -> Parser:
+    """The flags of this command."""
+    parser = Parser(prog="train_artist_style.py", description=__doc__)
+    for group in GROUPS:
+        add_options(parser, group)
+    return parser
+
+
+@command
+def main(argv: list[str] | None = None) -> int:
+    """Train, or evaluate with --eval; the exit code."""
+    arguments = build_parser().parse_args(argv)
+    model, data, augmentation, optimizing, options = (read_options(arguments, group) for group in GROUPS)
+    checkpoint = find_checkpoint(options)
+    if options.eval:
+        evaluate_checkpoint(checkpoint, model, data, options)
+    else:
+        train(checkpoint, model, data, augmentation, optimizing, options)
+    return EXIT_DONE
+
+
+def train(checkpoint: Checkpoint | None, model: ModelOptions, data: DataOptions, augmentation: AugmentationOptions,
+          optimizing: OptimizerOptions, options: RunOptions) -> None:
+    """Train from the beginning, or from where `checkpoint` stopped."""
+    place = Placement.choose(options.device, options.channels_last)
+    preprocessing = choose_preprocessing(model, "squash" if options.finetune else data.fit, checkpoint)
+    seen_in_training = dataclasses.replace(preprocessing, fit=data.fit or "crop") if options.finetune else preprocessing
+    train_set = open_train(data.data_path, seen_in_training, augmentation, max_pixels=data.max_pixels)
+    val_set = open_val(data.data_path, preprocessing, train_set.classes, max_pixels=data.max_pixels)
+    classes = train_set.classes
+    architecture = choose_architecture(model, len(classes), checkpoint)
+    notes = open_output(options.output_dir, classes, checkpoint)
+    first_epoch = checkpoint.content.get("epoch", 0) if checkpoint else 0
+    with Logbook(options.output_dir, first_epoch=first_epoch) as logbook:
+        for note in notes:
+            logbook.say(note)
+        leave_out_damaged([train_set, val_set], [data.data_path, options.output_dir], workers=data.num_workers,
+                          max_pixels=data.max_pixels, say=logbook.say)
+        loading = choose_loading(data, len(train_set), optimizing.accumulation_steps, place.device)
+        seed_everything(options.seed)
+        network = architecture.create()
+        if options.finetune_from and not checkpoint:
+            logbook.say(finetune(network, options.finetune_from, classes))
+        config = {"preprocessing": preprocessing.as_dict(),
+                  "options": as_config(model, data, augmentation, optimizing, options)}
+        run = Run(task=make_task(len(classes), augmentation), network=place.network(network), architecture=architecture,
+                  config=config, classes=classes, train_set=train_set, val_set=val_set, loading=loading,
+                  optimizing=optimizing, options=options, place=place)
+        logbook.say(run.summary())
+        if checkpoint:
+            run.restore(checkpoint, logbook)
+        run.fit(logbook)
+        logbook.say(f"best {run.task.monitor} {run.position.best_metric:.3f}; everything is in {options.output_dir}")
+
+
+def make_task(num_classes: int, augmentation: AugmentationOptions) -> Task:
+    """One artist per picture: cross-entropy, watched by top-1."""
+    return Task(criterion=torch.nn.CrossEntropyLoss(label_smoothing=augmentation.smoothing),
+                meter=functools.partial(ClassificationMeter, num_classes), monitor="top1", headline=headline,
+                mix=make_mix(num_classes, mixup=augmentation.mixup, cutmix=augmentation.cutmix,
+                             prob=augmentation.mixup_prob, switch_prob=augmentation.mixup_switch_prob))
+
+
+def headline(figures: dict[str, float]) -> str:
+    """The line printed after every evaluation."""
+    return f"* top-1 {figures['top1']:.3f} top-5 {figures['top5']:.3f} loss {figures['loss']:.4f}"
+
+
+def evaluate_checkpoint(checkpoint: Checkpoint | None, model: ModelOptions, data: DataOptions,
+                        options: RunOptions) -> None:
+    """Print the figures of a checkpoint on the pictures of val/."""
+    if checkpoint is None:
+        raise UserError("--eval without a checkpoint", "the checkpoint to evaluate",
+                        "add --resume, for example --resume OUTPUT_DIR/model_best.pth")
+    place = Placement.choose(options.device, options.channels_last)
+    mapping = data.data_path / CLASS_MAPPING
+    classes = checkpoint.classes or read_class_mapping(mapping)
+    if mapping.exists():
+        check_classes(checkpoint, read_class_mapping(mapping), mapping)
+    preprocessing = choose_preprocessing(model, "squash" if options.finetune else data.fit, checkpoint)
+    val_set = open_val(data.data_path, preprocessing, classes, max_pixels=data.max_pixels)
+    architecture = choose_architecture(model, len(classes), checkpoint)
+    network = architecture.create()
+    load_weights(network, checkpoint.evaluated, checkpoint.path)
+    loading = Loading(batch_size=data.batch_size, num_workers=data.num_workers)
+    loader = make_loader(val_set, EvalBatches(len(val_set), loading), loading)
+    with Logbook(None) as logbook:
+        figures = evaluate(place.network(network), loader, ClassificationMeter(len(classes)), place, logbook)
+    print(headline(figures))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
