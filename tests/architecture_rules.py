@@ -1,0 +1,238 @@
+"""Rules 1 to 6 of ARCHITECTURE.md as functions from one `Source` to complaints (line, what is wrong and what to do).
+
+They read the syntax tree and never import the file. `test_architecture.py` runs them, and shows that each can fail.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+COMMANDS = 4  # the layer of every file at the top that LAYERS does not name, and of tools/
+LAYERS = {"utils": 0, "data": 1, "model": 1, "losses": 1, "robust_utils": 1, "runtime": 2, "engine": 3}
+MODEL_ORDER = ("ska_triton", "ska", "lsnet", "lsnet_artist", "__init__")  # each may import those before it
+CEILINGS = {  # lines; every other file: 250
+    "quickstart.py": 90, "prepare_dataset.py": 140, "train_artist_style.py": 180, "train_artist_multilabel.py": 180,
+    "inference_artist.py": 160, "predict_artist_multilabel.py": 130, "main.py": 180, "speed.py": 100, "flops.py": 100,
+    "engine.py": 300, "losses.py": 200, "robust_utils.py": 180, "utils.py": 250,
+    "model/lsnet.py": 400, "model/lsnet_artist.py": 220, "model/ska.py": 180, "model/ska_triton.py": 250,
+    "data/images.py": 120, "data/integrity.py": 180, "data/class_mapping.py": 130, "data/transforms.py": 180,
+    "data/image_folder.py": 130, "data/multilabel_annotations.py": 190, "data/multilabel_dataset.py": 140,
+    "data/loaders.py": 180, "data/splits.py": 180, "data/demo.py": 180,
+    "runtime/options.py": 300, "runtime/checkpoint.py": 250, "runtime/optim.py": 140, "runtime/metrics.py": 240,
+    "runtime/logbook.py": 200, "runtime/predictor.py": 250, "runtime/vectors.py": 150, "runtime/clustering.py": 130,
+    "runtime/gallery.py": 200, "runtime/calibration.py": 150, "runtime/plots.py": 220, "runtime/bench.py": 160,
+}
+FUNCTION_LINES, COMPLEXITY, TOOL_LINES = 50, 10, 100
+# Where argparse ends; old checkpoints hold a Namespace, too.
+NAMESPACE_ROOMS = ("runtime/options.py", "runtime/arguments.py", "runtime/checkpoint.py")
+OWNERS = (  # what is called or imported, the only file that may, what others do instead
+    (r"torch\.(load|save)", "runtime/checkpoint.py", "use read_checkpoint and save_checkpoint"),
+    (r"(.*\.)?Image\.open", "data/images.py", "use decode_image of data/images.py"),
+    (r"(pickle|dill|joblib|marshal|shelve)(\..*)?", "runtime/checkpoint.py", "store tensors and plain Python instead"),
+    (r"triton(\..*)?", "model/ska_triton.py", "a machine without Triton imports everything else"),
+    (r"(.*\.)?add_safe_globals", "", "it acts on the whole process; use torch.serialization.safe_globals in a with"),
+)
+IMAGE_SUFFIX = re.compile(r"\.(jpe?g|png|webp|bmp|gif|tiff?)", re.IGNORECASE)
+FORMATS = re.compile(r"(PIL|csv|pickle|safetensors|torchvision|torch\.utils\.data|argparse)(\..*)?")
+FORMAT_CALLS = re.compile(r"open|json\.\w+|(np|numpy)\.(load|save\w*)|.*\.(open|(read|write)_(text|bytes))")
+UPDATES = re.compile(r".*\.(backward|zero_grad|step)")
+Complaints = Iterator[tuple[int, str]]
+FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+
+
+@dataclass(frozen=True)
+class Source:
+    """One file: its path below the root, `/`-separated, and its text."""
+
+    path: str
+    text: str
+
+    @functools.cached_property
+    def tree(self) -> ast.Module:
+        return ast.parse(self.text, self.path)
+
+    @property
+    def unit(self) -> str:
+        """The folder, or the name of a file at the top."""
+        return self.path.removesuffix(".py").partition("/")[0]
+
+    @property
+    def is_test(self) -> bool:
+        return self.unit == "tests"
+
+    @property
+    def is_command(self) -> bool:
+        return not self.is_test and self.unit not in LAYERS and self.path not in ("hubconf.py", "tools/__init__.py")
+
+    @property
+    def stands_alone(self) -> bool:
+        """Runs before anything is installed, so it has the standard library only."""
+        return self.path == "quickstart.py"
+
+    def nodes(self, *kinds: type[ast.AST]) -> Iterator[ast.AST]:
+        return (node for node in ast.walk(self.tree) if isinstance(node, kinds))
+
+    def imports(self) -> Iterator[tuple[ast.stmt, str]]:
+        """Every import as (statement, dotted name down to what is imported); relative ones start with a dot."""
+        for node in self.nodes(ast.Import, ast.ImportFrom):
+            start = "." * node.level + f"{node.module or ''}." if isinstance(node, ast.ImportFrom) else ""
+            yield from ((node, start + alias.name) for alias in node.names)
+
+    def calls(self) -> Iterator[tuple[int, str]]:
+        return ((node.lineno, ast.unparse(node.func)) for node in self.nodes(ast.Call))
+
+
+# ---- the rules -------------------------------------------------------------------------------------------------------
+
+
+def commands_parse_wire_print(source: Source) -> Complaints:
+    """Rule 1."""
+    if not source.is_command:
+        return
+    functions = {node.name: node for node in source.tree.body if isinstance(node, ast.FunctionDef)}
+    if "build_parser" not in functions:
+        yield 1, "has no build_parser(): make one that returns the Parser, so that tests and documents can read it"
+    main = functions.get("main")
+    if main is None or [ast.unparse(default) for default in main.args.defaults] != ["None"]:
+        yield 1, "has no main(argv=None): make one that returns the exit code"
+    elif not source.stands_alone and "command" not in map(ast.unparse, main.decorator_list):
+        yield main.lineno, "main lacks @command: without it a user's error shows a traceback"
+    for statement in source.tree.body:
+        if not _rests_at_import(statement, source):
+            yield statement.lineno, "runs at import: move it into a function"
+    if not source.stands_alone:
+        yield from _formats_and_loops(source)
+
+
+def _rests_at_import(node: ast.stmt, source: Source) -> bool:
+    if isinstance(node, ast.If):
+        return ast.unparse(node.test) in ("__name__ == '__main__'", "TYPE_CHECKING")
+    if isinstance(node, ast.Assign | ast.AnnAssign):
+        calls = {ast.unparse(call.func) for call in ast.walk(node) if isinstance(call, ast.Call)}
+        return all(re.fullmatch(r"Path|Path\(__file__\)\.resolve|frozenset", call) for call in calls)
+    if isinstance(node, ast.Expr):
+        way_to_root = source.unit == "tools" and ast.unparse(node).startswith("sys.path.insert(")
+        return isinstance(node.value, ast.Constant) or way_to_root
+    return isinstance(node, ast.Import | ast.ImportFrom | ast.ClassDef | FUNCTIONS[0] | FUNCTIONS[1])
+
+
+def _formats_and_loops(source: Source) -> Complaints:
+    for node, name in source.imports():
+        if FORMATS.fullmatch(name):
+            yield node.lineno, f"imports {name}: a command knows no format; call the module that owns it"
+    for line, name in source.calls():
+        if FORMAT_CALLS.fullmatch(name):
+            yield line, f"calls {name}: reading and writing belongs to data/, runtime/ or utils.write_*"
+        if UPDATES.fullmatch(name):
+            yield line, f"calls {name}: updates belong to engine.py"
+    for node in source.nodes(ast.For, ast.comprehension):
+        if re.search(r"loader|batch", ast.unparse(node.iter)):
+            yield node.iter.lineno, "loops over batches: that belongs to engine.py or runtime/predictor.py"
+
+
+def namespace_ends_in_options(source: Source) -> Complaints:
+    """Rule 2."""
+    if source.is_test or source.path in NAMESPACE_ROOMS:
+        if source.path == "runtime/options.py":
+            for node in source.nodes(ast.ClassDef):
+                if "dataclass(frozen=True, kw_only=True)" not in map(ast.unparse, node.decorator_list):
+                    yield node.lineno, f"{node.name} is not a @dataclass(frozen=True, kw_only=True)"
+        return
+    advice = "below runtime/options.py travel option groups; take one of those"
+    for node in source.nodes(ast.arg):
+        if node.annotation and "Namespace" in ast.unparse(node.annotation):
+            yield node.lineno, f"{node.arg} is a Namespace: {advice}"
+    if not source.is_command:
+        yield from ((node.lineno, f"imports {name}: {advice}") for node, name in source.imports()
+                    if name.partition(".")[0] == "argparse")
+        yield from ((line, f"calls {name}: {advice}") for line, name in source.calls() if name.endswith(".parse_args"))
+
+
+def imports_point_down(source: Source) -> Complaints:
+    """Rule 3."""
+    if source.is_test:
+        return
+    here = LAYERS.get(source.unit, COMMANDS)
+    commands = {path.stem for path in ROOT.glob("*.py")} | {"tools"}
+    for node, name in source.imports():
+        unit, _, rest = name.partition(".")
+        there = LAYERS.get(unit, COMMANDS if unit in commands else -1)
+        if not unit:
+            yield node.lineno, "imports relatively: write the name from the root, as in `from model.ska import ska`"
+        elif source.stands_alone and unit not in sys.stdlib_module_names | {"__future__"}:
+            yield node.lineno, f"imports {name}: this file runs before anything is installed"
+        elif unit == source.unit == "model":
+            yield from _model_order(source, node, rest.partition(".")[0])
+        elif (unit != source.unit and there >= here) or unit == "tools":
+            yield node.lineno, (f"imports {name}, layer {there}, from layer {here}: imports point down, siblings are "
+                                "blind to each other; move what both need below, or hand it in as an argument")
+
+
+def _model_order(source: Source, node: ast.stmt, target: str) -> Complaints:
+    here = Path(source.path).stem
+    allowed = MODEL_ORDER[:MODEL_ORDER.index(here)]
+    deferred = any(node in ast.walk(function) for function in source.nodes(*FUNCTIONS))
+    if target not in allowed:
+        yield node.lineno, f"imports model.{target} into {here}: the order is {' <- '.join(MODEL_ORDER)}"
+    elif target == "ska_triton" and not deferred:
+        yield node.lineno, "imports ska_triton at the top: do it inside the dispatch, for machines without Triton"
+
+
+def dangerous_calls_have_one_owner(source: Source) -> Complaints:
+    """Rule 4. In tests only what is unsafe is refused; they build and open files of every kind."""
+    for node in source.nodes(ast.keyword):
+        if node.arg == "weights_only" and ast.unparse(node.value) == "False":
+            yield node.value.lineno, "weights_only=False runs code from a file: allow single types, or refuse the file"
+    uses = [*source.calls(), *((node.lineno, name) for node, name in source.imports())]
+    for pattern, owner, advice in OWNERS:
+        if source.path != owner and not (source.is_test and owner):
+            yield from ((line, f"uses {name}: {advice}") for line, name in uses if re.fullmatch(pattern, name))
+    if source.is_test:
+        return
+    texts = {node.value: node.lineno for node in source.nodes(ast.Constant) if isinstance(node.value, str)}
+    header = texts.get("class_id,class_name", texts.get("class_name") if "csv" in dict(uses).values() else None)
+    if header and source.path != "data/class_mapping.py":
+        yield header, "knows the columns of class_mapping.csv: use data/class_mapping.py"
+    for node in source.nodes(ast.List, ast.Set, ast.Tuple):
+        suffixes = [item for item in node.elts if isinstance(item, ast.Constant) and isinstance(item.value, str)
+                    and IMAGE_SUFFIX.fullmatch(item.value)]
+        if len(suffixes) > 1 and source.path != "data/images.py":
+            yield node.lineno, "lists image extensions: use IMAGE_EXTENSIONS of data/images.py"
+
+
+def files_and_functions_stay_small(source: Source) -> Complaints:
+    """Rule 5."""
+    lines = len(source.text.splitlines())
+    ceiling = CEILINGS.get(source.path, TOOL_LINES if source.unit == "tools" else 250)
+    if lines > ceiling:
+        yield lines, f"{lines} lines, at most {ceiling}: split by noun"
+    if Path(source.path).stem.strip("_") in ("common", "helper", "helpers", "misc"):
+        yield 1, "a name that says nothing about what is inside: name the noun"
+    branches = (ast.If, ast.For, ast.AsyncFor, ast.While, ast.ExceptHandler, ast.match_case)
+    for node in source.nodes(*FUNCTIONS):
+        length = node.end_lineno - node.lineno + 1
+        complexity = 1 + sum(isinstance(inner, branches) for inner in ast.walk(node))
+        if length > FUNCTION_LINES:
+            yield node.lineno, f"{node.name} has {length} lines, at most {FUNCTION_LINES}: split it"
+        if complexity > COMPLEXITY:
+            yield node.lineno, f"{node.name} has complexity {complexity}, at most {COMPLEXITY}: split it"
+
+
+def everything_public_is_documented(source: Source) -> Complaints:
+    """Rule 6. A test's name says what it shows, so tests need a docstring for the file only."""
+    public: list[ast.AST] = [source.tree]
+    if not source.is_test:
+        for node in public:  # grows while it is read: a public class adds its methods
+            if isinstance(node, ast.Module | ast.ClassDef):
+                public += [inner for inner in node.body if isinstance(inner, (*FUNCTIONS, ast.ClassDef))
+                           and not inner.name.startswith("_")]
+    for node in public:
+        if not ast.get_docstring(node):
+            yield getattr(node, "lineno", 1), f"{getattr(node, 'name', 'file')} has no docstring: say what it is for"
