@@ -14,11 +14,14 @@ from PIL import Image, UnidentifiedImageError
 from data.appearance import as_seen
 from utils import UserError
 
-IMAGE_EXTENSIONS: frozenset[str] = frozenset({
-    ".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg",
-    ".pbm", ".pgm", ".png", ".ppm", ".tga", ".tif", ".tiff", ".webp"})
-# Named, because Pillow's full list has formats that start other programs (EPS runs Ghostscript).
-_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM", "TGA")
+# Extension → Pillow's name of the format. Formats are tried by content, in this order; TGA is last, because it has no
+# signature. They are named because Pillow's full list has formats that start other programs (EPS runs Ghostscript).
+EXTENSION_FORMATS = {
+    ".jpg": "JPEG", ".jpeg": "JPEG", ".jpe": "JPEG", ".jfif": "JPEG", ".png": "PNG", ".webp": "WEBP", ".gif": "GIF",
+    ".bmp": "BMP", ".tif": "TIFF", ".tiff": "TIFF", ".avif": "AVIF", ".jp2": "JPEG2000",
+    ".pbm": "PPM", ".pgm": "PPM", ".ppm": "PPM", ".tga": "TGA"}
+IMAGE_EXTENSIONS: frozenset[str] = frozenset(EXTENSION_FORMATS)
+_FORMATS = tuple(dict.fromkeys(EXTENSION_FORMATS.values()))
 DEFAULT_MAX_PIXELS = 200_000_000
 # Everything Pillow's decoders are known to raise on a damaged file; `UnidentifiedImageError` is an OSError.
 _DECODER_ERRORS = (OSError, SyntaxError, ValueError, EOFError, ArithmeticError, LookupError, TypeError, AttributeError,

@@ -15,14 +15,14 @@ from PIL import Image
 
 from data.artist_folders import Picture, unlistable
 from data.class_mapping import write_class_mapping
-from data.images import decode_image
+from data.images import EXTENSION_FORMATS, decode_image
 from data.integrity import find_copies, scan_images
 from data.splits import Split, SplitRule, split_artists
 from data.worker_pool import Progress, map_ordered
 from utils import UserError, write_json, write_text
 
-_JPEG = {".jpg", ".jpeg", ".jpe", ".jfif"}
-_LOSSLESS = {".png", ".bmp", ".gif", ".tif", ".tiff", ".tga", ".pbm", ".pgm", ".ppm"}
+_LOSSY = {"JPEG", "WEBP", "AVIF", "JPEG2000"}
+_REDUCED_SUFFIXES = {"JPEG": ".jpg", "PNG": ".png"}  # what reduced pictures are written as
 _NO_RIGHT_TO_LINK = 1314  # Windows' ERROR_PRIVILEGE_NOT_HELD
 
 
@@ -101,10 +101,10 @@ def write_dataset(folder: Path, source: Path, split: Split, placing: Placing, *,
 
 def _name_when_placed(name: str, placing: Placing) -> str:
     """Reduced pictures are JPEG or PNG: a name that promises neither gets a second extension, so that none collide."""
-    suffix = Path(name).suffix.lower()
-    if placing.short_side is None or suffix in _JPEG or suffix == ".png":
+    written = EXTENSION_FORMATS[Path(name).suffix.lower()]
+    if placing.short_side is None or written in _REDUCED_SUFFIXES:
         return name
-    return name + (".png" if suffix in _LOSSLESS else ".jpg")
+    return name + _REDUCED_SUFFIXES["JPEG" if written in _LOSSY else "PNG"]
 
 
 def _place(job: tuple[Path, Path], placing: Placing) -> None:
