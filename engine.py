@@ -15,7 +15,8 @@ import torch
 from timm.utils import ModelEmaV3
 from torch.utils.data import DataLoader
 
-from data.image_folder import Batch, ImageFolder
+from data.image_folder import ImageFolder
+from data.image_list import Batch
 from data.loaders import EvalBatches, Loading, TrainBatches, make_loader
 from runtime.checkpoint import LATEST, Checkpoint, publish_best, save_checkpoint
 from runtime.logbook import Logbook

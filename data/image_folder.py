@@ -1,52 +1,20 @@
-"""Pictures in one folder per class, as a data set that reports a picture it cannot read instead of failing."""
+"""Pictures in one folder per class."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
-import torch
-from torch.utils.data import Dataset
 
-from data.images import DEFAULT_MAX_PIXELS, ImageError, decode_image, list_images
+from data.image_list import ImageList
+from data.images import DEFAULT_MAX_PIXELS, list_images
 from data.transforms import Transform
-from utils import UserError, isolated_random
+from utils import UserError
 
 
-class Draw(NamedTuple):
-    """One use of a picture: its place in the data set and the seed of its augmentation."""
-
-    index: int
-    seed: int
-
-
-class Sample(NamedTuple):
-    """One picture as the network sees it; `image` is None and `reason` says why when it could not be read."""
-
-    index: int
-    target: int
-    image: torch.Tensor | None
-    reason: str = ""
-
-
-class Batch(NamedTuple):
-    """The readable pictures of a batch, and the others by index and reason.
-
-    Shapes: `images` (B, 3, S, S) float32, `targets` (B,) int64, `indices` (B,) int64.
-    """
-
-    images: torch.Tensor
-    targets: torch.Tensor
-    indices: torch.Tensor
-    failures: list[tuple[int, str]]
-
-
-class ImageFolder(Dataset):
+class ImageFolder(ImageList):
     """The pictures below `root`, one sub-folder per class, ordered by class and path.
-
-    `dataset[Draw(i, seed)]` augments by that seed whichever process asks; `dataset[i]` takes the transform as it is.
 
     Attributes:
         root: the folder.
@@ -68,7 +36,8 @@ class ImageFolder(Dataset):
         Raises:
             UserError: no such folder, no class folder in it, one of them empty, or one that `classes` lacks.
         """
-        self.root, self.transform, self.max_pixels = Path(root), transform, max_pixels
+        super().__init__((), transform, max_pixels=max_pixels)
+        self.root = root
         folders = _class_folders(self.root)
         self.classes = list(folders if classes is None else classes)
         known = {name: place for place, name in enumerate(self.classes)}
@@ -90,36 +59,19 @@ class ImageFolder(Dataset):
     def __len__(self) -> int:
         return len(self.names)
 
-    def __getitem__(self, key: Draw | int) -> Sample:
-        index = key.index if isinstance(key, Draw) else key
-        target = int(self.targets[index])
-        try:
-            picture = decode_image(self.path(index), max_pixels=self.max_pixels)
-        except ImageError as error:
-            return Sample(index, target, None, error.reason)
-        if isinstance(key, Draw):
-            with isolated_random(key.seed):
-                return Sample(index, target, self.transform(picture))
-        return Sample(index, target, self.transform(picture))
-
     def path(self, index: int) -> Path:
         """The file of picture `index`."""
         return self.root / self.names[index]
+
+    def target(self, index: int) -> int:
+        """The class of picture `index`."""
+        return int(self.targets[index])
 
     def leave_out(self, damaged: Collection[Path]) -> None:
         """Forget these files; the others keep their order."""
         kept = [index for index in range(len(self)) if self.path(index) not in damaged]
         self.names = [self.names[index] for index in kept]
         self.targets = self.targets[kept]
-
-
-def collate(samples: Sequence[Sample]) -> Batch:
-    """Stack what could be read; a failure stays a value beside it."""
-    good = [sample for sample in samples if sample.image is not None]
-    images = torch.stack([sample.image for sample in good]) if good else torch.empty(0)
-    return Batch(images, torch.tensor([sample.target for sample in good], dtype=torch.int64),
-                 torch.tensor([sample.index for sample in good], dtype=torch.int64),
-                 [(sample.index, sample.reason) for sample in samples if sample.image is None])
 
 
 def _class_folders(root: Path) -> list[str]:

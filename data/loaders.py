@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from data.image_folder import Draw, collate
+from data.image_list import Draw, collate
 from utils import mix_seed
 
 

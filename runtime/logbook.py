@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from tqdm import tqdm
 
 from utils import write_text
 
+Item = TypeVar("Item")
 LOG, METRICS = "train_log.txt", "metrics.jsonl"
 
 
@@ -79,3 +80,8 @@ class Logbook:
         """A grid of `images`, (B, 3, H, W) in [0, 1], on TensorBoard."""
         if self.board is not None:
             self.board.add_images(title, images, epoch)
+
+
+def progress(items: Iterable[Item], total: int) -> Iterable[Item]:
+    """`items` as they come, with a bar of pictures per second and time left on a terminal."""
+    return tqdm(items, total=total, unit="img", leave=False, dynamic_ncols=True, disable=not sys.stderr.isatty())

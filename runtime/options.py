@@ -103,3 +103,20 @@ class RunOptions:
     finetune: bool = flag(False, "evaluate at pictures stretched to the input size instead of resized and cut")
     save_every: int = flag(0, "keep a checkpoint_<epoch>.pth every N epochs; 0 keeps none", at_least=0)
     eval_every: int = flag(1, "evaluate every N epochs, and after the last", at_least=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class InferenceOptions:
+    """Network and loading."""
+
+    checkpoint: Path = flag(MISSING, "model_best.pth, a .safetensors file, or a folder with config.json and "
+                                     "model.safetensors")
+    model: str | None = flag(None, "architecture; checked against the checkpoint, needed only for files that do not "
+                                    "say it")
+    class_csv: Path | None = flag(None, "class_mapping.csv; checked against the checkpoint, needed only for files that "
+                                        "do not name their artists")
+    batch_size: int = flag(32, "pictures per step", at_least=1)
+    device: str = flag("auto", "auto, cpu, cuda, cuda:N or mps")
+    num_workers: int = flag(2, "processes that decode pictures; 0 decodes in this one", at_least=0,
+                            names=("--workers", "-j"))
+    max_pixels: int = flag(DEFAULT_MAX_PIXELS, "pictures whose header claims more pixels count as damaged", at_least=1)

@@ -1,0 +1,91 @@
+"""Pictures by path, as a data set that reports a picture it cannot read instead of failing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch.utils.data import Dataset
+
+from data.images import DEFAULT_MAX_PIXELS, ImageError, decode_image
+from data.transforms import Transform
+from utils import isolated_random
+
+
+class Draw(NamedTuple):
+    """One use of a picture: its place in the data set and the seed of its augmentation."""
+
+    index: int
+    seed: int
+
+
+class Sample(NamedTuple):
+    """One picture as the network sees it; `image` is None and `reason` says why when it could not be read."""
+
+    index: int
+    target: int
+    image: torch.Tensor | None
+    reason: str = ""
+
+
+class Batch(NamedTuple):
+    """The readable pictures of a batch, and the others by index and reason.
+
+    Shapes: `images` (B, 3, S, S) float32, `targets` (B,) int64, `indices` (B,) int64.
+    """
+
+    images: torch.Tensor
+    targets: torch.Tensor
+    indices: torch.Tensor
+    failures: list[tuple[int, str]]
+
+
+class ImageList(Dataset):
+    """Picture files in the order given.
+
+    `dataset[Draw(i, seed)]` augments by that seed whichever process asks; `dataset[i]` takes the transform as it is.
+    """
+
+    def __init__(self, paths: Sequence[Path], transform: Transform, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> None:
+        """Take the files as they are; none is opened yet.
+
+        Args:
+            paths: picture files.
+            transform: from an RGB picture to the network's input.
+            max_pixels: pictures whose header claims more are unreadable.
+        """
+        self.paths, self.transform, self.max_pixels = paths, transform, max_pixels
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, key: Draw | int) -> Sample:
+        index = key.index if isinstance(key, Draw) else key
+        target = self.target(index)
+        try:
+            picture = decode_image(self.path(index), max_pixels=self.max_pixels)
+        except ImageError as error:
+            return Sample(index, target, None, error.reason)
+        if isinstance(key, Draw):
+            with isolated_random(key.seed):
+                return Sample(index, target, self.transform(picture))
+        return Sample(index, target, self.transform(picture))
+
+    def path(self, index: int) -> Path:
+        """The file of picture `index`."""
+        return self.paths[index]
+
+    def target(self, index: int) -> int:
+        """The class of picture `index`; 0 in a list without classes."""
+        return 0
+
+
+def collate(samples: Sequence[Sample]) -> Batch:
+    """Stack what could be read; a failure stays a value beside it."""
+    good = [sample for sample in samples if sample.image is not None]
+    images = torch.stack([sample.image for sample in good]) if good else torch.empty(0)
+    return Batch(images, torch.tensor([sample.target for sample in good], dtype=torch.int64),
+                 torch.tensor([sample.index for sample in good], dtype=torch.int64),
+                 [(sample.index, sample.reason) for sample in samples if sample.image is None])
