@@ -5,8 +5,8 @@ What README.md and README.zh-CN.md keep to, so that this can be checked:
 - A script's flags stand in a table below a heading, and before the next one, that consists of the script's path, as in
   `### tools/compare_vectors.py`. The first column holds the flags in backticks, a flag and its further spellings or its
   `--no-` form in one cell. Every script has such a section; one without flags needs no table.
-- Commands stand in fenced blocks, whose fences begin their lines. A command's line may go on with `\`, a backtick or `^` at its end. What follows the name of a
-  script up to the end of the command is that script's.
+- Commands stand in fenced blocks, whose fences begin their lines. A line of a command may go on with `\`, a backtick or
+  `^` at its end. What follows the name of a script up to the end of the command is that script's.
 - A flag in backticks in running text, such as `--lr`, is a flag of some script.
 - The tree of the project is the fenced block marked `tree`: `├──` and `└──` before a name, four characters for each
   level, `#` before a remark. A folder without entries of its own stands for all that is in it.
