@@ -1,0 +1,28 @@
+"""Small generated data sets: artists who differ by the direction of their strokes, split into train/ and val/."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+
+def stroke_picture(angle: float, rng: np.random.Generator, size: int = 32) -> Image.Image:
+    """Parallel strokes at `angle` radians over a random colour, (size, size)."""
+    y, x = np.mgrid[0:size, 0:size]
+    wave = np.sin((x * np.cos(angle) + y * np.sin(angle)) * rng.uniform(0.8, 1.2) + rng.uniform(0, 6))
+    colour = rng.uniform(60, 200, 3)
+    return Image.fromarray(np.clip(colour + 50 * wave[..., None], 0, 255).astype(np.uint8))
+
+
+def write_data_set(root: Path, *, artists: int = 3, train: int = 8, val: int = 4, size: int = 32) -> Path:
+    """`root`/train and `root`/val with `artists` folders each; the same pictures every time."""
+    rng = np.random.default_rng(0)
+    for side, count in (("train", train), ("val", val)):
+        for artist in range(artists):
+            folder = root / side / f"artist_{artist}"
+            folder.mkdir(parents=True)
+            for number in range(count):
+                stroke_picture(np.pi * artist / artists, rng, size).save(folder / f"{side}_{number}.png")
+    return root

@@ -1,0 +1,196 @@
+"""Files of weights: what loads, what is refused and with which words, and what a training run leaves behind."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import pickle
+import stat
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import timm
+import torch
+
+from runtime import checkpoint as module
+from runtime.checkpoint import (
+    BEST,
+    BEST_ALIAS,
+    HUB_CONFIG,
+    WEIGHTS,
+    check_classes,
+    publish_best,
+    read_checkpoint,
+    save_checkpoint,
+)
+from runtime.networks import Architecture, load_weights
+from utils import UserError
+
+ARCHITECTURE = Architecture(name="lsnet_t_artist", num_classes=3, model_args={"img_size": 64, "feature_dim": 48})
+CLASSES = ["Ada", "北斎", "c d"]
+PREPROCESSING = {"input_size": 64, "crop_pct": 0.875, "interpolation": "bicubic", "mean": [0.5] * 3, "std": [0.2] * 3,
+                 "fit": "crop"}
+CONTENT = {"classes": CLASSES, "epoch": 3, "best_metric": 50.0,
+           "config": {"architecture": "lsnet_t_artist", "num_classes": 3, "model_args": ARCHITECTURE.model_args,
+                      "preprocessing": PREPROCESSING}}
+
+
+@pytest.fixture(scope="module")
+def network() -> torch.nn.Module:
+    torch.manual_seed(0)
+    return ARCHITECTURE.create().eval()
+
+
+class RunsCode:
+    """A pickle that asks for `os.system`."""
+
+    def __reduce__(self):
+        return os.system, ("echo this must never run > proof",)
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_a_pickle_that_wants_to_run_code_is_refused_by_name(tmp_path: Path, monkeypatch, legacy: bool) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "evil.pth"
+    torch.save({"model": {"w": torch.ones(1)}, "x": RunsCode()}, path, _use_new_zipfile_serialization=not legacy)
+    with pytest.raises(UserError, match=r"evil\.pth, which asks for .*(system|code)") as refused:
+        read_checkpoint(path)
+    assert "\n" not in str(refused.value)
+    assert not (tmp_path / "proof").exists()
+
+
+def test_a_plain_pickle_that_is_no_torch_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "plain.pth"
+    path.write_bytes(pickle.dumps(RunsCode()))
+    with pytest.raises(UserError, match=r"plain\.pth"):
+        read_checkpoint(path)
+
+
+@pytest.mark.parametrize("name", ["cut.pth", "cut.safetensors"])
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.999])
+def test_a_truncated_file_is_named_at_any_length(tmp_path: Path, network: torch.nn.Module, name: str,
+                                                 share: float) -> None:
+    path = tmp_path / name
+    save = safetensors.torch.save_file if name.endswith("safetensors") else torch.save
+    save(network.state_dict(), path)
+    path.write_bytes(path.read_bytes()[:int(path.stat().st_size * share)])
+    with pytest.raises(UserError, match=name) as refused:
+        read_checkpoint(path)
+    assert "\n" not in str(refused.value)
+
+
+def test_files_without_weights_and_missing_files_are_named(tmp_path: Path) -> None:
+    torch.save({"epoch": 3}, tmp_path / "empty.pth")
+    with pytest.raises(UserError, match="holds no weights"):
+        read_checkpoint(tmp_path / "empty.pth")
+    with pytest.raises(UserError, match="no file"):
+        read_checkpoint(tmp_path / "absent.pth")
+
+
+@pytest.mark.parametrize("wrap", [
+    lambda state: state,
+    lambda state: {"model": state},
+    lambda state: {"state_dict": {f"module.{key}": value for key, value in state.items()}},
+    lambda state: {"model": {f"_orig_mod.module.{key}": value for key, value in state.items()}, "epoch": 3,
+                   "optimizer": {}, "args": argparse.Namespace(model="lsnet_t_artist", lr=0.1)},
+])
+def test_older_files_load_strictly(tmp_path: Path, network: torch.nn.Module, wrap) -> None:
+    torch.save(wrap(network.state_dict()), tmp_path / "old.pth")
+    checkpoint = read_checkpoint(tmp_path / "old.pth")
+    architecture = checkpoint.architecture(None if checkpoint.config else "lsnet_t_artist")
+    assert (architecture.num_classes, architecture.model_args) == (3, {"feature_dim": 48, "img_size": 64})
+    again = architecture.create().eval()
+    load_weights(again, checkpoint.evaluated, checkpoint.path)
+    images = torch.randn(2, 3, 64, 64)
+    assert torch.equal(again(images), network(images))
+
+
+def test_the_architecture_must_be_said_for_files_that_do_not(tmp_path: Path, network: torch.nn.Module) -> None:
+    torch.save(network.state_dict(), tmp_path / "bare.pth")
+    with pytest.raises(UserError, match="add --model"):
+        read_checkpoint(tmp_path / "bare.pth").architecture()
+
+
+def test_a_model_that_contradicts_the_file_is_refused(tmp_path: Path, network: torch.nn.Module) -> None:
+    save_checkpoint(tmp_path / "a.pth", {**CONTENT, "model": network.state_dict()})
+    with pytest.raises(UserError, match="holds lsnet_t_artist"):
+        read_checkpoint(tmp_path / "a.pth").architecture("lsnet_s_artist")
+
+
+def test_other_classes_are_refused_with_the_first_difference(tmp_path: Path, network: torch.nn.Module) -> None:
+    save_checkpoint(tmp_path / "a.pth", {**CONTENT, "model": network.state_dict()})
+    checkpoint = read_checkpoint(tmp_path / "a.pth")
+    check_classes(checkpoint, CLASSES, "x")
+    with pytest.raises(UserError, match=r"class 1 .*'Bob'.*'北斎'"):
+        check_classes(checkpoint, ["Ada", "Bob", "c d"], "class_mapping.csv")
+
+
+@pytest.mark.parametrize("spoil", [
+    lambda state: state.pop("head.l.weight"),
+    lambda state: state.update(strange=torch.ones(1)),
+    lambda state: state.update({"head.l.bias": torch.ones(5)}),
+])
+def test_a_key_too_few_too_many_or_of_another_shape_is_an_error(network: torch.nn.Module, spoil) -> None:
+    state = dict(network.state_dict())
+    spoil(state)
+    with pytest.raises(UserError, match=r"file\.pth, which (lacks|has)"):
+        load_weights(ARCHITECTURE.create(), state, "file.pth")
+
+
+def test_a_head_of_other_artists_is_left_out_only_when_asked(network: torch.nn.Module) -> None:
+    other = Architecture(name="lsnet_t_artist", num_classes=7, model_args=ARCHITECTURE.model_args).create()
+    head = other.head.l.weight.detach().clone()
+    load_weights(other, dict(network.state_dict()), "file.pth", keep_head=False)
+    assert torch.equal(other.head.l.weight, head)
+    assert torch.equal(other.head.bn.running_mean, network.head.bn.running_mean)
+    assert torch.equal(other.blocks4[0].c.weight, network.blocks4[0].c.weight)
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_the_best_model_lies_under_both_names_and_in_hub_layout(tmp_path: Path, network: torch.nn.Module, links: bool,
+                                                                monkeypatch) -> None:
+    if not links:
+        def refuse(*paths):
+            raise OSError("no hard links here")
+        monkeypatch.setattr(module.os, "link", refuse)
+    for epoch in (1, 2):
+        publish_best(tmp_path, {**CONTENT, "epoch": epoch, "model": network.state_dict()}, network, ARCHITECTURE)
+    best, alias = (read_checkpoint(tmp_path / name) for name in (BEST, BEST_ALIAS))
+    assert best.content["epoch"] == alias.content["epoch"] == 2
+    assert os.path.samefile(tmp_path / BEST, tmp_path / BEST_ALIAS) is links
+    saved = safetensors.torch.load_file(tmp_path / WEIGHTS)
+    assert saved.keys() == best.model.keys()
+    assert all(torch.equal(saved[key], best.model[key]) for key in saved)
+    config = json.loads((tmp_path / HUB_CONFIG).read_text(encoding="utf-8"))
+    assert config["label_names"] == CLASSES
+    assert config["num_features"] == 48
+    assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such modes")
+def test_files_have_the_usual_mode(tmp_path: Path, network: torch.nn.Module) -> None:
+    publish_best(tmp_path, {**CONTENT, "model": network.state_dict()}, network, ARCHITECTURE)
+    (tmp_path / "usual").touch()
+    usual = stat.S_IMODE((tmp_path / "usual").stat().st_mode)
+    assert {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()} == {usual}
+
+
+def test_timm_loads_the_output_folder(tmp_path: Path, network: torch.nn.Module) -> None:
+    publish_best(tmp_path, {**CONTENT, "model": network.state_dict()}, network, ARCHITECTURE)
+    again = timm.create_model(f"local-dir:{tmp_path}", pretrained=True).eval()
+    images = torch.randn(2, 3, 64, 64)
+    assert torch.equal(again(images), network(images))
+    assert again.pretrained_cfg["mean"] == (0.5, 0.5, 0.5) or again.pretrained_cfg["mean"] == [0.5] * 3
+    assert again.pretrained_cfg["label_names"] == CLASSES
+
+
+def test_the_hub_folder_loads_here_too(tmp_path: Path, network: torch.nn.Module) -> None:
+    publish_best(tmp_path, {**CONTENT, "model": network.state_dict()}, network, ARCHITECTURE)
+    checkpoint = read_checkpoint(tmp_path)
+    assert checkpoint.classes == CLASSES
+    assert checkpoint.architecture() == ARCHITECTURE
+    (tmp_path / HUB_CONFIG).write_text("{")
+    with pytest.raises(UserError, match="not JSON"):
+        read_checkpoint(tmp_path)
