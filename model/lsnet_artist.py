@@ -13,22 +13,23 @@ from model.lsnet import LSNet, NormLinear, Preset, register_presets
 
 
 class LSNetArtist(LSNet):
-    """LSNet whose classifier reads *features*: the pooled last stage, projected when `feature_dim` asks for it.
+    """LSNet whose classifier reads *features*: the pooled last stage, projected where `feature_dim` asks for it.
 
-    `forward_head(..., pre_logits=True)` answers with the features, (B, feature_dim).
+    `forward_head(..., pre_logits=True)` returns the features, (B, feature_dim).
 
     Args:
-        feature_dim: width of the features; None or the last stage's width = no projection.
-        kwargs: the arguments of `LSNet`.
+        num_classes: number of artists; 0: no classifier, `forward` returns the features.
+        feature_dim: width of the features; None or the last stage's width: no projection.
+        kwargs: further arguments of `LSNet`.
     """
 
-    def __init__(self, feature_dim: int | None = None, **kwargs: Any):
-        super().__init__(**kwargs)
-        self.projection: nn.Module = nn.Identity()
+    def __init__(self, num_classes: int = 1000, feature_dim: int | None = None, **kwargs: Any):
+        super().__init__(num_classes=0, **kwargs)
+        self.projection = nn.Identity()
         if feature_dim not in (None, self.num_features):
-            self.projection = nn.Sequential(NormLinear(self.num_features, feature_dim), nn.ReLU())
+            self.projection = nn.Sequential(NormLinear(self.num_features, feature_dim), nn.ReLU(inplace=True))
             self.head_hidden_size = feature_dim
-            self.reset_classifier(self.num_classes)
+        self.reset_classifier(num_classes)
 
     def _pool(self, x_BCHW: Tensor) -> Tensor:
         return self.projection(super()._pool(x_BCHW)) if self.global_pool else x_BCHW
