@@ -30,8 +30,15 @@ def as_seen(image: Image.Image) -> Image.Image:
     if not image.has_transparency_data:
         return colours
     seen = Image.new("RGB", image.size, "white")
-    seen.paste(colours, mask=image.convert("RGBA").getchannel("A"))
+    seen.paste(colours, mask=_alpha(image))
     return seen
+
+
+def _alpha(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I"):  # Pillow clips 16 bits to 8 before it compares
+        shown = numpy.asarray(image) != image.info["transparency"]
+        return Image.fromarray(255 * shown.astype(numpy.uint8))
+    return image.convert("RGBA").getchannel("A")
 
 
 def _orientation(image: Image.Image) -> int:
