@@ -114,9 +114,9 @@ def _sync_folder(folder: Path) -> None:
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Write `text` as UTF-8 with line feeds as line ends, atomically."""
+    """Write `text` atomically: UTF-8, line feeds, and escapes, as in JSON, for bytes of names that are no Unicode."""
     with atomic_path(path) as partial:
-        partial.write_text(text, encoding="utf-8", newline="\n")
+        partial.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:

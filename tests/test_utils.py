@@ -149,6 +149,12 @@ def test_text_has_line_feeds_and_no_byte_order_mark(tmp_path: Path) -> None:
     assert (tmp_path / "a.txt").read_bytes() == "齐\nb\n".encode()
 
 
+def test_a_file_name_that_is_no_unicode_survives_json(tmp_path: Path) -> None:
+    name = b"a\xff.png".decode("utf-8", errors="surrogateescape")
+    write_json(tmp_path / "a.json", [name])
+    assert json.loads((tmp_path / "a.json").read_text(encoding="utf-8")) == [name]
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), {"loss": [float("-inf")]}])
 def test_what_is_not_json_is_refused_and_the_old_file_stays(value: object, tmp_path: Path) -> None:
     write_json(tmp_path / "a.json", {"artist": "齐白石"})
