@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from PIL import Image, ImageOps
-from timm.data.transforms import str_to_interp_mode
+from PIL import Image
+from timm.data.transforms import str_to_interp_mode, str_to_pil_interp
 from timm.data.transforms_factory import create_transform
 from torchvision import transforms
 from torchvision.transforms import v2
@@ -22,6 +22,14 @@ Mix = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 WHITE = (255, 255, 255)  # paper, and what transparency is laid over
 POLICIES = ("none", "rand", "augmix", "original", "originalr", "v0", "v0r", "3a")  # what timm's names begin with
 WIDEST = 4.0  # longest side / shortest side beyond which a picture is cut before it is enlarged
+
+
+def _posterize(image: Image.Image, bits: int, **_: object) -> Image.Image:
+    return ImageOps.posterize(image, max(1, bits)) if bits < 8 else image
+
+
+# At its strongest level timm 1.0.31 asks for 0 bits, which Pillow 13 refuses (and 12 answered with a black picture).
+auto_augment.NAME_TO_OP |= {name: _posterize for name in ("Posterize", "PosterizeIncreasing", "PosterizeOriginal")}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +98,7 @@ def eval_transform(preprocessing: Preprocessing) -> Transform:
     if preprocessing.fit == "squash":
         shape = [transforms.Resize((size, size), mode)]
     elif preprocessing.fit == "pad":
-        shape = [_PadToSquare(), transforms.Resize((size, size), mode)]
+        shape = [_PadToSquare(size, preprocessing.interpolation), transforms.Resize((size, size), mode)]
     else:
         short_side = int(size / preprocessing.crop_pct)
         shape = [_CutExtremes(), transforms.Resize(short_side, mode), transforms.CenterCrop(size)]
@@ -114,7 +122,9 @@ def train_transform(preprocessing: Preprocessing, augmentation: Augmentation) ->
         hflip=augmentation.hflip, color_jitter=augmentation.color_jitter or None, re_prob=augmentation.reprob,
         auto_augment=None if augmentation.aa == "none" else augmentation.aa, interpolation=preprocessing.interpolation,
         mean=preprocessing.mean, std=preprocessing.std)
-    shape = {"crop": [], "pad": [_PadToSquare()], "squash": [_SquashToSquare()]}[preprocessing.fit]
+    limit = LARGEST * preprocessing.input_size
+    shape = {"crop": [], "pad": [_PadToSquare(limit, preprocessing.interpolation)],
+             "squash": [_SquashToSquare()]}[preprocessing.fit]
     return transforms.Compose([*shape, augment])
 
 
@@ -153,9 +163,17 @@ class _CutExtremes:
 
 
 class _PadToSquare:
+    """The whole picture in the middle of a white square of its long side, or of `limit` px where that is longer."""
+
+    def __init__(self, limit: int, interpolation: str) -> None:
+        self.limit, self.mode = limit, str_to_pil_interp(interpolation)
+
     def __call__(self, image: Image.Image) -> Image.Image:
-        side = max(image.size)
-        return ImageOps.pad(image, (side, side), color=WHITE)
+        side = min(max(image.size), self.limit)
+        width, height = (max(1, round(length * side / max(image.size))) for length in image.size)
+        square = Image.new("RGB", (side, side), WHITE)
+        square.paste(image.resize((width, height), self.mode), ((side - width) // 2, (side - height) // 2))
+        return square
 
 
 class _SquashToSquare:

@@ -73,7 +73,7 @@ class Parser(argparse.ArgumentParser):
         name, _, told = message.removeprefix("argument ").partition(": ")
         told = re.sub(r"invalid choice: (.*) \(choose from (.*)\)", r"\1; expected one of \2", told)
         value, _, expected = told.partition("; expected ")
-        raise UserError(f"{name} {value}", expected or "a value of the kind --help names", action)
+        raise UserError(f"{name.partition('/')[0]} {value}", expected or "a value of the kind --help names", action)
 
 
 class _HelpFormatter(argparse.HelpFormatter):

@@ -27,12 +27,11 @@ def choose_architecture(options: ModelOptions, num_classes: int, checkpoint: Che
                                 feature_dim=options.feature_dim, drop_path_rate=options.drop_path_rate or 0.0)
     else:
         architecture = checkpoint.architecture(options.model)
-        asked = {"feature_dim": options.feature_dim, "img_size": options.input_size,
-                 "drop_path_rate": options.drop_path_rate}
-        for name, value in asked.items():
-            saved = architecture.model_args.get(name, value)
-            if value is not None and value != saved:
-                raise UserError(f"{name} {value} on the command line", f"{saved}, as in {checkpoint.path}",
+        for name, asked, default in (("feature_dim", options.feature_dim, None),
+                                     ("drop_path_rate", options.drop_path_rate, 0.0)):
+            saved = architecture.model_args.get(name, default)
+            if asked is not None and asked != saved:
+                raise UserError(f"{name} {asked} on the command line", f"{saved}, as in {checkpoint.path}",
                                 "repeat the flags of the first start, or leave this one away")
     _check_projection(options, architecture)
     return architecture

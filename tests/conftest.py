@@ -10,17 +10,36 @@ from pathlib import Path
 
 import pytest
 
+from tests.pictures import write_data_set
+
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+Completed = subprocess.CompletedProcess[str]
 
 
-@pytest.fixture
-def run_script(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+@pytest.fixture(scope="session")
+def run_script(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Completed]:
     """Run `script` (path below the root) in a process of its own, from a folder that is not the project's."""
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
 
-    def run(script: str, *arguments: object, stdin: str = "", timeout: float = 300) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([sys.executable, str(ROOT / script), *map(str, arguments)], cwd=tmp_path, input=stdin,
+    def run(script: str, *arguments: object, stdin: str = "", timeout: float = 300) -> Completed:
+        return subprocess.run([sys.executable, str(ROOT / script), *map(str, arguments)], cwd=elsewhere, input=stdin,
                               capture_output=True, text=True, encoding="utf-8", timeout=timeout,
                               env={**os.environ, "PYTHONIOENCODING": "utf-8"}, check=False)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def data_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three generated artists, 8 pictures each to train and 4 to validate. Tests leave it as it is."""
+    return write_data_set(tmp_path_factory.mktemp("data_set"))
+
+
+@pytest.fixture(scope="session")
+def trained(data_set: Path, run_script: Callable[..., Completed], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The output folder of two epochs on `data_set`, trained as a user trains. Tests leave it as it is."""
+    output = tmp_path_factory.mktemp("trained") / "run"
+    done = run_script("train_artist_style.py", "--model", "lsnet_t_artist", "--data-path", data_set, "--output-dir",
+                      output, "--input-size", 32, "--epochs", 2, "--batch-size", 8, "--num_workers", 1)
+    assert done.returncode == 0, done.stderr
+    return output

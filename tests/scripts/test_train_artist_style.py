@@ -1,0 +1,250 @@
+"""The single-label trainer as users run it: its files, its answers to bad input, and how it survives being killed."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+
+from runtime.checkpoint import read_checkpoint
+from tests.conftest import ROOT
+from tests.pictures import write_data_set
+from train_artist_style import main
+
+HEADLINE = re.compile(r"^\* top-1 (\d+\.\d{3}) top-5 (\d+\.\d{3}) loss (\d+\.\d{4})$", re.MULTILINE)
+FAST = ["--input-size", "32", "--epochs", "1", "--batch-size", "8", "--num-workers", "0"]
+
+
+def train(data_set: Path, output: Path, *more: object) -> int:
+    return main(["--data-path", str(data_set), "--output-dir", str(output), *FAST, *map(str, more)])
+
+
+def test_a_run_leaves_every_promised_file(trained: Path) -> None:
+    names = {path.name for path in trained.iterdir()}
+    assert names >= {"checkpoint.pth", "model_best.pth", "best_checkpoint.pth", "class_mapping.csv", "config.json",
+                     "model.safetensors", "train_log.txt", "metrics.jsonl", "tensorboard"}
+    with open(trained / "class_mapping.csv", encoding="utf-8", newline="") as file:
+        assert list(csv.reader(file)) == [["class_id", "class_name"], *([str(n), f"artist_{n}"] for n in range(3))]
+    records = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()]
+    assert [record["epoch"] for record in records] == [1, 2]
+    assert len(HEADLINE.findall((trained / "train_log.txt").read_text())) == 2
+    assert read_checkpoint(trained / "checkpoint.pth").content["epoch"] == 2
+
+
+def test_the_output_folder_is_a_model_for_timm(trained: Path) -> None:
+    network = timm.create_model(f"local-dir:{trained}", pretrained=True).eval()
+    assert network(torch.zeros(1, 3, 32, 32)).shape == (1, 3)
+
+
+def test_evaluation_repeats_the_best_figures(trained: Path, data_set: Path, capsys) -> None:
+    assert main(["--eval", "--resume", str(trained / "best_checkpoint.pth"), "--model", "lsnet_t_artist",
+                 "--data-path", str(data_set), "--num-workers", "0", "--batch-size", "5"]) == 0
+    top1, _, loss = HEADLINE.search(capsys.readouterr().out).groups()
+    best = read_checkpoint(trained / "model_best.pth").content
+    assert float(top1) == pytest.approx(best["best_metric"], abs=1e-3)
+    assert float(loss) == pytest.approx(best["metrics"]["loss"], abs=1e-3)
+
+
+def test_resume_auto_starts_afresh_and_goes_on(data_set: Path, tmp_path: Path, capsys) -> None:
+    assert train(data_set, tmp_path, "--resume", "auto") == 0
+    assert "resumed" not in capsys.readouterr().out
+    assert train(data_set, tmp_path, "--resume", "auto", "--epochs", 2) == 0
+    assert "resumed" in capsys.readouterr().out
+    assert [json.loads(line)["epoch"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()] == [1, 2]
+
+
+def test_a_second_run_keeps_the_first(data_set: Path, tmp_path: Path) -> None:
+    assert train(data_set, tmp_path) == 0
+    first = (tmp_path / "checkpoint.pth").read_bytes()
+    assert train(data_set, tmp_path, "--seed", 7) == 0
+    assert (tmp_path / "previous_1" / "checkpoint.pth").read_bytes() == first
+
+
+def test_finetuning_keeps_the_rows_of_known_artists(trained: Path, tmp_path: Path, capsys) -> None:
+    other = write_data_set(tmp_path / "other", artists=2)
+    (other / "train" / "artist_0").rename(other / "train" / "new_artist")
+    (other / "val" / "artist_0").rename(other / "val" / "new_artist")
+    assert train(other, tmp_path / "out", "--finetune-from", trained / "model_best.pth", "--lr", "1e-12",
+                 "--warmup-epochs", 0, "--min-lr", 0, "--weight-decay", 0) == 0
+    assert "1 of 2 artists" in capsys.readouterr().out
+    old, new = read_checkpoint(trained / "model_best.pth"), read_checkpoint(tmp_path / "out" / "model_best.pth")
+    assert new.classes == ["artist_1", "new_artist"]
+    torch.testing.assert_close(new.model["head.l.weight"][0], old.model["head.l.weight"][1], atol=1e-6, rtol=0)
+    torch.testing.assert_close(new.model["blocks4.0.c.weight"], old.model["blocks4.0.c.weight"], atol=1e-6, rtol=0)
+
+
+def test_finetuning_at_another_input_size_resamples_the_position_biases(trained: Path, data_set: Path,
+                                                                        tmp_path: Path) -> None:
+    assert train(data_set, tmp_path, "--finetune-from", trained / "model_best.pth", "--input-size", 96) == 0
+    assert read_checkpoint(tmp_path / "model_best.pth").config["preprocessing"]["input_size"] == 96
+
+
+def test_switches_reach_the_network_and_the_checkpoint(data_set: Path, tmp_path: Path) -> None:
+    assert train(data_set, tmp_path, "--feature-dim", 64, "--use-projection", "--fit", "pad", "--mixup", 0.8,
+                 "--cutmix", 1.0, "--aa", "rand-m9-mstd0.5-inc1", "--reprob", 0.25, "--no-model-ema", "--finetune",
+                 "--clip-mode", "agc", "--clip-grad", 0.02, "--drop-path", 0.1, "--accumulation-steps", 2) == 0
+    checkpoint = read_checkpoint(tmp_path / "checkpoint.pth")
+    assert checkpoint.config["model_args"] == {"feature_dim": 64, "img_size": 32, "drop_path_rate": 0.1}
+    assert checkpoint.config["preprocessing"]["fit"] == "squash"
+    assert checkpoint.content["model_ema"] is None
+    assert checkpoint.content["per_update"] == 16
+
+
+def test_any_timm_model_trains(data_set: Path, tmp_path: Path) -> None:
+    assert train(data_set, tmp_path, "--model", "test_resnet.r160_in1k") == 0
+    assert read_checkpoint(tmp_path / "checkpoint.pth").config["architecture"] == "test_resnet.r160_in1k"
+
+
+def test_damaged_pictures_are_left_out_and_listed(tmp_path: Path) -> None:
+    data_set = write_data_set(tmp_path / "data")
+    (data_set / "train" / "artist_0" / "train_1.png").write_bytes(b"")
+    (data_set / "val" / "artist_1" / "val_2.png").write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
+    assert train(data_set, tmp_path / "out") == 0
+    log = (tmp_path / "out" / "train_log.txt").read_text()
+    assert re.search(r"left out: .*train_1\.png \(.+\)", log)
+    assert re.search(r"left out: .*val_2\.png \(.+\)", log)
+    assert "23 pictures to train and 11 to validate" in log
+
+
+# ---- bad input: one line, exit code 2, nothing lost ----
+
+
+def refuses(capsys, expected: str, *arguments: object) -> None:
+    assert main([str(argument) for argument in arguments]) == 2
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1, told
+    assert re.search(expected, told), told
+    assert "found" in told
+    assert "expected" in told
+
+
+@pytest.mark.parametrize(("flags", "expected"), [
+    (["--epochs", "0"], "--epochs 0.*at least 1"),
+    (["--model", "lsnet_t_artst"], "lsnet_t_artst.*lsnet_t_artist"),
+    (["--opt", "adamm"], "--opt adamm"),
+    (["--aa", "foo"], "--aa foo"),
+    (["--device", "cuda:99"], "--device cuda:99"),
+    (["--device", "tpu"], "--device tpu"),
+    (["--use-projection"], "--feature-dim"),
+    (["--no-projection", "--feature-dim", "64"], "--no-projection"),
+    (["--model", "resnet18", "--feature-dim", "64"], "projection"),
+    (["--eval"], "--resume"),
+    (["--resume", "nowhere.pth"], "no file nowhere.pth"),
+    (["--finetune-from", "nowhere.pth"], "no file nowhere.pth"),
+    (["--lr", "nan"], "--lr nan"),
+    (["--input-size", "31"], "--input-size 31"),
+    (["--batch-size", "1"], "at least 2 pictures"),
+    (["--epoch", "3"], "--epochs"),
+])
+def test_flags_that_cannot_work(data_set: Path, tmp_path: Path, capsys, flags: list[str], expected: str) -> None:
+    refuses(capsys, expected, "--data-path", data_set, "--output-dir", tmp_path / "out", *FAST, *flags)
+    assert not list(tmp_path.rglob("*.pth"))
+
+
+def test_data_sets_that_cannot_work(tmp_path: Path, capsys) -> None:
+    one = write_data_set(tmp_path / "one", artists=1)
+    no_val = write_data_set(tmp_path / "no_val")
+    shutil.rmtree(no_val / "val")
+    bare_val = write_data_set(tmp_path / "bare_val", val=0)
+    empty = write_data_set(tmp_path / "empty")
+    (empty / "train" / "artist_9").mkdir()
+    stranger = write_data_set(tmp_path / "stranger")
+    shutil.copytree(stranger / "val" / "artist_0", stranger / "val" / "artist_9")
+    single = write_data_set(tmp_path / "single", artists=2, train=1, val=1)
+    (single / "train" / "artist_1" / "train_0.png").write_bytes(b"bad")
+    for root, expected in ((tmp_path / "missing", "no folder"), (one, "one artist"), (no_val, "no folder.*val"),
+                           (bare_val, "no picture in"), (empty, "no picture in.*artist_9"),
+                           (stranger, "artist_9.*training set lacks"), (single, "1 training picture")):
+        refuses(capsys, expected, "--data-path", root, "--output-dir", tmp_path / "out", *FAST)
+
+
+def test_a_batch_larger_than_the_data_set_becomes_the_data_set(data_set: Path, tmp_path: Path, capsys) -> None:
+    assert train(data_set, tmp_path, "--batch-size", 1000) == 0
+    assert "1 updates of 24 pictures" in capsys.readouterr().out
+
+
+def test_resuming_with_other_artists_or_another_network_is_refused(trained: Path, data_set: Path, tmp_path: Path,
+                                                                   capsys) -> None:
+    mine = tmp_path / "run"
+    shutil.copytree(trained, mine)
+    before = {path: path.read_bytes() for path in mine.glob("*.*")}
+    other = write_data_set(tmp_path / "other", artists=4)
+    common = ["--output-dir", mine, *FAST, "--resume", mine / "checkpoint.pth"]
+    refuses(capsys, "class 3.*artist_3", "--data-path", other, *common)
+    refuses(capsys, "holds lsnet_t_artist", "--data-path", data_set, *common, "--model", "lsnet_s_artist")
+    refuses(capsys, "--input-size 64", "--data-path", data_set, *common, "--input-size", 64)
+    refuses(capsys, "feature_dim", "--data-path", data_set, *common, "--feature-dim", 64)
+    (mine / "checkpoint.pth").write_bytes((mine / "checkpoint.pth").read_bytes()[:1000])
+    refuses(capsys, "checkpoint.pth.*damaged", "--data-path", data_set, *common)
+    del before[mine / "checkpoint.pth"]
+    assert all(path.read_bytes() == content for path, content in before.items())
+
+
+def test_a_contradicting_class_mapping_is_named_and_kept(data_set: Path, tmp_path: Path, capsys) -> None:
+    assert train(data_set, tmp_path) == 0
+    mapping = (tmp_path / "class_mapping.csv").read_text()
+    other = write_data_set(tmp_path / "other", artists=4)
+    assert train(other, tmp_path) == 0
+    assert re.search("warning: .*class 3", capsys.readouterr().out)
+    assert (tmp_path / "previous_1" / "class_mapping.csv").read_text() == mapping
+
+
+# ---- killed and interrupted ----
+
+
+def start(data_set: Path, output: Path, epochs: int) -> subprocess.Popen:
+    return subprocess.Popen([sys.executable, str(ROOT / "train_artist_style.py"), "--data-path", str(data_set),
+                             "--output-dir", str(output), "--input-size", "32", "--batch-size", "8", "--num-workers",
+                             "1", "--epochs", str(epochs), "--resume", "auto"], cwd=output.parent,
+                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+def test_sigterm_saves_and_the_resumed_run_ends_with_the_same_bits(data_set: Path, tmp_path: Path) -> None:
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    assert start(data_set, whole, 3).wait(300) == 0
+    process = start(data_set, broken, 3)
+    while "epoch 1/3" not in process.stdout.readline():
+        assert process.poll() is None
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(120) == 128 + signal.SIGTERM
+    assert read_checkpoint(broken / "checkpoint.pth").content["epoch"] in (1, 2)
+    assert start(data_set, broken, 3).wait(300) == 0
+    for name in ("checkpoint.pth", "model_best.pth"):
+        one, other = (read_checkpoint(folder / name).content for folder in (whole, broken))
+        assert one["best_metric"] == other["best_metric"]
+        assert one["epoch"] == other["epoch"]
+        assert all(torch.equal(one["model"][key], other["model"][key]) for key in one["model"])
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+def test_killed_at_ten_random_moments_every_file_loads_and_the_run_ends(data_set: Path, tmp_path: Path) -> None:
+    output, rng = tmp_path / "run", random.Random(0)
+    for _ in range(10):
+        process = start(data_set, output, 6)
+        while process.poll() is None and "pictures to train" not in process.stdout.readline():
+            pass
+        time.sleep(rng.uniform(0, 1.5))
+        process.kill()
+        process.wait()
+        for path in output.glob("*.pth"):
+            assert read_checkpoint(path).model
+        for path in output.glob("*.safetensors"):
+            assert read_checkpoint(path).model
+    assert start(data_set, output, 6).wait(300) == 0
+    assert read_checkpoint(output / "checkpoint.pth").content["epoch"] == 6
+    epochs = [json.loads(line)["epoch"] for line in (output / "metrics.jsonl").read_text().splitlines()]
+    assert epochs == [1, 2, 3, 4, 5, 6]
