@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
+from timm.data import auto_augment
 from timm.data.transforms import str_to_interp_mode, str_to_pil_interp
 from timm.data.transforms_factory import create_transform
 from torchvision import transforms
