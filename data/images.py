@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import struct
 import warnings
@@ -29,6 +30,7 @@ _DECODER_ERRORS = (OSError, SyntaxError, ValueError, EOFError, ArithmeticError, 
 
 Image.MAX_IMAGE_PIXELS = None  # `decode_image` has a limit of its own, which callers can set.
 warnings.filterwarnings("ignore", module=r"PIL\.")  # about metadata; damage is raised, not warned of
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # nor printed
 
 
 class ImageError(Exception):

@@ -18,7 +18,6 @@ from PIL import Image
 from data.images import IMAGE_EXTENSIONS, ImageError, decode_image, list_images
 from utils import UserError
 
-
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # pytest undoes the filter of data/images.py
 
 

@@ -1,0 +1,110 @@
+"""class_mapping.csv and artists.csv: what is read back, and what is refused with file and line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from data.class_mapping import (
+    first_difference,
+    folder_name_problem,
+    read_artist_map,
+    read_class_mapping,
+    write_class_mapping,
+)
+from utils import UserError
+
+NAMES = ["Anna", "Bosch, Hieronymus", 'the "great" one', "中文 画家", "日本語", "line\nbreak", " spaces ", "Zoë"]
+
+
+def test_what_was_written_is_read(tmp_path: Path) -> None:
+    write_class_mapping(tmp_path / "class_mapping.csv", NAMES)
+    assert read_class_mapping(tmp_path / "class_mapping.csv") == NAMES
+
+
+# Control characters cannot be in an artist's name; Python's csv module loses a lone carriage return.
+@given(st.lists(st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1), min_size=1, unique=True))
+def test_any_names_survive(tmp_path_factory: pytest.TempPathFactory, names: list[str]) -> None:
+    path = tmp_path_factory.mktemp("mapping") / "class_mapping.csv"
+    write_class_mapping(path, names)
+    assert read_class_mapping(path) == names
+
+
+def test_the_file_is_the_documented_one(tmp_path: Path) -> None:
+    write_class_mapping(tmp_path / "class_mapping.csv", ["Anna", "中"])
+    assert (tmp_path / "class_mapping.csv").read_bytes() == "class_id,class_name\n0,Anna\n1,中\n".encode()
+
+
+@pytest.mark.parametrize("content", [
+    b"\xef\xbb\xbfclass_id,class_name\r\n0,Anna\r\n1,Bob\r\n", b"class_id,class_name\n1,Bob\n\n0,Anna\n\n",
+    b'"class_id","class_name"\n"0","Anna"\n"1","Bob"'])
+def test_a_byte_order_mark_crlf_blank_lines_and_any_order_are_accepted(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "m.csv").write_bytes(content)
+    assert read_class_mapping(tmp_path / "m.csv") == ["Anna", "Bob"]
+
+
+@pytest.mark.parametrize(("content", "line", "complaint"), [
+    (b"", 1, "empty file"), (b"class_id,class_name\n", 2, "no class"), (b"0,Anna\n", 1, "header"),
+    (b"class_id;class_name\n0;Anna\n", 1, "header"), (b"class_id,class_name\n0,Anna\nx,Bob\n", 3, "'x'"),
+    (b"class_id,class_name\n-1,Anna\n", 2, "'-1'"), (b"class_id,class_name\n0,Anna\n0,Bob\n", 3, "'0'"),
+    (b"class_id,class_name\n0,Anna\n2,Bob\n", 3, "no class_id 1"), (b"class_id,class_name\n0,Anna\n1,\n", 3, "''"),
+    (b"class_id,class_name\n0,Anna\n1,Anna\n", 3, "'Anna' of line 2"),
+    (b"class_id,class_name\n0,Anna\n1\n", 3, "1 cell"), (b"class_id,class_name\n0,Bosch, H\n", 2, "3 cell"),
+    (b"class_id,class_name\n0,Zo\xeb\n", 2, "not UTF-8"),
+    ("class_id,class_name\n0,A\n".encode("utf-16"), 1, "not UTF-8"),
+    (b'class_id,class_name\n0,"Anna\n', 2, "unexpected end")])
+def test_every_malformation_names_file_and_line(tmp_path: Path, content: bytes, line: int, complaint: str) -> None:
+    path = tmp_path / "m.csv"
+    path.write_bytes(content)
+    with pytest.raises(UserError) as caught:
+        read_class_mapping(path)
+    assert f"{path}, line {line};" in str(caught.value)
+    assert complaint in str(caught.value)
+
+
+def test_a_missing_file_is_told(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"m\.csv: No such file"):
+        read_class_mapping(tmp_path / "m.csv")
+
+
+@pytest.mark.parametrize(("found", "expected", "phrase"), [
+    (["A", "B"], ["A", "B"], None), (["A", "X", "Y"], ["A", "B", "C"], "class 1 is 'X' where 'B' is expected"),
+    (["A"], ["A", "B"], "class 1 is missing where 'B' is expected"),
+    (["A", "B"], ["A"], "class 1 is 'B' where no such class is expected")])
+def test_the_first_difference_is_named(found: list[str], expected: list[str], phrase: str | None) -> None:
+    assert first_difference(found, expected) == phrase
+
+
+# ---- artists.csv -----------------------------------------------------------------------------------------------------
+
+
+def artist_map(folder: Path, rows: str) -> dict[str, str]:
+    (folder / "artists.csv").write_text("folder,artist\n" + rows, encoding="utf-8-sig", newline="\r\n")
+    return read_artist_map(folder / "artists.csv")
+
+
+def test_folders_are_renamed_merged_and_left_out(tmp_path: Path) -> None:
+    assert artist_map(tmp_path, 'a1,Anna\na2, Anna \n"b,c",\nZoe\u0308,画家\n') == {
+        "a1": "Anna", "a2": "Anna", "b,c": "", "Zoë": "画家"}
+
+
+@pytest.mark.parametrize(("rows", "complaint"), [
+    ("a,A\na,B\n", "'a' in"), (",B\n", "''"), ("a,x/y\n", "holds '/'"), ("a,x\\y\n", "holds '\\\\\\\\'"),
+    ("a,..\n", "dot"), ("a,con\n", "device"), ("a\n", "1 cell")])
+def test_a_map_that_cannot_work_is_refused(tmp_path: Path, rows: str, complaint: str) -> None:
+    with pytest.raises(UserError, match=complaint):
+        artist_map(tmp_path, rows)
+
+
+@pytest.mark.parametrize("name", ["Anna", "中文 画家", "O'Keeffe (2)", "Dr. Who", "COM10", "consul", "a.b"])
+def test_names_that_every_system_takes(name: str) -> None:
+    assert folder_name_problem(name) is None
+
+
+@pytest.mark.parametrize("name", ["a/b", "a\\b", "a:b", "who?", "a*", "a|b", "<a>", 'a"b', "a\tb", "end.", "end ", ".a",
+                                  "..", "NUL", "con.txt", "Lpt1", "\udce9"])
+def test_names_that_windows_or_a_csv_cannot_take(name: str) -> None:
+    assert folder_name_problem(name)
