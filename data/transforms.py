@@ -23,6 +23,7 @@ Mix = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 WHITE = (255, 255, 255)  # paper, and what transparency is laid over
 POLICIES = ("none", "rand", "augmix", "original", "originalr", "v0", "v0r", "3a")  # what timm's names begin with
 WIDEST = 4.0  # longest side / shortest side beyond which a picture is cut before it is enlarged
+LARGEST = 4  # input sizes on the side of a training picture made square: 1/16 of its area is still a full-size crop
 
 
 def _posterize(image: Image.Image, bits: int, **_: object) -> Image.Image:
