@@ -21,7 +21,7 @@ Transform = Callable[[Image.Image], torch.Tensor]
 Mix = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 
 WHITE = (255, 255, 255)  # paper, and what transparency is laid over
-POLICIES = ("none", "rand", "augmix", "original", "originalr", "v0", "v0r", "3a")  # what timm's names begin with
+POLICIES = ("rand", "augmix", "original", "originalr", "v0", "v0r", "3a")  # what timm's names begin with
 WIDEST = 4.0  # longest side / shortest side beyond which a picture is cut before it is enlarged
 LARGEST = 4  # input sizes on the side of a training picture made square: 1/16 of its area is still a full-size crop
 
@@ -116,14 +116,15 @@ def train_transform(preprocessing: Preprocessing, augmentation: Augmentation) ->
     Raises:
         UserError: timm has no such automatic augmentation.
     """
-    if augmentation.aa.partition("-")[0] not in POLICIES:
-        raise UserError(f"--aa {augmentation.aa}", f"a name that begins with one of {', '.join(POLICIES)}",
-                        "for example --aa rand-m9-mstd0.5-inc1")
-    augment = create_transform(
-        preprocessing.input_size, is_training=True, scale=augmentation.scale, ratio=augmentation.ratio,
-        hflip=augmentation.hflip, color_jitter=augmentation.color_jitter or None, re_prob=augmentation.reprob,
-        auto_augment=None if augmentation.aa == "none" else augmentation.aa, interpolation=preprocessing.interpolation,
-        mean=preprocessing.mean, std=preprocessing.std)
+    try:
+        augment = create_transform(
+            preprocessing.input_size, is_training=True, scale=augmentation.scale, ratio=augmentation.ratio,
+            hflip=augmentation.hflip, color_jitter=augmentation.color_jitter or None, re_prob=augmentation.reprob,
+            auto_augment=None if augmentation.aa == "none" else augmentation.aa,
+            interpolation=preprocessing.interpolation, mean=preprocessing.mean, std=preprocessing.std)
+    except (AssertionError, ValueError) as error:
+        raise UserError(f"--aa {augmentation.aa} ({error})", f"none, or one of timm's: {', '.join(POLICIES)}",
+                        "for example --aa rand-m9-mstd0.5-inc1") from error
     limit = LARGEST * preprocessing.input_size
     shape = {"crop": [], "pad": [_PadToSquare(limit, preprocessing.interpolation)],
              "squash": [_SquashToSquare()]}[preprocessing.fit]
