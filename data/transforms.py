@@ -125,9 +125,8 @@ def train_transform(preprocessing: Preprocessing, augmentation: Augmentation) ->
     except (AssertionError, ValueError) as error:
         raise UserError(f"--aa {augmentation.aa} ({error})", f"none, or one of timm's: {', '.join(POLICIES)}",
                         "for example --aa rand-m9-mstd0.5-inc1") from error
-    limit = LARGEST * preprocessing.input_size
-    shape = {"crop": [], "pad": [_PadToSquare(limit, preprocessing.interpolation)],
-             "squash": [_SquashToSquare()]}[preprocessing.fit]
+    to_square = LARGEST * preprocessing.input_size, preprocessing.interpolation
+    shape = {"crop": [], "pad": [_PadToSquare(*to_square)], "squash": [_SquashToSquare(*to_square)]}[preprocessing.fit]
     return transforms.Compose([*shape, augment])
 
 
@@ -180,6 +179,11 @@ class _PadToSquare:
 
 
 class _SquashToSquare:
+    """The picture stretched to a square of its long side, or of `limit` px where that is longer."""
+
+    def __init__(self, limit: int, interpolation: str) -> None:
+        self.limit, self.mode = limit, str_to_pil_interp(interpolation)
+
     def __call__(self, image: Image.Image) -> Image.Image:
-        side = min(image.size)
-        return image.resize((side, side), Image.Resampling.BICUBIC)
+        side = min(max(image.size), self.limit)
+        return image.resize((side, side), self.mode)
