@@ -1,0 +1,64 @@
+"""Networks by name, and what their one pass answers."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from runtime.networks import (
+    Architecture,
+    check_name,
+    classifier_names,
+    describe,
+    features_and_logits,
+    strip_wrappers,
+    takes_input_size,
+)
+from utils import UserError
+
+
+@pytest.mark.parametrize("architecture", [
+    Architecture(name="lsnet_t_artist", num_classes=5, model_args={"img_size": 64}),
+    Architecture(name="lsnet_t_artist", num_classes=5, model_args={"img_size": 64, "feature_dim": 32}),
+    Architecture(name="test_resnet", num_classes=5),
+    Architecture(name="test_vit", num_classes=5, model_args={"img_size": 64}),
+])
+def test_one_pass_gives_what_the_network_gives(architecture: Architecture) -> None:
+    network = architecture.create().eval()
+    images = torch.randn(3, 3, 64, 64)
+    with torch.inference_mode():
+        features, logits = features_and_logits(network, images)
+        torch.testing.assert_close(logits, network(images))
+        torch.testing.assert_close(network.get_classifier()(features), logits)
+    assert features.shape == (3, architecture.model_args.get("feature_dim", network.num_features))
+
+
+def test_an_unknown_name_is_answered_with_the_closest() -> None:
+    with pytest.raises(UserError, match=r"lsnet_b_artist"):
+        check_name("lsnet_b_artis")
+
+
+def test_only_networks_built_for_one_size_are_told_it() -> None:
+    assert takes_input_size("lsnet_b")
+    assert takes_input_size("vit_tiny_patch16_224")
+    assert not takes_input_size("resnet18")
+    assert describe("resnet18", 3, input_size=96).model_args == {}
+    assert describe("vit_tiny_patch16_224", 3, input_size=96, drop_path_rate=0.1).model_args == {
+        "img_size": 96, "drop_path_rate": 0.1}
+
+
+def test_arguments_a_model_does_not_take_are_the_users_error() -> None:
+    with pytest.raises(UserError, match="no_such_thing"):
+        Architecture(name="lsnet_t_artist", num_classes=3, model_args={"no_such_thing": 1}).create()
+    with pytest.raises(UserError, match="projection"):
+        describe("resnet18", 3, feature_dim=64)
+
+
+def test_wrappers_are_stripped_only_where_every_key_has_them() -> None:
+    assert strip_wrappers({"_orig_mod.module.a": 1, "_orig_mod.module.b": 2}) == {"a": 1, "b": 2}
+    assert strip_wrappers({"module.a": 1, "b": 2}) == {"module.a": 1, "b": 2}
+
+
+def test_classifiers_are_named_as_timm_names_them() -> None:
+    assert classifier_names(Architecture(name="lsnet_t_artist", num_classes=3).create()) == ("head.l",)
+    assert classifier_names(Architecture(name="test_resnet", num_classes=3).create()) == ("fc",)
