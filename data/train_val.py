@@ -7,11 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from data.image_folder import ImageFolder
-from data.integrity import scan_images
+from data.integrity import SCAN_CACHE, scan_images
 from data.transforms import Augmentation, Preprocessing, eval_transform, train_transform
 from utils import UserError
 
-SCAN_CACHE = ".image_scan.json"
 Say = Callable[[str], None]
 
 
