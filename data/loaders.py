@@ -6,6 +6,7 @@ makes of each; only so can an interrupted run go on exactly, and a run on two pr
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -86,4 +87,9 @@ def make_loader(dataset: Dataset, batches: TrainBatches | EvalBatches, loading: 
     """A loader of `Batch`es whose workers live as long as it does."""
     return DataLoader(dataset, batch_sampler=batches, collate_fn=collate, num_workers=loading.num_workers,
                       pin_memory=loading.pin_memory, persistent_workers=loading.num_workers > 0,
-                      generator=torch.Generator().manual_seed(0))
+                      worker_init_fn=_ignore_interrupts, generator=torch.Generator().manual_seed(0))
+
+
+def _ignore_interrupts(worker: int) -> None:
+    """Ctrl-C reaches every process of a terminal; only the main one answers it, and still needs its batches."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
