@@ -9,11 +9,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.pictures import write_data_set
 
 ROOT = Path(__file__).resolve().parent.parent
 Completed = subprocess.CompletedProcess[str]
+
+settings.register_profile("project", deadline=None)  # no test judges time: machines are shared
+settings.load_profile("project")
 
 
 @pytest.fixture(scope="session")

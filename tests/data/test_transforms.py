@@ -53,7 +53,7 @@ def augmented(image: Image.Image, seed: int = 0, fit: str = "crop", **values: ob
 # ---- evaluation ------------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(width=st.integers(1, 220), height=st.integers(1, 220), size=st.sampled_from([32, 64, 95, 224]))
 def test_fit_crop_is_timms_evaluation_to_the_bit(width: int, height: int, size: int) -> None:
     if max(width, height) > WIDEST * min(width, height):
