@@ -32,9 +32,10 @@ def number(kind: type, *, at_least: float | None = None, above: float | None = N
     def convert(text: str) -> Any:
         try:
             value = kind(text)
-        except ValueError:
-            value = math.nan
-        inside = (math.isfinite(value)
+            finite = math.isfinite(value)
+        except (ValueError, OverflowError):
+            finite = False
+        inside = (finite
                   and (at_least is None or value >= at_least) and (above is None or value > above)
                   and (at_most is None or value <= at_most) and (below is None or value < below))
         if not inside:
@@ -65,13 +66,15 @@ class Parser(argparse.ArgumentParser):
         action = f"see python {self.prog} --help"
         if message.startswith("unrecognized arguments: "):
             unknown = message.partition(": ")[2]
-            close = difflib.get_close_matches(unknown.split()[0], list(self._option_string_actions), n=1)
+            close = difflib.get_close_matches(re.split("[ =]", unknown)[0], list(self._option_string_actions), n=1)
             action = f"did you mean {close[0]}? {action}" if close else action
             raise UserError(f"the unknown argument {unknown}", "documented flags only", action)
         if message.startswith("the following arguments are required: "):
             raise UserError(f"no {message.partition(': ')[2]}", "it to be given", action)
         name, _, told = message.removeprefix("argument ").partition(": ")
         told = re.sub(r"invalid choice: (.*) \(choose from (.*)\)", r"\1; expected one of \2", told)
+        told = re.sub("^expected", "with too few values; expected", told)
+        told = re.sub("ignored explicit argument (.*)", r"with the value \1; expected no value", told)
         value, _, expected = told.partition("; expected ")
         raise UserError(f"{name.partition('/')[0]} {value}", expected or "a value of the kind --help names", action)
 
@@ -102,7 +105,7 @@ def add_options(parser: argparse.ArgumentParser, group: type, **defaults: Any) -
         default = defaults.get(field.name, field.default)
         settings = _argument(hints[field.name], field.metadata["limits"])
         required = default is dataclasses.MISSING
-        shown = "" if required or default in (None, False, ()) else f" (default: {_shown(default)})"
+        shown = "" if required or default is None or default is False else f" (default: {_shown(default)})"
         section.add_argument(f"--{field.name.replace('_', '-')}", *field.metadata["names"], dest=field.name,
                              required=required, default=None if required else default,
                              help=(field.metadata["help"] + shown).replace("%", "%%"), **settings)

@@ -1,0 +1,131 @@
+"""Flags: both spellings parse, every mistake is one line in three parts, and groups come back as they went in."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import MISSING, dataclass
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+from runtime.arguments import Parser, add_options, as_config, flag, read_options
+from utils import UserError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """Flags of every kind. Only the first line is a title."""
+
+    data_path: Path = flag(MISSING, "where pictures are")
+    num_workers: int = flag(2, "processes, 0 for none", at_least=0, at_most=99, names=("--workers", "-j"))
+    scale: tuple[float, float] = flag((0.25, 1.0), "share, 0 to 100 % of the area", above=0, at_most=1)
+    drop: float = flag(0.0, "probability", at_least=0, below=1)
+    fit: Literal["crop", "pad"] | None = flag(None, "shape")
+    pin_mem: bool = flag(True, "lock pages")
+    dry: bool | None = flag(None, "insist or not")
+    name: str = flag("x_y", "a name")
+    input_size: int | None = flag(None, "px", at_least=32)
+
+
+def parser(**defaults: object) -> Parser:
+    made = Parser(prog="train.py")
+    add_options(made, Sample, **defaults)
+    return made
+
+
+def parse(*arguments: str) -> Sample:
+    return read_options(parser().parse_args(["--data-path", "d", *arguments]), Sample)
+
+
+def refused(*arguments: str) -> UserError:
+    with pytest.raises(UserError) as caught:
+        parse(*arguments)
+    assert "\n" not in str(caught.value)
+    assert caught.value.action.endswith("see python train.py --help")
+    return caught.value
+
+
+def test_defaults_survive() -> None:
+    assert parse() == Sample(data_path=Path("d"))
+    assert isinstance(parse().scale, tuple)
+    hash(parse())
+
+
+@pytest.mark.parametrize("arguments", [
+    ["--num-workers", "3"], ["--num_workers", "3"], ["--num_workers=3"], ["--workers", "3"], ["-j", "3"], ["-j3"]])
+def test_every_spelling_of_a_flag_parses(arguments: list[str]) -> None:
+    assert parse(*arguments).num_workers == 3
+
+
+def test_underscores_in_values_stay() -> None:
+    assert parse("--name", "a_b").name == "a_b"
+    assert parse("--name=a_b--c_d").name == "a_b--c_d"
+    assert read_options(parser().parse_args(["--data_path=x_y/z_1"]), Sample).data_path == Path("x_y/z_1")
+
+
+@pytest.mark.parametrize(("arguments", "found"), [
+    (["--no-pin-mem"], {"pin_mem": False}), (["--no_pin_mem"], {"pin_mem": False}), (["--dry"], {"dry": True}),
+    (["--no-dry"], {"dry": False}), (["--scale", "0.5", "1"], {"scale": (0.5, 1)}), (["--fit", "pad"], {"fit": "pad"}),
+    (["--input-size", "32"], {"input_size": 32}), (["--drop", "1e-3"], {"drop": 0.001}),
+    (["--num-workers", "99"], {"num_workers": 99})])
+def test_values_arrive_in_their_types(arguments: list[str], found: dict[str, object]) -> None:
+    assert parse(*arguments) == dataclasses.replace(parse(), **found)
+
+
+@pytest.mark.parametrize(("arguments", "found", "expected"), [
+    (["--num-workers", "-1"], "--num-workers -1", "a whole number, at least 0, at most 99"),
+    (["--num-workers", "100"], "--num-workers 100", "a whole number, at least 0, at most 99"),
+    (["--num-workers", "1.5"], "--num-workers 1.5", "a whole number, at least 0, at most 99"),
+    (["--num_workers", "9" * 400], f"--num-workers {'9' * 400}", "a whole number, at least 0, at most 99"),
+    (["-j", "two"], "--num-workers two", "a whole number, at least 0, at most 99"),
+    (["--drop", "1"], "--drop 1", "a number, at least 0, below 1"),
+    (["--drop", "nan"], "--drop nan", "a number, at least 0, below 1"),
+    (["--drop=-inf"], "--drop -inf", "a number, at least 0, below 1"),
+    (["--scale", "0", "1"], "--scale 0", "a number, above 0, at most 1"),
+    (["--input-size", "31"], "--input-size 31", "a whole number, at least 32"),
+    (["--fit", "paad"], "--fit 'paad'", "one of crop, pad"),
+    (["--name"], "--name with too few values", "one argument"),
+    (["--scale", "1"], "--scale with too few values", "2 arguments"),
+    (["--name", "--dry"], "--name with too few values", "one argument"),
+    (["--pin-mem=3"], "--pin-mem with the value '3'", "no value"),
+    (["--bogus", "3"], "the unknown argument --bogus 3", "documented flags only")])
+def test_a_mistake_is_told_in_three_parts(arguments: list[str], found: str, expected: str) -> None:
+    error = refused(*arguments)
+    assert (error.found, error.expected.replace("'", "")) == (found, expected)  # argparse quotes choices up to 3.12
+
+
+@pytest.mark.parametrize(("mistyped", "meant"), [
+    ("--num-worker", "--num-workers"), ("--fits", "--fit"), ("--num_wrokers=a/long/path/to/nowhere", "--num-workers"),
+    ("--pin-men", "--pin-mem"), ("--zzz", None), ("stray", None), ("-q", None)])
+def test_the_closest_flag_is_suggested_and_none_is_abbreviated(mistyped: str, meant: str | None) -> None:
+    suggestion = f"did you mean {meant}? " if meant else ""
+    assert refused(mistyped).action == f"{suggestion}see python train.py --help"
+
+
+def test_a_required_flag_is_named() -> None:
+    with pytest.raises(UserError, match="found no --data-path; expected it to be given"):
+        parser().parse_args([])
+
+
+def test_a_commands_own_default_replaces_the_groups() -> None:
+    options = read_options(parser(data_path=Path("here"), drop=0.5).parse_args([]), Sample)
+    assert options == Sample(data_path=Path("here"), drop=0.5)
+    assert "(default: 0.5)" in parser(drop=0.5).format_help()
+
+
+def test_help_tells_what_a_flag_does_and_its_default() -> None:
+    text = " ".join(parser().format_help().split())
+    assert "Flags of every kind. Only the first line is a title:" in text
+    for told in ("where pictures are --num-workers", "processes, 0 for none (default: 2)", "lock pages (default: on)",
+                 "share, 0 to 100 % of the area (default: 0.25 1.0)", "probability (default: 0.0)",
+                 "px", "a name (default: x_y)"):
+        assert told in text
+    assert text.count("(default:") == 5
+    assert max(map(len, parser().format_help().splitlines())) <= 100
+
+
+def test_groups_become_plain_python_for_checkpoints() -> None:
+    assert as_config(parse("--fit", "pad")) == {
+        "data_path": "d", "num_workers": 2, "scale": (0.25, 1.0), "drop": 0.0, "fit": "pad", "pin_mem": True,
+        "dry": None, "name": "x_y", "input_size": None}
