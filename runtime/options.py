@@ -94,7 +94,7 @@ class RunOptions:
     device: str = flag("auto", "auto, cpu, cuda, cuda:N or mps")
     channels_last: bool | None = flag(None, "keep channels innermost in memory (default: on the CPU, where LSNet then "
                                             "trains many times faster)")
-    seed: int = flag(42, "seed of the order, the augmentation and the first weights", at_least=0)
+    seed: int = flag(42, "seed of the order, the augmentation and the first weights", at_least=0, at_most=2**63 - 1)
     resume: str | None = flag(None, "continue from this checkpoint; auto takes OUTPUT_DIR/checkpoint.pth, or starts "
                                     "afresh where there is none")
     finetune_from: str | None = flag(None, "start from the weights of this checkpoint; the head starts anew where the "

@@ -30,7 +30,7 @@ class Options:
     recursive: bool = flag(True, "search its sub-folders too")
     num_clusters: int = flag(8, "number of groups", at_least=1)
     output_dir: Path = flag(MISSING, "folder for features.npy, image_names.txt and cluster_assignments.json")
-    seed: int = flag(0, "seed of k-means' starting points", at_least=0)
+    seed: int = flag(0, "seed of k-means' starting points", at_least=0, at_most=2**32 - 1)
 
 
 def build_parser() -> Parser:
