@@ -60,7 +60,8 @@ class Logbook:
             tqdm.write(text, file=sys.stdout)
             sys.stdout.flush()
             if self.folder:
-                with open(self.folder / LOG, "a", encoding="utf-8", newline="\n") as log:
+                # A file name that is no valid Unicode must not end a run.
+                with open(self.folder / LOG, "a", encoding="utf-8", errors="backslashreplace", newline="\n") as log:
                     log.write(text + "\n")
 
     def bar(self, title: str, total: int, done: int = 0) -> tqdm:
