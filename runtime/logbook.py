@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -70,10 +71,14 @@ class Logbook:
                     disable=not (self.speaks and sys.stderr.isatty()))
 
     def record(self, values: Mapping[str, Any]) -> None:
-        """Append an epoch's figures to metrics.jsonl and to TensorBoard; `values["epoch"]` counts from 1."""
+        """Append an epoch's figures to metrics.jsonl and to TensorBoard; `values["epoch"]` counts from 1.
+
+        A figure that is not finite is null in metrics.jsonl: NaN is not JSON.
+        """
         if self.board is not None:
+            finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
             with open(self.folder / METRICS, "a", encoding="utf-8", newline="\n") as metrics:
-                metrics.write(json.dumps(values) + "\n")
+                metrics.write(json.dumps(finite) + "\n")
             for name, value in values.items():
                 self.board.add_scalar(name, value, values["epoch"])
 

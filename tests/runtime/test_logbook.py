@@ -67,6 +67,16 @@ def test_an_epoch_is_one_json_object_and_one_point_per_scalar(tmp_path: Path) ->
     assert scalars(tmp_path / "new", "loss") == [(1, 2.5), (2, 1.5)]
 
 
+def test_a_figure_that_is_not_finite_is_null(tmp_path: Path) -> None:
+    write_epochs(tmp_path, float("nan"), float("inf"), 1.0)
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is not JSON")
+
+    lines = (tmp_path / METRICS).read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line, parse_constant=refuse)["loss"] for line in lines] == [None, None, 1.0]
+
+
 def test_a_resume_drops_the_epochs_it_redoes(tmp_path: Path) -> None:
     write_epochs(tmp_path, 3.0, 2.0, 1.0)
     write_epochs(tmp_path, 2.25, first_epoch=1)
