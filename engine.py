@@ -5,14 +5,13 @@ A trainer describes itself as a `Task`; everything else (order, updates, average
 
 from __future__ import annotations
 
-import math
-import time
+import contextlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import torch
-from timm.utils import ModelEmaV3
+from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
 from data.image_folder import ImageFolder
@@ -20,11 +19,16 @@ from data.image_list import Batch
 from data.loaders import EvalBatches, Loading, TrainBatches, make_loader
 from runtime.checkpoint import LATEST, Checkpoint, publish_best, save_checkpoint
 from runtime.logbook import Logbook
-from runtime.networks import Architecture, load_weights
+from runtime.networks import Architecture
 from runtime.optim import Clipping, make_ema, make_optimizer, make_schedule, scaled_lr
 from runtime.options import OptimizerOptions, RunOptions
+from runtime.pace import Pace
 from runtime.placement import Placement
-from utils import Interrupted, StopSignal, UserError, mix_seed, peak_memory, seed_everything
+from runtime.processes import StopSignal, gather, rank, world_size
+from runtime.training_state import Position, TrainingState
+from utils import Interrupted, UserError, mix_seed, seed_everything
+
+MOST_SKIPPED = 10  # fp16 updates in a row that may overflow before the run counts as diverged
 
 
 class Meter(Protocol):
@@ -58,10 +62,14 @@ class Task:
 
 def evaluate(network: torch.nn.Module, loader: DataLoader, meter: Meter, place: Placement,
              logbook: Logbook) -> dict[str, float]:
-    """The figures of `network`, which is at `place`, over every picture of `loader` that can be read."""
+    """The figures of `network`, which is at `place`, over every picture of `loader` that can be read.
+
+    The loaders of all ranks together hold every batch once; the figures are the same on every rank.
+    """
     network.eval()
+    numbers = loader.batch_sampler.numbers
     with torch.inference_mode(), logbook.bar("evaluate", len(loader)) as bar:
-        for number, batch in enumerate(loader):
+        for number, batch in zip(numbers, loader, strict=True):
             report_failures(batch, loader.dataset, logbook)
             if len(batch.targets):
                 meter.update(number, network(place.images(batch.images)), batch.targets.to(place.device))
@@ -75,18 +83,8 @@ def report_failures(batch: Batch, dataset: ImageFolder, logbook: Logbook) -> Non
         logbook.say(f"left out: {dataset.path(index)} ({reason})")
 
 
-@dataclass
-class Position:
-    """How far a run has come: `epoch` epochs are complete, and `step` updates of the next one."""
-
-    epoch: int = 0
-    step: int = 0
-    loss_sum: float = 0.0
-    best_metric: float = -math.inf
-
-
 class Run:
-    """A training run: the network, what moves it, how far it is, and the folder it writes to."""
+    """A training run: its state, the pictures it learns from, and the folder it writes to."""
 
     def __init__(self, *, task: Task, network: torch.nn.Module, architecture: Architecture, config: dict[str, Any],
                  classes: list[str], train_set: ImageFolder, val_set: ImageFolder, loading: Loading,
@@ -104,67 +102,85 @@ class Run:
             loading: batch size and processes.
             optimizing: the optimiser's flags.
             options: the run's flags.
-            place: device and memory format.
+            place: device, memory format and precision.
         """
-        self.task, self.network, self.architecture, self.place = task, network, architecture, place
+        self.task, self.architecture, self.place = task, architecture, place
         self.classes, self.options, self.optimizing = classes, options, optimizing
         self.config = {**config, "architecture": architecture.name, "num_classes": architecture.num_classes,
                        "model_args": architecture.model_args}
         self.train_batches = TrainBatches(len(train_set), loading, seed=options.seed,
                                           accumulation=optimizing.accumulation_steps)
         self.train_loader = make_loader(train_set, self.train_batches, loading)
-        self.val_loader = make_loader(val_set, EvalBatches(len(val_set), loading), loading)
-        self.per_update = loading.batch_size * loading.world_size * optimizing.accumulation_steps
-        self.lr = scaled_lr(optimizing, self.per_update)
-        self.optimizer = make_optimizer(network, optimizing, self.lr)
-        self.schedule = make_schedule(self.optimizer, optimizing, self.lr, self.updates_per_epoch)
-        self.ema: ModelEmaV3 | None = make_ema(network, optimizing)
+        # Without --dist-eval the first rank evaluates everything: it has all the batches, the others none.
+        sharing = loading if options.dist_eval else replace(loading, rank=rank(), world_size=1)
+        val_batches = EvalBatches(len(val_set) if options.dist_eval or rank() == 0 else 0, sharing)
+        self.val_loader = make_loader(val_set, val_batches, loading)
+        per_update = loading.batch_size * loading.world_size * optimizing.accumulation_steps
+        self.lr = scaled_lr(optimizing, per_update)
+        optimizer = make_optimizer(network, optimizing, self.lr)
+        updates = self.train_batches.updates
+        self.state = TrainingState(
+            network=network, ema=make_ema(network, optimizing), optimizer=optimizer,
+            schedule=make_schedule(optimizer, optimizing, self.lr, updates), scaler=place.scaler(),
+            updates_per_epoch=updates, per_update=per_update, position=Position())
+        self.state.schedule.step_update(0)
         self.clip = Clipping(network, optimizing.clip_mode, optimizing.clip_grad)
-        self.position = Position()
-        self.schedule.step_update(0)
-
-    @property
-    def updates_per_epoch(self) -> int:
-        """Updates of the weights in one epoch."""
-        return self.train_batches.updates
-
-    @property
-    def evaluated(self) -> torch.nn.Module:
-        """The network whose figures count: the moving average where there is one."""
-        return self.ema.module if self.ema else self.network
+        if options.compile:
+            network.compile()
+            self.state.evaluated.compile()
+        # What is called while training: on several ranks, the wrapper that averages their gradients.
+        self.forward = DistributedDataParallel(network, device_ids=[place.device] if place.device.type == "cuda" else
+                                               None) if world_size() > 1 else network
 
     def summary(self) -> str:
         """What will run, on one line."""
-        parameters = sum(parameter.numel() for parameter in self.network.parameters())
+        parameters = sum(parameter.numel() for parameter in self.state.network.parameters())
         train, val = len(self.train_loader.dataset), len(self.val_loader.dataset)
         return (f"{self.architecture.name}, {parameters / 1e6:.2f} M parameters, {len(self.classes)} artists, {train} "
-                f"pictures to train and {val} to validate, {self.updates_per_epoch} updates of {self.per_update} "
-                f"pictures per epoch, learning rate {self.lr:.2e}, on {self.place.device}")
+                f"pictures to train and {val} to validate, {self.state.updates_per_epoch} updates of "
+                f"{self.state.per_update} pictures per epoch, learning rate {self.lr:.2e}, on {self.place}")
 
     # ---- one update, one epoch ----
 
     def update(self, batches: tuple[Batch, ...]) -> tuple[torch.Tensor, torch.Tensor]:
         """Move the weights once by the mean gradient of `batches`; their mean loss and the gradient's norm, both ()."""
-        position = self.position
-        seed_everything(mix_seed(self.options.seed, position.epoch, position.step, self.train_batches.loading.rank))
+        state = self.state
+        seed_everything(mix_seed(self.options.seed, state.position.epoch, state.position.step, rank()))
         total = torch.zeros((), device=self.place.device)
-        for batch in batches:
-            images = self.place.images(batch.images)
-            targets = batch.targets.to(self.place.device, non_blocking=True)
-            if self.task.mix is not None:
-                images, targets = self.task.mix(images, targets)
-            loss = self.task.criterion(self.network(images), targets) / len(batches)
-            loss.backward()
-            total += loss.detach()
+        for number, batch in enumerate(batches, 1):
+            total += self._backward(batch, len(batches), last=number == len(batches))
+        state.scaler.unscale_(state.optimizer)
         norm = self.clip()
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        position.step += 1
-        done = position.epoch * self.updates_per_epoch + position.step
-        self.schedule.step_update(done)
-        if self.ema:
-            self.ema.update(self.network, step=done)
+        state.scaler.step(state.optimizer)
+        self._count_overflow()
+        state.optimizer.zero_grad(set_to_none=True)
+        state.position.step += 1
+        state.schedule.step_update(state.updates)
+        if state.ema:
+            state.ema.update(state.network, step=state.updates)
         return total, norm
+
+    def _backward(self, batch: Batch, parts: int, *, last: bool) -> torch.Tensor:
+        """Add the gradient of one of `parts` batches; ranks exchange gradients only on the `last`."""
+        images, targets = self.place.images(batch.images), batch.targets.to(self.place.device, non_blocking=True)
+        if self.task.mix is not None:
+            images, targets = self.task.mix(images, targets)
+        alone = self.forward.no_sync() if world_size() > 1 and not last else contextlib.nullcontext()
+        with alone:
+            with self.place.autocast():
+                loss = self.task.criterion(self.forward(images), targets) / parts
+            self.state.scaler.scale(loss).backward()
+        return loss.detach()
+
+    def _count_overflow(self) -> None:
+        scaler, position = self.state.scaler, self.state.position
+        before = scaler.get_scale()
+        scaler.update()
+        position.skipped = position.skipped + 1 if scaler.get_scale() < before else 0
+        if position.skipped >= MOST_SKIPPED:
+            raise UserError(f"{MOST_SKIPPED} fp16 overflows in a row in epoch {position.epoch + 1}, step "
+                            f"{position.step}", "gradients that fp16 can hold",
+                            "use --amp bf16 or --amp off, or lower --lr")
 
     def train_epoch(self, logbook: Logbook, stop: StopSignal) -> dict[str, float]:
         """Train to the end of the epoch in progress, or until `stop`; the epoch's figures.
@@ -172,69 +188,59 @@ class Run:
         Raises:
             UserError: the loss is not finite.
         """
-        self.network.train()
-        started, first, position = time.perf_counter(), self.position.step, self.position
-        rate, norms = self.optimizer.param_groups[0]["lr"], []
-        with logbook.bar(f"epoch {position.epoch + 1}/{self.optimizing.epochs}", self.updates_per_epoch, first) as bar:
+        self.state.network.train()
+        position, pace = self.state.position, Pace(self.state, self.train_loader.dataset, self.place.device)
+        title = f"epoch {position.epoch + 1}/{self.optimizing.epochs}"
+        with logbook.bar(title, self.state.updates_per_epoch, position.step) as bar:
             for batches in self._batches(logbook):
-                loss, norm = self.update(batches)
-                self._check_finite(loss, batches)
-                position.loss_sum += loss.item()
-                norms.append(norm)
+                pace.count(*self.update(batches), batches)
+                bar.set_postfix_str(pace.line(), refresh=False)
                 bar.update()
-                rate = self.optimizer.param_groups[0]["lr"]
-                speed = (position.step - first) * self.per_update / (time.perf_counter() - started)
-                bar.set_postfix_str(f"loss {position.loss_sum / position.step:.3f} lr {rate:.1e} {speed:.0f} img/s "
-                                    f"{peak_memory(self.place.device) / 2**30:.1f} GiB")
-                if stop.signum:
+                if self.options.log_every and position.step % self.options.log_every == 0:
+                    logbook.say_off_terminal(f"{title} update {position.step}/{self.state.updates_per_epoch} "
+                                             f"{pace.line()}")
+                if stop.agreed():
                     break
-        seconds = time.perf_counter() - started
-        return {"train_loss": position.loss_sum / max(1, position.step), "lr": rate,
-                "grad_norm": torch.stack(norms).mean().item() if norms else 0.0,
-                "images_per_second": (position.step - first) * self.per_update / seconds,
-                "peak_memory_gib": peak_memory(self.place.device) / 2**30}
+                if self.options.save_steps and position.step % self.options.save_steps == 0:
+                    pace.settle()
+                    self.save(LATEST)
+        return pace.figures()
 
     def _batches(self, logbook: Logbook) -> Iterator[tuple[Batch, ...]]:
         """The rest of the epoch's batches, as many at a time as make an update."""
-        count = self.optimizing.accumulation_steps
-        self.train_batches.start(self.position.epoch, self.position.step * count)
+        count, position = self.optimizing.accumulation_steps, self.state.position
+        self.train_batches.start(position.epoch, position.step * count)
         waiting: list[Batch] = []
         for batch in self.train_loader:
             report_failures(batch, self.train_loader.dataset, logbook)
+            if self.state.updates == 0 and not waiting:
+                logbook.pictures("first batch", batch.images)
             waiting.append(batch)
             if len(waiting) == count:
                 yield tuple(waiting)
                 waiting = []
 
-    def _check_finite(self, loss: torch.Tensor, batches: tuple[Batch, ...]) -> None:
-        if not torch.isfinite(loss):
-            dataset = self.train_loader.dataset
-            names = [dataset.names[index] for batch in batches for index in batch.indices.tolist()]
-            raise UserError(f"loss {loss.item()} in epoch {self.position.epoch + 1}, step {self.position.step}, with "
-                            f"{', '.join(names)}", "a finite loss",
-                            "look at these pictures, lower --lr, or resume the last checkpoint with another --seed")
-
     # ---- the run ----
 
     def fit(self, logbook: Logbook) -> None:
-        """Train from where `position` stands to the last epoch, evaluating and saving on the way.
+        """Train from where the state stands to the last epoch, evaluating and saving on the way.
 
         Raises:
             Interrupted: a signal asked to stop; checkpoint.pth holds everything so far.
         """
-        position, epochs = self.position, self.optimizing.epochs
+        position, epochs = self.state.position, self.optimizing.epochs
         with StopSignal() as stop:
             while position.epoch < epochs:
                 record = self.train_epoch(logbook, stop)
-                if position.step == self.updates_per_epoch:
+                if position.step == self.state.updates_per_epoch:
                     self._finish_epoch(record, logbook)
                 self.save(LATEST)
-                if stop.signum and position.epoch < epochs:
-                    raise Interrupted(stop.signum, f"stopped by signal {stop.signum} in epoch {position.epoch + 1}; "
-                                                   "saved; --resume auto goes on from here")
+                if (signum := stop.agreed()) and position.epoch < epochs:
+                    raise Interrupted(signum, f"stopped by signal {signum} in epoch {position.epoch + 1}; saved; "
+                                              "--resume auto goes on from here")
 
     def _finish_epoch(self, record: dict[str, float], logbook: Logbook) -> None:
-        position, options = self.position, self.options
+        position, options = self.state.position, self.options
         position.epoch, position.step, position.loss_sum = position.epoch + 1, 0, 0.0
         logbook.say(f"epoch {position.epoch}/{self.optimizing.epochs} loss {record['train_loss']:.4f} "
                     f"lr {record['lr']:.2e} {record['images_per_second']:.0f} img/s")
@@ -244,30 +250,35 @@ class Run:
             logbook.say(self.task.headline(figures))
             if figures[self.task.monitor] > position.best_metric:
                 position.best_metric = figures[self.task.monitor]
-                content = {**self._content(), "model": self.evaluated.state_dict(), "metrics": figures}
-                publish_best(options.output_dir, content, self.network, self.architecture)
+                self._publish(figures)
         logbook.record({"epoch": position.epoch, **record})
         if options.save_every and position.epoch % options.save_every == 0:
             self.save(f"checkpoint_{position.epoch}.pth")
 
     def evaluate(self, logbook: Logbook) -> dict[str, float]:
         """The figures of the evaluated network on the validation set."""
-        return evaluate(self.evaluated, self.val_loader, self.task.meter(), self.place, logbook)
+        if world_size() > 1:  # each rank has running statistics of its own pictures; the first rank's count
+            for buffer in self.state.evaluated.buffers():
+                torch.distributed.broadcast(buffer, 0)
+        return evaluate(self.state.evaluated, self.val_loader, self.task.meter(), self.place, logbook)
 
     # ---- checkpoints ----
 
-    def _content(self) -> dict[str, Any]:
-        position = self.position
-        return {"epoch": position.epoch, "step": position.step, "loss_sum": position.loss_sum,
-                "best_metric": position.best_metric, "per_update": self.per_update, "rng": {"seed": self.options.seed},
-                "classes": self.classes, "config": self.config}
+    def _facts(self) -> dict[str, Any]:
+        return {"rng": {"seed": self.options.seed}, "classes": self.classes, "config": self.config}
+
+    def _publish(self, figures: dict[str, float]) -> None:
+        if rank() == 0:
+            position, evaluated = self.state.position, self.state.evaluated
+            content = {**self._facts(), "model": evaluated.state_dict(), "epoch": position.epoch, "step": position.step,
+                       "best_metric": position.best_metric, "metrics": figures}
+            publish_best(self.options.output_dir, content, evaluated, self.architecture)
 
     def save(self, name: str) -> None:
-        """Write everything a bit-exact resume needs to `name` in the output folder."""
-        save_checkpoint(self.options.output_dir / name, {
-            **self._content(), "model": self.network.state_dict(),
-            "model_ema": self.ema.module.state_dict() if self.ema else None,
-            "optimizer": self.optimizer.state_dict(), "lr_scheduler": self.schedule.state_dict(), "scaler": None})
+        """Write everything a bit-exact resume needs to `name` in the output folder, and wait until it is there."""
+        if rank() == 0:
+            save_checkpoint(self.options.output_dir / name, {**self._facts(), **self.state.as_content()})
+        gather(None)
 
     def restore(self, checkpoint: Checkpoint, logbook: Logbook) -> None:
         """Go on where `checkpoint` stopped.
@@ -275,25 +286,6 @@ class Run:
         Raises:
             UserError: the file holds weights only, or the optimiser of another network.
         """
-        content = checkpoint.content
-        if not content.get("optimizer"):
-            raise UserError(f"{checkpoint.path}, which holds weights only", f"a {LATEST} or checkpoint_<epoch>.pth",
-                            "resume from one of these, or start from the weights with --finetune-from")
-        load_weights(self.network, checkpoint.model, checkpoint.path)
-        if self.ema:
-            load_weights(self.ema.module, content.get("model_ema") or checkpoint.model, checkpoint.path)
-        try:
-            self.optimizer.load_state_dict(content["optimizer"])
-        except ValueError as error:
-            raise UserError(f"{checkpoint.path}, whose optimiser is another ({error})", f"--opt {self.optimizing.opt}",
-                            "repeat the flags of the first start") from error
-        position = self.position
-        position.epoch, position.step = content["epoch"], content.get("step", 0)
-        if not checkpoint.is_ours:
-            position.epoch += 1  # older trainers saved the number of the epoch they had just finished, from 0
-        position.loss_sum = content.get("loss_sum", 0.0)
-        position.best_metric = content.get("best_metric", position.best_metric)
-        # Another number of processes or another batch size: the same share of the epoch is done.
-        position.step = position.step * content.get("per_update", self.per_update) // self.per_update
-        self.schedule.step_update(position.epoch * self.updates_per_epoch + position.step)
+        self.state.restore(checkpoint)
+        position = self.state.position
         logbook.say(f"resumed {checkpoint.path} after epoch {position.epoch}, update {position.step}")

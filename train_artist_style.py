@@ -13,7 +13,7 @@ import torch
 
 from data.class_mapping import read_class_mapping
 from data.loaders import EvalBatches, Loading, make_loader
-from data.train_val import leave_out_damaged, open_train, open_val
+from data.train_val import find_damaged, leave_out, open_train, open_val
 from data.transforms import make_mix
 from engine import Run, Task, evaluate
 from runtime.arguments import Parser, add_options, as_config, read_options
@@ -23,9 +23,10 @@ from runtime.metrics import ClassificationMeter
 from runtime.networks import load_weights
 from runtime.options import AugmentationOptions, DataOptions, ModelOptions, OptimizerOptions, RunOptions
 from runtime.placement import Placement
+from runtime.processes import on_first_rank, process_group, rank, world_size
 from runtime.run_folder import CLASS_MAPPING, find_checkpoint, open_output
-from runtime.start import choose_architecture, choose_loading, choose_preprocessing, finetune
-from utils import EXIT_DONE, UserError, command, seed_everything
+from runtime.start import choose_architecture, choose_loading, choose_preprocessing, create_network, finetune
+from utils import EXIT_DONE, UserError, command
 
 GROUPS = (ModelOptions, DataOptions, AugmentationOptions, OptimizerOptions, RunOptions)
 
@@ -43,34 +44,35 @@ def main(argv: list[str] | None = None) -> int:
     """Train, or evaluate with --eval; the exit code."""
     arguments = build_parser().parse_args(argv)
     model, data, augmentation, optimizing, options = (read_options(arguments, group) for group in GROUPS)
-    checkpoint = find_checkpoint(options)
-    if options.eval:
-        evaluate_checkpoint(checkpoint, model, data, options)
-    else:
-        train(checkpoint, model, data, augmentation, optimizing, options)
+    place = Placement.choose(options.device, channels_last=options.channels_last, amp=options.amp)
+    with process_group(place.device) as note:
+        checkpoint = find_checkpoint(options)
+        if options.eval:
+            evaluate_checkpoint(checkpoint, model, data, options, place)
+        else:
+            train(checkpoint, model, data, augmentation, optimizing, options, place, note)
     return EXIT_DONE
 
 
 def train(checkpoint: Checkpoint | None, model: ModelOptions, data: DataOptions, augmentation: AugmentationOptions,
-          optimizing: OptimizerOptions, options: RunOptions) -> None:
+          optimizing: OptimizerOptions, options: RunOptions, place: Placement, note: str) -> None:
     """Train from the beginning, or from where `checkpoint` stopped."""
-    place = Placement.choose(options.device, options.channels_last)
     preprocessing = choose_preprocessing(model, "squash" if options.finetune else data.fit, checkpoint)
     seen_in_training = dataclasses.replace(preprocessing, fit=data.fit or "crop") if options.finetune else preprocessing
     train_set = open_train(data.data_path, seen_in_training, augmentation, max_pixels=data.max_pixels)
     val_set = open_val(data.data_path, preprocessing, train_set.classes, max_pixels=data.max_pixels)
     classes = train_set.classes
     architecture = choose_architecture(model, len(classes), checkpoint)
-    notes = open_output(options.output_dir, classes, checkpoint)
+    notes = on_first_rank(lambda: open_output(options.output_dir, classes, checkpoint))
     first_epoch = checkpoint.content.get("epoch", 0) if checkpoint else 0
-    with Logbook(options.output_dir, first_epoch=first_epoch) as logbook:
-        for note in notes:
-            logbook.say(note)
-        leave_out_damaged([train_set, val_set], [data.data_path, options.output_dir], workers=data.num_workers,
-                          max_pixels=data.max_pixels, say=logbook.say)
+    with Logbook(options.output_dir, speaks=rank() == 0, first_epoch=first_epoch) as logbook:
+        for line in filter(None, [note, *notes]):
+            logbook.say(line)
+        leave_out([train_set, val_set], on_first_rank(lambda: find_damaged(
+            [train_set, val_set], [data.data_path, options.output_dir], workers=data.num_workers,
+            max_pixels=data.max_pixels)), logbook.say)
         loading = choose_loading(data, len(train_set), optimizing.accumulation_steps, place.device)
-        seed_everything(options.seed)
-        network = architecture.create()
+        network = create_network(architecture, options)
         if options.finetune_from and not checkpoint:
             logbook.say(finetune(network, options.finetune_from, classes))
         config = {"preprocessing": preprocessing.as_dict(),
@@ -82,7 +84,8 @@ def train(checkpoint: Checkpoint | None, model: ModelOptions, data: DataOptions,
         if checkpoint:
             run.restore(checkpoint, logbook)
         run.fit(logbook)
-        logbook.say(f"best {run.task.monitor} {run.position.best_metric:.3f}; everything is in {options.output_dir}")
+        best = run.state.position.best_metric
+        logbook.say(f"best {run.task.monitor} {best:.3f}; everything is in {options.output_dir}")
 
 
 def make_task(num_classes: int, augmentation: AugmentationOptions) -> Task:
@@ -99,12 +102,11 @@ def headline(figures: dict[str, float]) -> str:
 
 
 def evaluate_checkpoint(checkpoint: Checkpoint | None, model: ModelOptions, data: DataOptions,
-                        options: RunOptions) -> None:
+                        options: RunOptions, place: Placement) -> None:
     """Print the figures of a checkpoint on the pictures of val/."""
     if checkpoint is None:
         raise UserError("--eval without a checkpoint", "the checkpoint to evaluate",
                         "add --resume, for example --resume OUTPUT_DIR/model_best.pth")
-    place = Placement.choose(options.device, options.channels_last)
     mapping = data.data_path / CLASS_MAPPING
     classes = checkpoint.classes or read_class_mapping(mapping)
     if mapping.exists():
@@ -114,11 +116,11 @@ def evaluate_checkpoint(checkpoint: Checkpoint | None, model: ModelOptions, data
     architecture = choose_architecture(model, len(classes), checkpoint)
     network = architecture.create()
     load_weights(network, checkpoint.evaluated, checkpoint.path)
-    loading = Loading(batch_size=data.batch_size, num_workers=data.num_workers)
+    loading = Loading(batch_size=data.batch_size, num_workers=data.num_workers, rank=rank(), world_size=world_size())
     loader = make_loader(val_set, EvalBatches(len(val_set), loading), loading)
-    with Logbook(None) as logbook:
+    with Logbook(None, speaks=rank() == 0) as logbook:
         figures = evaluate(place.network(network), loader, ClassificationMeter(len(classes)), place, logbook)
-    print(headline(figures))
+        logbook.say(headline(figures))
 
 
 if __name__ == "__main__":

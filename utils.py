@@ -167,6 +167,8 @@ def isolated_random(seed: int) -> Iterator[None]:
 def resolve_device(name: str) -> torch.device:
     """The device called `auto`, `cpu`, `cuda`, `cuda:N` or `mps`; `auto` takes the first GPU there is, else the CPU.
 
+    Among several processes, `cuda` is the GPU of this one's LOCAL_RANK.
+
     Raises:
         UserError: the name is none of these, or this machine has no such device.
     """
@@ -176,8 +178,10 @@ def resolve_device(name: str) -> torch.device:
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     if not re.fullmatch("cpu|mps|cuda(:(0|[1-9][0-9]*))?", name):
         raise UserError(f"--device {name}", "auto, cpu, cuda, cuda:N or mps", "name one of these")
+    if name == "cuda":
+        name = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
     kind, _, index = name.partition(":")
-    if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
+    if kind == "cuda" and int(index) >= torch.cuda.device_count():
         count = torch.cuda.device_count()
         raise UserError(f"--device {name} on a machine with {count} CUDA device(s)", f"an index below {count}",
                         "use --device auto or --device cpu, or check the driver and the CUDA build of torch")
@@ -197,53 +201,3 @@ def peak_memory(device: torch.device) -> int:
     except ImportError:  # Windows
         return 0
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-
-
-# ---- processes -------------------------------------------------------------------------------------------------------
-
-
-def rank() -> int:
-    """Number of this process among those of the run, from 0."""
-    import torch
-
-    return torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
-
-
-def world_size() -> int:
-    """How many processes share the run."""
-    import torch
-
-    return torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
-
-
-def gather(value: Any) -> list[Any]:
-    """The `value` of every process, in the order of ranks, on every process."""
-    import torch
-
-    values = [value] * world_size()
-    if world_size() > 1:
-        torch.distributed.all_gather_object(values, value)
-    return values
-
-
-class StopSignal:
-    """Inside `with StopSignal() as stop:` the first SIGINT or SIGTERM sets `stop.signum`; a second one ends at once."""
-
-    def __init__(self) -> None:
-        self.signum = 0
-        self._previous: dict[int, Any] = {}
-
-    def __enter__(self) -> StopSignal:
-        names = ("SIGINT", "SIGTERM", "SIGBREAK")  # SIGBREAK: Ctrl-Break, Windows only
-        for signum in (getattr(signal, name) for name in names if hasattr(signal, name)):
-            self._previous[signum] = signal.signal(signum, self._receive)
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        for signum, handler in self._previous.items():
-            signal.signal(signum, handler)
-
-    def _receive(self, signum: int, frame: object) -> None:
-        if self.signum:
-            os._exit(128 + signum)
-        self.signum = signum

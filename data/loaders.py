@@ -69,10 +69,15 @@ class EvalBatches(Sampler[list[int]]):
     """Every picture once, in order; rank r takes the whole batches r, r + world_size, …
 
     Whole batches keep each picture's neighbours, and so every rounding error, the same on any number of ranks.
+
+    Attributes:
+        numbers: each batch's number in the whole evaluation.
+        batches: the pictures of each.
     """
 
     def __init__(self, length: int, loading: Loading) -> None:
         starts = range(0, length, loading.batch_size)
+        self.numbers = range(len(starts))[loading.rank::loading.world_size]
         self.batches = [list(range(start, min(start + loading.batch_size, length)))
                         for start in starts[loading.rank::loading.world_size]]
 
@@ -87,9 +92,13 @@ def make_loader(dataset: Dataset, batches: TrainBatches | EvalBatches, loading: 
     """A loader of `Batch`es whose workers live as long as it does."""
     return DataLoader(dataset, batch_sampler=batches, collate_fn=collate, num_workers=loading.num_workers,
                       pin_memory=loading.pin_memory, persistent_workers=loading.num_workers > 0,
-                      worker_init_fn=_ignore_interrupts, generator=torch.Generator().manual_seed(0))
+                      worker_init_fn=_outlive_signals, generator=torch.Generator().manual_seed(0))
 
 
-def _ignore_interrupts(worker: int) -> None:
-    """Ctrl-C reaches every process of a terminal; only the main one answers it, and still needs its batches."""
+def _outlive_signals(worker: int) -> None:
+    """Let the main process answer signals that reach a whole group: it still needs its batches to finish an update.
+
+    SIGINT is ignored; so is the first SIGTERM, and a second one, such as the main process sends at its end, counts.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: signal.signal(signal.SIGTERM, signal.SIG_DFL))

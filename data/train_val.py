@@ -37,18 +37,23 @@ def open_val(data_path: Path, preprocessing: Preprocessing, classes: list[str], 
     return ImageFolder(data_path / "val", eval_transform(preprocessing), classes=classes, max_pixels=max_pixels)
 
 
-def leave_out_damaged(datasets: list[ImageFolder], cache_folders: list[Path], *, workers: int, max_pixels: int,
-                      say: Say) -> None:
-    """Scan every picture once, list the damaged ones by name and reason, and forget them.
+def find_damaged(datasets: list[ImageFolder], cache_folders: list[Path], *, workers: int,
+                 max_pixels: int) -> dict[Path, str]:
+    """Scan every picture; the damaged ones with the reason.
 
     The verdicts are remembered in the first of `cache_folders` that can be written.
+    """
+    cache = next((folder / SCAN_CACHE for folder in cache_folders if os.access(folder, os.W_OK)), None)
+    paths = [dataset.path(index) for dataset in datasets for index in range(len(dataset))]
+    return scan_images(paths, cache=cache, workers=workers, max_pixels=max_pixels)
+
+
+def leave_out(datasets: list[ImageFolder], damaged: dict[Path, str], say: Say) -> None:
+    """List the damaged pictures by name and reason, and forget them.
 
     Raises:
         UserError: no picture of a data set can be read.
     """
-    cache = next((folder / SCAN_CACHE for folder in cache_folders if os.access(folder, os.W_OK)), None)
-    paths = [dataset.path(index) for dataset in datasets for index in range(len(dataset))]
-    damaged = scan_images(paths, cache=cache, workers=workers, max_pixels=max_pixels)
     for path, reason in damaged.items():
         say(f"left out: {path} ({reason})")
     for dataset in datasets:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from torchvision.utils import make_grid
 from tqdm import tqdm
 
 from utils import write_text
@@ -65,6 +66,11 @@ class Logbook:
                 with open(self.folder / LOG, "a", encoding="utf-8", errors="backslashreplace", newline="\n") as log:
                     log.write(text + "\n")
 
+    def say_off_terminal(self, text: str) -> None:
+        """One line where no progress bar shows the same: in a file, or in the log of a batch system."""
+        if self.speaks and not sys.stderr.isatty():
+            print(text, flush=True)
+
     def bar(self, title: str, total: int, done: int = 0) -> tqdm:
         """A progress bar over updates or batches, shown on a terminal only."""
         return tqdm(total=total, initial=done, desc=title, unit="it", leave=False, dynamic_ncols=True,
@@ -82,10 +88,10 @@ class Logbook:
             for name, value in values.items():
                 self.board.add_scalar(name, value, values["epoch"])
 
-    def pictures(self, title: str, images: torch.Tensor, epoch: int) -> None:
-        """A grid of `images`, (B, 3, H, W) in [0, 1], on TensorBoard."""
+    def pictures(self, title: str, images: torch.Tensor) -> None:
+        """The first sixteen of `images`, (B, 3, H, W) in any range, as a grid on TensorBoard."""
         if self.board is not None:
-            self.board.add_images(title, images, epoch)
+            self.board.add_image(title, make_grid(images[:16], nrow=4, normalize=True))
 
 
 def progress(items: Iterable[Item], total: int) -> Iterable[Item]:

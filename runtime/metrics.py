@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from utils import gather
+from runtime.processes import gather
 
 
 class ClassificationMeter:

@@ -92,8 +92,12 @@ class RunOptions:
 
     output_dir: Path = flag(Path("outputs_artist"), "folder for checkpoints and logs")
     device: str = flag("auto", "auto, cpu, cuda, cuda:N or mps")
+    amp: Literal["auto", "bf16", "fp16", "off"] = flag("auto", "precision of training: auto is bf16 on GPUs that "
+                                                               "compute it, off (float32) elsewhere")
     channels_last: bool | None = flag(None, "keep channels innermost in memory (default: on the CPU, where LSNet then "
                                             "trains many times faster)")
+    compile: bool = flag(False, "compile the network (torch.compile); the first steps take a minute or two")
+    grad_checkpointing: bool = flag(False, "compute activations again instead of keeping them: less memory, slower")
     seed: int = flag(42, "seed of the order, the augmentation and the first weights", at_least=0, at_most=2**63 - 1)
     resume: str | None = flag(None, "continue from this checkpoint; auto takes OUTPUT_DIR/checkpoint.pth, or starts "
                                     "afresh where there is none")
@@ -102,6 +106,9 @@ class RunOptions:
     eval: bool = flag(False, "evaluate --resume's checkpoint on val/ and leave")
     finetune: bool = flag(False, "evaluate at pictures stretched to the input size instead of resized and cut")
     save_every: int = flag(0, "keep a checkpoint_<epoch>.pth every N epochs; 0 keeps none", at_least=0)
+    save_steps: int = flag(0, "write checkpoint.pth every N updates too; 0 writes it after epochs only", at_least=0)
+    log_every: int = flag(50, "where the output is no terminal, a line every N updates; 0 for none", at_least=0)
+    dist_eval: bool = flag(False, "share the evaluation among the processes; the figures are the same")
     eval_every: int = flag(1, "evaluate every N epochs, and after the last", at_least=1)
 
 

@@ -1,34 +1,54 @@
-"""Where a network runs, and how its pictures lie in memory there."""
+"""Where a network runs: device, memory format, and the precision of its forward pass while it trains."""
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 
 import torch
 
-from utils import resolve_device
+from utils import UserError, resolve_device
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Placement:
-    """A device and a memory format, for networks and for their input."""
+    """A device, a memory format and a training precision, for networks and for their input.
+
+    Attributes:
+        device: where.
+        memory_format: channels innermost or planes.
+        amp: dtype of autocast while training, or None for float32. Evaluation is always float32.
+    """
 
     device: torch.device
     memory_format: torch.memory_format
+    amp: torch.dtype | None = None
 
     @classmethod
-    def choose(cls, device: str, channels_last: bool | None = None) -> Placement:
-        """The device of that name; channels innermost when asked for, and on the CPU by default.
+    def choose(cls, device: str, *, channels_last: bool | None = None, amp: str = "off") -> Placement:
+        """What the flags ask for.
 
-        On two cores, depthwise convolutions train more than ten times faster so (lsnet_t, 96 px, torch 2.14,
-        November 2026).
+        Args:
+            device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
+            channels_last: channels innermost; None does so on the CPU, where depthwise convolutions on two cores train
+                more than ten times faster (lsnet_t, 96 px, torch 2.14, November 2026).
+            amp: `off`, `bf16`, `fp16`, or `auto`: bf16 on GPUs that compute it, off elsewhere.
 
         Raises:
-            UserError: this machine has no such device.
+            UserError: this machine has no such device, or the device no such precision.
         """
         found = resolve_device(device)
+        if amp == "fp16" and found.type == "cpu":
+            raise UserError("--amp fp16 on the CPU", "a GPU for fp16", "use --amp bf16 or --amp off")
+        if amp == "auto":
+            amp = "bf16" if found.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False) else "off"
         innermost = found.type == "cpu" if channels_last is None else channels_last
-        return cls(found, torch.channels_last if innermost else torch.contiguous_format)
+        return cls(device=found, memory_format=torch.channels_last if innermost else torch.contiguous_format,
+                   amp={"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}[amp])
+
+    def __str__(self) -> str:
+        precision = {None: "float32", torch.bfloat16: "bf16", torch.float16: "fp16"}[self.amp]
+        return f"{self.device} in {precision}"
 
     def network(self, network: torch.nn.Module) -> torch.nn.Module:
         """`network`, moved here."""
@@ -37,3 +57,11 @@ class Placement:
     def images(self, images_BCHW: torch.Tensor) -> torch.Tensor:
         """A batch, copied here."""
         return images_BCHW.to(self.device, memory_format=self.memory_format, non_blocking=True)
+
+    def autocast(self) -> contextlib.AbstractContextManager[None]:
+        """Inside the block forward passes run in `amp`."""
+        return torch.autocast(self.device.type, self.amp) if self.amp else contextlib.nullcontext()
+
+    def scaler(self) -> torch.amp.GradScaler:
+        """Loss scaling for fp16; disabled otherwise."""
+        return torch.amp.GradScaler(self.device.type, enabled=self.amp is torch.float16)

@@ -10,8 +10,9 @@ from data.loaders import Loading
 from data.transforms import Preprocessing
 from runtime.checkpoint import Checkpoint, read_checkpoint
 from runtime.networks import Architecture, classifier_names, describe, load_weights
-from runtime.options import DataOptions, ModelOptions
-from utils import UserError
+from runtime.options import DataOptions, ModelOptions, RunOptions
+from runtime.processes import rank, world_size
+from utils import UserError, seed_everything
 
 DEFAULT_MODEL = "lsnet_t_artist"
 
@@ -71,13 +72,30 @@ def choose_loading(options: DataOptions, pictures: int, accumulation: int, devic
     Raises:
         UserError: batches of fewer than two pictures, over which batch normalisation has no spread.
     """
-    batch_size = min(options.batch_size, pictures // accumulation)
+    batch_size = min(options.batch_size, pictures // (accumulation * world_size()))
     if batch_size < 2:
-        raise UserError(f"{pictures} training picture(s) for --batch-size {options.batch_size} and "
-                        f"--accumulation-steps {accumulation}", "at least 2 pictures in a batch",
+        raise UserError(f"{pictures} training picture(s) for --batch-size {options.batch_size}, --accumulation-steps "
+                        f"{accumulation} and {world_size()} process(es)", "at least 2 pictures in a batch",
                         "add pictures, raise --batch-size or lower --accumulation-steps")
-    return Loading(batch_size=batch_size, num_workers=options.num_workers,
+    return Loading(batch_size=batch_size, num_workers=options.num_workers, rank=rank(), world_size=world_size(),
                    pin_memory=options.pin_mem and device.type == "cuda")
+
+
+def create_network(architecture: Architecture, options: RunOptions) -> torch.nn.Module:
+    """The network with the first weights that --seed gives, on every rank alike.
+
+    Raises:
+        UserError: --grad-checkpointing for a model that has none.
+    """
+    seed_everything(options.seed)
+    network = architecture.create()
+    if options.grad_checkpointing:
+        try:
+            network.set_grad_checkpointing()
+        except (AssertionError, AttributeError) as error:
+            raise UserError(f"--grad-checkpointing with {architecture.name}", "a model that can",
+                            "leave the flag away or choose another model") from error
+    return network
 
 
 def finetune(network: torch.nn.Module, path: str, classes: list[str]) -> str:

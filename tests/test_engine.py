@@ -23,8 +23,9 @@ from runtime.metrics import ClassificationMeter
 from runtime.networks import Architecture, load_weights
 from runtime.options import AugmentationOptions, OptimizerOptions, RunOptions
 from runtime.placement import Placement
+from runtime.processes import StopSignal
 from tests.pictures import write_data_set
-from utils import Interrupted, StopSignal, UserError
+from utils import Interrupted, UserError
 
 PREPROCESSING = Preprocessing(input_size=32, crop_pct=1.0, interpolation="bilinear", mean=(0.5, 0.5, 0.5),
                               std=(0.5, 0.5, 0.5))
@@ -99,8 +100,8 @@ def test_accumulated_steps_move_the_weights_as_one_large_batch_does(data_path: P
         run = make_run(data_path, tmp_path, batch_size=batch_size, accumulation_steps=accumulation, opt="sgd",
                        weight_decay=0.0, augment=False)
         run.update(first_batches(run, accumulation))
-        moved.append(run.network.layers[2].weight.detach())
-    fresh = make_run(data_path, tmp_path).network.layers[2].weight
+        moved.append(run.state.network.layers[2].weight.detach())
+    fresh = make_run(data_path, tmp_path).state.network.layers[2].weight
     assert not torch.allclose(fresh, moved[0], atol=1e-4)
     torch.testing.assert_close(moved[0], moved[1], atol=1e-7, rtol=1e-5)
 
@@ -118,7 +119,7 @@ def test_interrupted_and_resumed_equals_uninterrupted_bit_for_bit(data_path: Pat
     update = broken.update
 
     def interrupt_in_epoch_2(batches):
-        if (broken.position.epoch, broken.position.step) == (1, 1):
+        if (broken.state.position.epoch, broken.state.position.step) == (1, 1):
             os.kill(os.getpid(), signal.SIGTERM)
         return update(batches)
 
@@ -127,7 +128,7 @@ def test_interrupted_and_resumed_equals_uninterrupted_bit_for_bit(data_path: Pat
         broken.fit(SILENT)
     again = start("broken")
     again.restore(read_checkpoint(tmp_path / "broken" / LATEST), SILENT)
-    assert (again.position.epoch, again.position.step) == (1, 2)
+    assert (again.state.position.epoch, again.state.position.step) == (1, 2)
     again.fit(SILENT)
     for name in (LATEST, BEST):
         one, other = (read_checkpoint(tmp_path / folder / name).content for folder in ("whole", "broken"))
@@ -150,7 +151,7 @@ def test_interruption_leaves_a_checkpoint_and_names_the_signal(data_path: Path, 
     with StopSignal() as stop:
         stop.signum = signal.SIGINT
         run.train_epoch(SILENT, stop)
-    assert run.position.step == 1, "the update in progress is finished, no other is begun"
+    assert run.state.position.step == 1, "the update in progress is finished, no other is begun"
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_with_epoch_step_and_files(data_path: Path, tmp_path: Path) -> None:
@@ -171,7 +172,7 @@ def test_the_best_model_holds_the_weights_that_scored(data_path: Path, tmp_path:
     network = Toy()
     load_weights(network, best.model, best.path)
     figures = evaluate(network, run.val_loader, ClassificationMeter(3), run.place, SILENT)
-    assert figures["top1"] == best.content["best_metric"] == run.position.best_metric
+    assert figures["top1"] == best.content["best_metric"] == run.state.position.best_metric
     assert best.content["metrics"] == figures
 
 

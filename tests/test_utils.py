@@ -247,7 +247,7 @@ def test_a_single_process_is_the_first_of_one() -> None:
 
 WAITING = """
 import time
-from utils import StopSignal
+from runtime.processes import StopSignal
 with StopSignal() as stop:
     print("ready", flush=True)
     while not stop.signum:
