@@ -1,0 +1,68 @@
+"""K-means finds the groups there are, and tells them in an order that people can read."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from sklearn.datasets import make_blobs
+from sklearn.metrics import adjusted_rand_score
+
+from runtime.clustering import kmeans_clusters
+from utils import UserError
+
+SIZES = [7, 20, 12, 5]
+
+
+@pytest.fixture(scope="module")
+def blobs() -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Four groups of 7, 20, 12 and 5 points, twenty times as far apart as wide: (44, 6) float32, labels, names."""
+    centres = 20 * np.eye(4, 6)
+    features, labels = make_blobs(SIZES, centers=centres, cluster_std=1.0, random_state=0)
+    return features.astype(np.float32), labels, [f"{number}.png" for number in range(len(labels))]
+
+
+def test_separated_groups_are_found(blobs: tuple) -> None:
+    features, labels, names = blobs
+    found = kmeans_clusters(features, names, 4, seed=0)
+    assigned = {name: cluster["cluster_id"] for cluster in found["clusters"] for name in cluster["images"]}
+    assert sorted(assigned) == sorted(names)
+    assert adjusted_rand_score(labels, [assigned[name] for name in names]) == 1.0
+    assert [cluster["size"] for cluster in found["clusters"]] == sorted(SIZES, reverse=True)
+    assert [cluster["cluster_id"] for cluster in found["clusters"]] == [0, 1, 2, 3]
+    assert found["num_clusters"] == 4
+
+
+def test_centroids_distances_and_inertia_are_those_of_the_members(blobs: tuple) -> None:
+    features, _, names = blobs
+    found = kmeans_clusters(features, names, 4, seed=0)
+    inertia = 0.0
+    for cluster in found["clusters"]:
+        members = features[[names.index(name) for name in cluster["images"]]]
+        distances = np.linalg.norm(members - members.mean(0), axis=1)
+        assert len(members) == cluster["size"]
+        assert cluster["centroid"] == pytest.approx(members.mean(0).tolist(), abs=1e-4)
+        assert (np.diff(distances) >= -1e-5).all()  # nearest first
+        inertia += (distances**2).sum()
+    assert found["inertia"] == pytest.approx(inertia, rel=1e-5)
+
+
+def test_the_seed_decides_and_the_result_is_json(blobs: tuple) -> None:
+    features, _, names = blobs
+    assert kmeans_clusters(features, names, 9, seed=3) == kmeans_clusters(features, names, 9, seed=3)
+    assert json.loads(json.dumps(kmeans_clusters(features, names, 9, seed=3), allow_nan=False))["num_clusters"] == 9
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_fewer_distinct_pictures_than_clusters_give_fewer_clusters() -> None:
+    features = np.array([[0, 0], [0, 0], [5, 5]], np.float32)
+    found = kmeans_clusters(features, ["a", "b", "c"], 3, seed=0)
+    assert found["num_clusters"] == 2
+    assert [cluster["images"] for cluster in found["clusters"]] == [["a", "b"], ["c"]]
+
+
+@pytest.mark.parametrize("count", [0, 2])
+def test_more_clusters_than_pictures_are_refused(count: int) -> None:
+    with pytest.raises(UserError, match=rf"--num-clusters 3 for {count} readable"):
+        kmeans_clusters(np.zeros((count, 2), np.float32), ["x"] * count, 3, seed=0)
