@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from data.images import decode_image
+from data.images import ImageError, decode_image
 from runtime.plots import Tile, contact_sheet
 from runtime.predictor import Failure, Result
 
@@ -36,14 +36,17 @@ class Showcase:
             yield answer
 
     def write(self, path: Path) -> None:
-        """Draw the sheet of what was kept; nothing where no picture could be read."""
-        tiles = [self._tile(answer) for answer in self.kept]
+        """Draw the sheet of what was kept and can still be read; nothing where no picture could be."""
+        tiles = [tile for answer in self.kept if (tile := self._tile(answer))]
         if tiles:
             title = f"{self.right} of {self.judged} right" if self.judged else f"{len(tiles)} pictures"
             contact_sheet(tiles, path, title=title)
 
-    def _tile(self, answer: Result) -> Tile:
-        picture = decode_image(answer.path)
+    def _tile(self, answer: Result) -> Tile | None:
+        try:
+            picture = decode_image(answer.path)
+        except ImageError:  # moved since, or above the default limit of pixels
+            return None
         picture.thumbnail(THUMBNAIL)
         best = answer.top(1)[0]
         good = self._is_right(answer)
