@@ -52,8 +52,10 @@ def test_forward_folded_and_intermediates(network):
     torch.testing.assert_close(second, [stages[1]])
 
 
-def test_every_parameter_learns(network):
-    logits(network.train()(golden.pictures(64).float())).square().sum().backward()
+def test_every_parameter_has_a_finite_gradient(network):
+    torch.manual_seed(0)
+    x = torch.randn(4, 3, 64, 64).double()  # a batch norm over four values has gradients too steep for float32
+    logits(network.double().train()(x)).square().sum().backward()
     for name, parameter in network.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.isfinite().all(), name
