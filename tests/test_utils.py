@@ -1,11 +1,10 @@
-"""Facts about the process: exit codes, files that are whole or absent, isolated randomness, devices, signals, ranks."""
+"""Facts about the process: exit codes, files that are whole or absent, isolated randomness, devices."""
 
 from __future__ import annotations
 
 import json
 import os
 import random
-import signal
 import stat
 import subprocess
 import sys
@@ -22,18 +21,14 @@ from utils import (
     EXIT_DONE,
     EXIT_USER,
     Interrupted,
-    StopSignal,
     UserError,
     atomic_path,
     command,
-    gather,
     isolated_random,
     mix_seed,
     peak_memory,
-    rank,
     resolve_device,
     seed_everything,
-    world_size,
     write_json,
     write_text,
 )
@@ -220,8 +215,11 @@ def test_auto_takes_what_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
     assert resolve_device("auto") == resolve_device("mps") == torch.device("mps")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    assert resolve_device("auto") == torch.device("cuda")
-    assert resolve_device("cuda:1") == torch.device("cuda", 1)
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    assert resolve_device("auto") == resolve_device("cuda") == torch.device("cuda", 0)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert resolve_device("auto") == resolve_device("cuda") == torch.device("cuda", 1)
+    assert resolve_device("cuda:0") == torch.device("cuda", 0)
 
 
 @pytest.mark.parametrize("name", ["gpu", "", "cuda:x", "cuda:-1", "cuda:", "cpu:0", "mps:0", "cuda:2", "cuda:99", "mps",
@@ -236,46 +234,3 @@ def test_a_device_that_is_not_here_is_the_users_error(name: str, monkeypatch: py
 def test_peak_memory_is_in_bytes() -> None:
     peak = peak_memory(torch.device("cpu"))
     assert 2**26 < peak < 2**38 or (peak == 0 and os.name == "nt")  # torch alone takes more than 64 MiB
-
-
-# ---- processes and signals -------------------------------------------------------------------------------------------
-
-
-def test_a_single_process_is_the_first_of_one() -> None:
-    assert (rank(), world_size(), gather("mine")) == (0, 1, ["mine"])
-
-
-WAITING = """
-import time
-from runtime.processes import StopSignal
-with StopSignal() as stop:
-    print("ready", flush=True)
-    while not stop.signum:
-        time.sleep(0.01)
-    print("noticed", stop.signum, flush=True)
-    time.sleep(60)
-"""
-
-
-@needs_posix
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
-def test_the_first_signal_is_noticed_and_the_second_ends(signum: signal.Signals) -> None:
-    with subprocess.Popen([sys.executable, "-c", WAITING], cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout.readline() == "ready\n"
-            process.send_signal(signum)
-            assert process.stdout.readline() == f"noticed {int(signum)}\n"
-            assert process.poll() is None
-            process.send_signal(signum)
-            assert process.wait(10) == 128 + signum
-        finally:
-            process.kill()
-
-
-def test_handlers_are_as_before_afterwards() -> None:
-    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
-    with StopSignal() as stop:
-        assert signal.getsignal(signal.SIGINT) not in before
-        signal.raise_signal(signal.SIGTERM)
-    assert stop.signum == signal.SIGTERM
-    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before

@@ -1,0 +1,135 @@
+"""The processes of a run: alone, they ask nobody; together, they agree; a signal stops them once, a second at once."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from runtime.metrics import ClassificationMeter
+from runtime.processes import StopSignal, gather, on_first_rank, process_group, rank, world_size
+from tests.conftest import ROOT
+from utils import UserError
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def _no_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def refuse() -> None:
+    raise UserError("a", "b", "c")
+
+
+def test_a_single_process_is_the_first_of_one() -> None:
+    with process_group(CPU) as note:
+        assert (rank(), world_size(), gather("mine"), note) == (0, 1, ["mine"], "")
+        assert on_first_rank(lambda: 5) == 5
+        assert on_first_rank(lambda: None) is None
+        with pytest.raises(UserError):
+            on_first_rank(refuse)
+
+
+def test_a_launch_that_lacks_what_is_needed_to_meet_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "0")
+    with pytest.raises(UserError, match="WORLD_SIZE=2 without LOCAL_RANK, MASTER_ADDR, MASTER_PORT"), \
+            process_group(CPU):
+        pass
+
+
+def figures() -> dict[str, float]:
+    """An evaluation of five batches, of which this process counts its own."""
+    torch.manual_seed(0)
+    meter = ClassificationMeter(7)
+    for number, size in enumerate((8, 8, 8, 8, 3)):
+        logits, targets = torch.randn(size, 7), torch.randint(7, (size,))
+        if number % world_size() == rank():
+            meter.update(number, logits, targets)
+    return meter.result()
+
+
+def tell() -> None:
+    """Print what this process, one of two, learns from the other."""
+    torch.set_num_threads(1)
+    with process_group(CPU) as note:
+        told = {"note": note, "gathered": gather({"rank": rank()}), "figures": figures(),
+                "first": on_first_rank(lambda: f"rank {rank()} ran")}
+        try:
+            on_first_rank(refuse)
+        except UserError as error:
+            told["refused"] = str(error)
+        with StopSignal() as stop:
+            told["before"] = stop.agreed()
+            if rank() == 1:
+                signal.raise_signal(signal.SIGTERM)
+            told["after"] = stop.agreed()
+    print(json.dumps(told))
+
+
+@pytest.mark.slow
+def test_two_processes_agree_and_count_as_one() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    common = {**os.environ, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    code = "from tests.runtime.test_processes import tell; tell()"
+    started = [subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, text=True, stdout=subprocess.PIPE,
+                                env={**common, "RANK": number, "LOCAL_RANK": number}) for number in "01"]
+    try:
+        first, second = (json.loads(process.communicate(timeout=120)[0]) for process in started)
+    finally:
+        for process in started:
+            process.kill()
+    assert first == second == {
+        "note": "2 processes, talking through gloo", "gathered": [{"rank": 0}, {"rank": 1}], "first": "rank 0 ran",
+        "refused": "found a; expected b; c", "before": 0, "after": signal.SIGTERM,
+        "figures": figures()}  # those of a single process, to the last digit
+
+
+# ---- signals ---------------------------------------------------------------------------------------------------------
+
+
+WAITING = """
+import time
+from runtime.metrics import ClassificationMeter
+from runtime.processes import StopSignal
+with StopSignal() as stop:
+    print("ready", flush=True)
+    while not stop.signum:
+        time.sleep(0.01)
+    print("noticed", stop.signum, flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has other signals")
+def test_the_first_signal_is_noticed_and_the_second_ends() -> None:
+    with subprocess.Popen([sys.executable, "-c", WAITING], cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout.readline() == "ready\n"
+            process.send_signal(signal.SIGINT)
+            assert process.stdout.readline() == f"noticed {int(signal.SIGINT)}\n"
+            assert process.poll() is None
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(10) == 128 + signal.SIGTERM
+        finally:
+            process.kill()
+
+
+def test_handlers_are_as_before_afterwards() -> None:
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    with StopSignal() as stop:
+        assert signal.getsignal(signal.SIGINT) not in before
+        signal.raise_signal(signal.SIGTERM)
+    assert stop.signum == stop.agreed() == signal.SIGTERM
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
