@@ -36,6 +36,7 @@ OWNERS = (  # what is called or imported, the only file that may, what others do
     (r"torch\.(load|save)", "runtime/checkpoint.py", "use read_checkpoint and save_checkpoint"),
     (r"(.*\.)?Image\.open", "data/images.py", "use decode_image of data/images.py"),
     (r"(pickle|dill|joblib|marshal|shelve)(\..*)?", "runtime/checkpoint.py", "store tensors and plain Python instead"),
+    (r"safetensors(\..*)?", "runtime/checkpoint.py", "use read_checkpoint and publish_best"),
     (r"triton(\..*)?", "model/ska_triton.py", "a machine without Triton imports everything else"),
     (r"(.*\.)?add_safe_globals", "", "it acts on the whole process; use torch.serialization.safe_globals in a with"),
 )
@@ -188,8 +189,8 @@ def _model_order(source: Source, node: ast.stmt, target: str) -> Complaints:
 def dangerous_calls_have_one_owner(source: Source) -> Complaints:
     """Rule 4. In tests only what is unsafe is refused; they build and open files of every kind."""
     for node in source.nodes(ast.keyword):
-        if node.arg == "weights_only" and ast.unparse(node.value) == "False":
-            yield node.value.lineno, "weights_only=False runs code from a file: allow single types, or refuse the file"
+        if f"{node.arg}={ast.unparse(node.value)}" in ("weights_only=False", "allow_pickle=True"):
+            yield node.value.lineno, f"{ast.unparse(node)} runs code from a file: allow single types, or refuse it"
     uses = [*source.calls(), *((node.lineno, name) for node, name in source.imports())]
     for pattern, owner, advice in OWNERS:
         if source.path != owner and not (source.is_test and owner):
