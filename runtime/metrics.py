@@ -42,5 +42,5 @@ class ClassificationMeter:
         seen = support > 0
         top1, top5, loss, pictures = total.tolist()
         return {"top1": 100 * top1 / pictures, "top5": 100 * top5 / pictures,
-                "balanced": 100 * (hits[seen] / support[seen]).double().mean().item(), "loss": loss / pictures,
+                "balanced": 100 * (hits[seen].double() / support[seen]).mean().item(), "loss": loss / pictures,
                 "pictures": int(pictures)}
