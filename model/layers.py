@@ -140,7 +140,8 @@ class LargeKernelPerception(nn.Module):
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """(B, C, H, W) -> weights (B, G, T, H, W)."""
         x = self.act(self.cv3(self.cv2(self.act(self.cv1(x_BCHW)))))
-        return self.norm(self.cv4(x)).unflatten(1, (self.groups, TAPS))
+        # Not channels-last: torch normalises groups of that several times slower in bfloat16, and no faster in float32.
+        return self.norm(self.cv4(x).contiguous()).unflatten(1, (self.groups, TAPS))
 
 
 class LSConv(nn.Module):
