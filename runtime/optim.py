@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import dataclass
 
 import torch
@@ -30,14 +31,19 @@ def make_optimizer(network: torch.nn.Module, options: OptimizerOptions, lr: floa
     """Timm's optimiser of that name; norms, biases and the network's `no_weight_decay` are not decayed.
 
     Raises:
-        UserError: timm knows no such optimiser.
+        UserError: timm knows no such optimiser, or this machine lacks what it needs.
     """
-    if options.opt not in list_optimizers():
-        raise UserError(f"--opt {options.opt}", f"one of {', '.join(list_optimizers()[:6])}, …",
-                        "choose a timm optimiser")
+    known = list_optimizers(exclude_filters=["adahessian"])  # it asks for second derivatives
+    if options.opt not in known:
+        close = difflib.get_close_matches(options.opt, known) or ["adamw", "sgd", "lamb"]
+        raise UserError(f"--opt {options.opt}", f"for example {', '.join(close)}", "choose a timm optimiser")
     # One pass over each tensor instead of eight: a fifth of a training step on the CPU.
     fused = {"fused": True} if options.opt in ("adam", "adamw") else {}
-    return create_optimizer_v2(network, opt=options.opt, lr=lr, weight_decay=options.weight_decay, **fused)
+    try:
+        return create_optimizer_v2(network, opt=options.opt, lr=lr, weight_decay=options.weight_decay, **fused)
+    except (AssertionError, ImportError) as error:
+        raise UserError(f"--opt {options.opt} ({error})", "an optimiser that this machine can run",
+                        "choose another, such as adamw") from error
 
 
 def make_schedule(optimizer: torch.optim.Optimizer, options: OptimizerOptions, lr: float,
