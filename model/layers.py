@@ -177,7 +177,8 @@ class Attention(nn.Module):
     def set_grid(self, grid: int) -> None:
         """Re-sample the biases for a grid of another side."""
         if grid != self.grid:
-            self.attention_biases = nn.Parameter(resample_biases(self.attention_biases.detach(), grid))
+            table = self.attention_biases
+            self.attention_biases = nn.Parameter(resample_biases(table.detach(), grid), table.requires_grad)
             self.attention_bias_idxs = _distances(grid).to(self.attention_bias_idxs.device)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:

@@ -142,6 +142,8 @@ class LSNet(nn.Module):
         taken, last = feature_take_indices(4, indices)
         for stage in self._stages()[last + 1 :]:
             del stage[:]
+        if last < 3:
+            self.num_features = self.head_hidden_size = self.feature_info[last]["num_chs"]
         if prune_head or last < 3:
             self.reset_classifier(0, "")
         return taken
