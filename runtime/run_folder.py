@@ -25,8 +25,9 @@ def find_checkpoint(options: RunOptions) -> Checkpoint | None:
 def open_output(folder: Path, classes: list[str], resumed: Checkpoint | None) -> list[str]:
     """Make the folder ready for a run and write its class_mapping.csv; lines to tell the user.
 
-    A new run in a folder with checkpoints moves the earlier run into `previous_<n>/`, so that nothing is lost. A class
-    mapping that contradicts the data set is named; with the checkpoint that depends on it, it moves too.
+    A run that does not go on with this folder's own checkpoint moves the earlier run into `previous_<n>/`, so that
+    nothing is lost. A class mapping that contradicts the data set is named; with the checkpoint that depends on it, it
+    moves too.
 
     Raises:
         UserError: the resumed checkpoint, or the mapping beside it, contradicts the data set.
@@ -43,7 +44,8 @@ def open_output(folder: Path, classes: list[str], resumed: Checkpoint | None) ->
                         "the mapping of the resumed checkpoint", "restore it, or choose another --output-dir")
     if difference:
         lines.append(f"warning: the data set contradicts {mapping}: {difference}")
-    if not resumed and any((folder / name).exists() for name in (LATEST, BEST)):
+    goes_on = resumed is not None and resumed.path.resolve().parent == folder.resolve()
+    if not goes_on and any((folder / name).exists() for name in (LATEST, BEST)):
         lines.append(f"the earlier run in {folder} moves to {_move_aside(folder).name}/")
     folder.mkdir(parents=True, exist_ok=True)
     write_class_mapping(mapping, classes)
