@@ -1,0 +1,64 @@
+"""Networks and pictures lie in memory as asked for, and forward passes run in the precision asked for."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from runtime.placement import Placement
+from utils import UserError
+
+
+def innermost(tensor: torch.Tensor) -> bool:
+    return tensor.is_contiguous(memory_format=torch.channels_last) and not tensor.is_contiguous()
+
+
+@pytest.mark.parametrize(("asked", "expected"), [(None, True), (True, True), (False, False)])
+def test_channels_lie_innermost_on_the_cpu_unless_refused(asked: bool | None, expected: bool) -> None:
+    place = Placement.choose("cpu", channels_last=asked)
+    network = place.network(nn.Conv2d(3, 8, 3))
+    images = place.images(torch.randn(2, 3, 5, 5))
+    assert place.device == torch.device("cpu")
+    assert innermost(network.weight) is innermost(images) is innermost(network(images)) is expected
+
+
+def test_a_gpu_keeps_planes_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    assert Placement.choose("cuda:0").memory_format == torch.contiguous_format
+    assert Placement.choose("cuda:0", channels_last=True).memory_format == torch.channels_last
+
+
+@pytest.mark.parametrize(("amp", "dtype", "told"), [("off", torch.float32, "cpu in float32"),
+                                                    ("auto", torch.float32, "cpu in float32"),
+                                                    ("bf16", torch.bfloat16, "cpu in bf16")])
+def test_the_forward_pass_runs_in_the_precision_asked_for(amp: str, dtype: torch.dtype, told: str) -> None:
+    place = Placement.choose("cpu", amp=amp)
+    network, images = place.network(nn.Conv2d(3, 8, 3)), place.images(torch.randn(2, 3, 5, 5))
+    with place.autocast():
+        assert network(images).dtype == dtype
+    assert network(images).dtype == network.weight.dtype == torch.float32
+    assert not place.scaler().is_enabled()
+    assert str(place) == told
+
+
+@pytest.mark.parametrize(("computes", "expected"), [(True, torch.bfloat16), (False, None)])
+def test_auto_is_bf16_on_gpus_that_compute_it(computes: bool, expected: torch.dtype | None,
+                                              monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: computes)
+    assert Placement.choose("cuda:0", amp="auto").amp == expected
+
+
+def test_fp16_is_for_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UserError, match="found --amp fp16 on the CPU"):
+        Placement.choose("cpu", amp="fp16")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    place = Placement.choose("cuda:0", amp="fp16")
+    assert place.amp == torch.float16
+    assert str(place) == "cuda:0 in fp16"
+
+
+def test_a_device_that_is_not_here_is_refused() -> None:
+    with pytest.raises(UserError, match="found --device npu"):
+        Placement.choose("npu")
