@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from runtime.logbook import LOG, METRICS, Logbook, progress
@@ -97,6 +98,25 @@ def test_a_new_run_starts_afresh(tmp_path: Path) -> None:
     write_epochs(tmp_path, 3.0, 2.0)
     write_epochs(tmp_path, 9.0)
     assert records(tmp_path) == [{"epoch": 1, "loss": 9.0}]
+
+
+def test_pictures_are_on_the_board(tmp_path: Path) -> None:
+    with Logbook(tmp_path) as logbook:
+        logbook.pictures("first batch", 7 * torch.randn(20, 3, 8, 8))
+    board = EventAccumulator(str(tmp_path / "tensorboard"))
+    board.Reload()
+    event, = board.Images("first batch")
+    assert (event.width, event.height) == (4 * 10 + 2, 4 * 10 + 2)  # sixteen of them, in frames of 2 px
+
+
+@pytest.mark.parametrize(("speaks", "terminal", "told"), [(True, False, "update 50\n"), (True, True, ""),
+                                                          (False, False, "")])
+def test_a_line_stands_in_for_the_bar_off_terminals(speaks: bool, terminal: bool, told: str, tmp_path: Path,
+                                                    monkeypatch: pytest.MonkeyPatch,
+                                                    capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: terminal, raising=False)
+    Logbook(None, speaks=speaks).say_off_terminal("update 50")
+    assert capsys.readouterr().out == told
 
 
 def test_no_bar_where_nobody_watches(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
