@@ -46,7 +46,7 @@ class Task:
     """What one trainer asks for and another does not.
 
     Attributes:
-        criterion: (network outputs, targets) -> scalar loss.
+        criterion: (network outputs, targets, images) -> scalar loss.
         meter: makes the collector of one evaluation.
         monitor: the figure, higher is better, that chooses model_best.pth.
         headline: the figures of an evaluation as the line that is printed.
@@ -168,7 +168,7 @@ class Run:
         alone = self.forward.no_sync() if world_size() > 1 and not last else contextlib.nullcontext()
         with alone:
             with self.place.autocast():
-                loss = self.task.criterion(self.forward(images), targets) / parts
+                loss = self.task.criterion(self.forward(images), targets, images) / parts
             self.state.scaler.scale(loss).backward()
         return loss.detach()
 

@@ -14,21 +14,37 @@ import torch
 from data.class_mapping import read_class_mapping
 from data.loaders import EvalBatches, Loading, make_loader
 from data.train_val import find_damaged, leave_out, open_train, open_val
-from data.transforms import make_mix
+from data.transforms import Preprocessing, make_mix
 from engine import Run, Task, evaluate
+from losses import ClassificationLoss, DistillationLoss
 from runtime.arguments import Parser, add_options, as_config, read_options
 from runtime.checkpoint import Checkpoint, check_classes
 from runtime.logbook import Logbook
 from runtime.metrics import ClassificationMeter
 from runtime.networks import load_weights
-from runtime.options import AugmentationOptions, DataOptions, ModelOptions, OptimizerOptions, RunOptions
+from runtime.options import (
+    AugmentationOptions,
+    DataOptions,
+    DistillationOptions,
+    ModelOptions,
+    OptimizerOptions,
+    RunOptions,
+)
 from runtime.placement import Placement
 from runtime.processes import on_first_rank, process_group, rank, world_size
 from runtime.run_folder import CLASS_MAPPING, find_checkpoint, open_output
-from runtime.start import choose_architecture, choose_loading, choose_preprocessing, create_network, finetune
+from runtime.start import (
+    choose_architecture,
+    choose_loading,
+    choose_preprocessing,
+    create_network,
+    finetune,
+    with_distillation_head,
+)
+from runtime.teacher import open_teacher
 from utils import EXIT_DONE, UserError, command
 
-GROUPS = (ModelOptions, DataOptions, AugmentationOptions, OptimizerOptions, RunOptions)
+GROUPS = (ModelOptions, DataOptions, AugmentationOptions, OptimizerOptions, DistillationOptions, RunOptions)
 
 
 def build_parser() -> Parser:
@@ -43,26 +59,27 @@ def build_parser() -> Parser:
 def main(argv: list[str] | None = None) -> int:
     """Train, or evaluate with --eval; the exit code."""
     arguments = build_parser().parse_args(argv)
-    model, data, augmentation, optimizing, options = (read_options(arguments, group) for group in GROUPS)
+    model, data, augmentation, optimizing, distillation, options = (read_options(arguments, group) for group in GROUPS)
     place = Placement.choose(options.device, channels_last=options.channels_last, amp=options.amp)
     with process_group(place.device) as note:
         checkpoint = find_checkpoint(options)
         if options.eval:
             evaluate_checkpoint(checkpoint, model, data, options, place)
         else:
-            train(checkpoint, model, data, augmentation, optimizing, options, place, note)
+            train(checkpoint, model, data, augmentation, optimizing, distillation, options, place, note)
     return EXIT_DONE
 
 
 def train(checkpoint: Checkpoint | None, model: ModelOptions, data: DataOptions, augmentation: AugmentationOptions,
-          optimizing: OptimizerOptions, options: RunOptions, place: Placement, note: str) -> None:
+          optimizing: OptimizerOptions, distillation: DistillationOptions, options: RunOptions, place: Placement,
+          note: str) -> None:
     """Train from the beginning, or from where `checkpoint` stopped."""
     preprocessing = choose_preprocessing(model, "squash" if options.finetune else data.fit, checkpoint)
     seen_in_training = dataclasses.replace(preprocessing, fit=data.fit or "crop") if options.finetune else preprocessing
     train_set = open_train(data.data_path, seen_in_training, augmentation, max_pixels=data.max_pixels)
     val_set = open_val(data.data_path, preprocessing, train_set.classes, max_pixels=data.max_pixels)
     classes = train_set.classes
-    architecture = choose_architecture(model, len(classes), checkpoint)
+    architecture = with_distillation_head(choose_architecture(model, len(classes), checkpoint), distillation.kind)
     notes = on_first_rank(lambda: open_output(options.output_dir, classes, checkpoint))
     first_epoch = checkpoint.content.get("epoch", 0) if checkpoint else 0
     with Logbook(options.output_dir, speaks=rank() == 0, first_epoch=first_epoch) as logbook:
@@ -76,10 +93,11 @@ def train(checkpoint: Checkpoint | None, model: ModelOptions, data: DataOptions,
         if options.finetune_from and not checkpoint:
             logbook.say(finetune(network, options.finetune_from, classes))
         config = {"preprocessing": preprocessing.as_dict(),
-                  "options": as_config(model, data, augmentation, optimizing, options)}
-        run = Run(task=make_task(len(classes), augmentation), network=place.network(network), architecture=architecture,
-                  config=config, classes=classes, train_set=train_set, val_set=val_set, loading=loading,
-                  optimizing=optimizing, options=options, place=place)
+                  "options": as_config(model, data, augmentation, optimizing, distillation, options)}
+        criterion = make_criterion(classes, augmentation.smoothing, distillation, seen_in_training, place)
+        run = Run(task=make_task(len(classes), criterion, augmentation), network=place.network(network),
+                  architecture=architecture, config=config, classes=classes, train_set=train_set, val_set=val_set,
+                  loading=loading, optimizing=optimizing, options=options, place=place)
         logbook.say(run.summary())
         if checkpoint:
             run.restore(checkpoint, logbook)
@@ -88,9 +106,24 @@ def train(checkpoint: Checkpoint | None, model: ModelOptions, data: DataOptions,
         logbook.say(f"best {run.task.monitor} {best:.3f}; everything is in {options.output_dir}")
 
 
-def make_task(num_classes: int, augmentation: AugmentationOptions) -> Task:
-    """One artist per picture: cross-entropy, watched by top-1."""
-    return Task(criterion=torch.nn.CrossEntropyLoss(label_smoothing=augmentation.smoothing),
+def make_criterion(classes: list[str], smoothing: float, distillation: DistillationOptions, seen: Preprocessing,
+                   place: Placement) -> torch.nn.Module:
+    """Cross-entropy, beside a teacher's loss where there is a teacher."""
+    labels = ClassificationLoss(smoothing)
+    if distillation.kind == "none":
+        if distillation.teacher_model or distillation.teacher_path:
+            raise UserError("a teacher with --distillation-type none", "soft or hard", "correct or leave away one flag")
+        return labels
+    if not (distillation.teacher_model or distillation.teacher_path):
+        raise UserError(f"--distillation-type {distillation.kind} without a teacher", "a teacher to learn from",
+                        "add --teacher-model or --teacher-path")
+    return DistillationLoss(labels, open_teacher(distillation, classes, seen, place), kind=distillation.kind,
+                            alpha=distillation.distillation_alpha, tau=distillation.distillation_tau)
+
+
+def make_task(num_classes: int, criterion: torch.nn.Module, augmentation: AugmentationOptions) -> Task:
+    """One artist per picture, watched by top-1."""
+    return Task(criterion=criterion,
                 meter=functools.partial(ClassificationMeter, num_classes), monitor="top1", headline=headline,
                 mix=make_mix(num_classes, mixup=augmentation.mixup, cutmix=augmentation.cutmix,
                              prob=augmentation.mixup_prob, switch_prob=augmentation.mixup_switch_prob))

@@ -65,10 +65,14 @@ def is_artist_model(name: str) -> bool:
     return model_entrypoint(name).__module__ == "model.lsnet_artist"
 
 
+def is_lsnet(name: str) -> bool:
+    """Whether the model is one of the presets of `model/`."""
+    return model_entrypoint(name).__module__.startswith(presets.__name__ + ".")
+
+
 def takes_input_size(name: str) -> bool:
     """Whether the network is built for one input size: LSNet's position biases, a ViT's position embedding."""
-    return model_entrypoint(name).__module__.startswith(presets.__name__ + ".") or bool(
-        timm.get_pretrained_cfg(name).fixed_input_size)
+    return is_lsnet(name) or bool(timm.get_pretrained_cfg(name).fixed_input_size)
 
 
 def describe(name: str, num_classes: int, *, input_size: int | None = None, feature_dim: int | None = None,
@@ -102,7 +106,8 @@ def describe(name: str, num_classes: int, *, input_size: int | None = None, feat
 def architecture_of_tensors(name: str, state: State) -> Architecture:
     """Head, projection and grid as the shapes of an older file's tensors tell them."""
     check_name(name)
-    head = state.get("head.l.weight")
+    classifier = timm.get_pretrained_cfg(name).classifier
+    head = state.get(f"{classifier if isinstance(classifier, str) else classifier[0]}.weight")
     if head is None:
         return Architecture(name=name, num_classes=0)
     arguments: dict[str, Any] = {}

@@ -87,6 +87,26 @@ class OptimizerOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DistillationOptions:
+    """Distillation."""
+
+    teacher_model: str | None = flag(None, "learn from this network too: any timm model (with --teacher-path where the "
+                                           "file does not say its architecture)")
+    teacher_path: str | None = flag(None, "the teacher's checkpoint; without it, timm's weights are downloaded")
+    distillation_type: Literal["none", "soft", "hard"] | None = flag(
+        None, "compare with the teacher's distribution (soft) or take its first choice as label (hard) (default: hard "
+              "with a teacher, none without)")
+    distillation_alpha: float = flag(0.5, "share of the teacher's loss", at_least=0, at_most=1)
+    distillation_tau: float = flag(1.0, "temperature of soft distillation", above=0)
+
+    @property
+    def kind(self) -> str:
+        """`none`, `soft` or `hard`."""
+        taught = self.teacher_model is not None or self.teacher_path is not None
+        return self.distillation_type or ("hard" if taught else "none")
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunOptions:
     """Run."""
 

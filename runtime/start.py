@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -9,7 +10,7 @@ import torch
 from data.loaders import Loading
 from data.transforms import Preprocessing
 from runtime.checkpoint import Checkpoint, read_checkpoint
-from runtime.networks import Architecture, classifier_names, describe, load_weights
+from runtime.networks import Architecture, State, classifier_names, describe, is_lsnet, load_weights
 from runtime.options import DataOptions, ModelOptions, RunOptions
 from runtime.processes import rank, world_size
 from utils import UserError, seed_everything
@@ -36,6 +37,21 @@ def choose_architecture(options: ModelOptions, num_classes: int, checkpoint: Che
                                 "repeat the flags of the first start, or leave this one away")
     _check_projection(options, architecture)
     return architecture
+
+
+def with_distillation_head(architecture: Architecture, kind: str) -> Architecture:
+    """The student's architecture: an LSNet that is taught answers its teacher with a head of its own.
+
+    Raises:
+        UserError: such a head without a teacher.
+    """
+    has_head = architecture.name.endswith("_distill") or bool(architecture.model_args.get("distillation"))
+    if kind == "none" and has_head:
+        raise UserError(f"{architecture.name} with a distillation head, but no teacher", "a teacher to learn from",
+                        "add --teacher-model and --teacher-path, or take a model without that head")
+    if kind == "none" or has_head or not is_lsnet(architecture.name):
+        return architecture
+    return replace(architecture, model_args={**architecture.model_args, "distillation": True})
 
 
 def _check_projection(options: ModelOptions, architecture: Architecture) -> None:
@@ -98,6 +114,14 @@ def create_network(architecture: Architecture, options: RunOptions) -> torch.nn.
     return network
 
 
+def _with_heads_of(network: torch.nn.Module, state: State) -> State:
+    """`state` with a distillation head, begun as a copy of the head, exactly where `network` has one."""
+    if not hasattr(network, "head_dist"):
+        return {key: value for key, value in state.items() if not key.startswith("head_dist.")}
+    heads = {f"head_dist.{key.removeprefix('head.')}": value for key, value in state.items() if key.startswith("head.")}
+    return {**heads, **state}
+
+
 def finetune(network: torch.nn.Module, path: str, classes: list[str]) -> str:
     """Start `network` from the weights of another run; a line to tell the user.
 
@@ -107,7 +131,7 @@ def finetune(network: torch.nn.Module, path: str, classes: list[str]) -> str:
         UserError: the file cannot be read or holds another backbone.
     """
     checkpoint = read_checkpoint(path)
-    state = checkpoint.evaluated
+    state = _with_heads_of(network, checkpoint.evaluated)
     if checkpoint.classes == classes:
         load_weights(network, state, checkpoint.path)
         return f"finetuning from {path}, head included: the artists are the same"

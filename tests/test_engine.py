@@ -17,6 +17,7 @@ from data.loaders import Loading
 from data.train_val import open_train, open_val
 from data.transforms import Preprocessing
 from engine import Run, Task, evaluate
+from losses import ClassificationLoss
 from runtime.checkpoint import BEST, LATEST, read_checkpoint
 from runtime.logbook import Logbook
 from runtime.metrics import ClassificationMeter
@@ -64,7 +65,7 @@ def make_run(data_path: Path, output: Path, *, network: Callable[[], nn.Module] 
                                                                              color_jitter=0)
     train_set = open_train(data_path, PREPROCESSING, augmentation, max_pixels=10**6)
     val_set = open_val(data_path, PREPROCESSING, train_set.classes, max_pixels=10**6)
-    task = Task(criterion=criterion or nn.CrossEntropyLoss(), meter=lambda: ClassificationMeter(3), monitor="top1",
+    task = Task(criterion=criterion or ClassificationLoss(), meter=lambda: ClassificationMeter(3), monitor="top1",
                 headline=lambda figures: f"* {figures['top1']}")
     place = Placement.choose("cpu")
     return Run(task=task, network=place.network(network()), architecture=ARCHITECTURE,
@@ -156,7 +157,7 @@ def test_interruption_leaves_a_checkpoint_and_names_the_signal(data_path: Path, 
 
 def test_a_loss_that_is_not_finite_stops_the_run_with_epoch_step_and_files(data_path: Path, tmp_path: Path) -> None:
     class Broken(nn.Module):
-        def forward(self, outputs, targets):
+        def forward(self, outputs, targets, images):
             return outputs.sum() * torch.nan
 
     run = make_run(data_path, tmp_path, criterion=Broken())

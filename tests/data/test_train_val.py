@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from data import train_val
 from data.images import DEFAULT_MAX_PIXELS
 from data.integrity import SCAN_CACHE
-from data.train_val import find_damaged, leave_out, open_train, open_val
+from data.train_val import find_damaged, open_train, open_val
 from data.transforms import Augmentation, Preprocessing
 from tests.pictures import write_data_set
 from utils import UserError, isolated_random
@@ -32,7 +33,7 @@ def open_both(data_path: Path, max_pixels: int = DEFAULT_MAX_PIXELS) -> list:
 
 def leave_out(datasets: list, *folders: Path, max_pixels: int = DEFAULT_MAX_PIXELS) -> list[str]:
     told: list[str] = []
-    leave_out(datasets, find_damaged(datasets, list(folders), workers=0, max_pixels=max_pixels), told.append)
+    train_val.leave_out(datasets, find_damaged(datasets, list(folders), workers=0, max_pixels=max_pixels), told.append)
     return told
 
 

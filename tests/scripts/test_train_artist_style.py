@@ -248,3 +248,29 @@ def test_killed_at_ten_random_moments_every_file_loads_and_the_run_ends(data_set
     assert read_checkpoint(output / "checkpoint.pth").content["epoch"] == 6
     epochs = [json.loads(line)["epoch"] for line in (output / "metrics.jsonl").read_text().splitlines()]
     assert epochs == [1, 2, 3, 4, 5, 6]
+
+
+# ---- distillation ----
+
+
+@pytest.mark.parametrize("kind", ["soft", "hard"])
+def test_a_taught_student_has_a_head_for_its_teacher_and_reloads(data_set: Path, tmp_path: Path, kind: str) -> None:
+    teacher, student = tmp_path / "teacher", tmp_path / "student"
+    assert train(data_set, teacher, "--model", "test_resnet", "--input-size", 64) == 0
+    assert train(data_set, student, "--teacher-path", teacher / "model_best.pth", "--distillation-type", kind,
+                 "--distillation-alpha", 0.7, "--distillation-tau", 2) == 0
+    best = read_checkpoint(student / "best_checkpoint.pth")
+    assert best.architecture().model_args["distillation"] is True
+    assert "head_dist.l.weight" in best.model
+    assert main(["--eval", "--resume", str(best.path), "--data-path", str(data_set), "--num-workers", "0"]) == 0
+
+
+def test_a_teacher_that_cannot_teach_is_refused(trained: Path, data_set: Path, tmp_path: Path, capsys) -> None:
+    common = ["--data-path", data_set, "--output-dir", tmp_path / "out", *FAST]
+    other = write_data_set(tmp_path / "other", artists=4)
+    teacher = trained / "model_best.pth"
+    refuses(capsys, "class 3", "--data-path", other, "--output-dir", tmp_path / "out", *FAST, "--teacher-path", teacher)
+    refuses(capsys, "without a teacher", *common, "--distillation-type", "soft")
+    refuses(capsys, "distillation-type none", *common, "--teacher-path", teacher, "--distillation-type", "none")
+    refuses(capsys, "no teacher", *common, "--model", "lsnet_t_distill")
+    refuses(capsys, "no file", *common, "--teacher-path", tmp_path / "nowhere.pth")

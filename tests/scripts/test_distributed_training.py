@@ -1,0 +1,130 @@
+"""Training on several processes: the same numbers as on one, and an end when one of them dies."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from runtime.checkpoint import read_checkpoint
+from tests.conftest import ROOT
+from tests.pictures import write_data_set
+
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.name == "nt", reason="torchrun's tests use POSIX signals")]
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+# No batch norm, so that the pictures of a batch do not see each other.
+FLAGS = ("--model", "test_vit", "--input-size", "32", "--num-workers", "0")
+
+
+def launch(processes: int, data: Path, output: Path, *more: object, restarts: int = 0) -> subprocess.Popen:
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}",
+               f"--max-restarts={restarts}", str(ROOT / "train_artist_style.py"), *FLAGS, "--data-path", str(data),
+               "--output-dir", str(output), *map(str, more)]
+    return subprocess.Popen(command, cwd=data.parent, env=ENVIRONMENT, stdout=subprocess.PIPE,
+                            stderr=subprocess.STDOUT, text=True)
+
+
+def finish(process: subprocess.Popen) -> str:
+    told, _ = process.communicate(timeout=200)
+    assert process.returncode == 0, told
+    return told
+
+
+def records(output: Path) -> list[dict]:
+    return [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """24 pictures to train, 13 to validate: 5 batches of 3, which neither 2 nor 3 ranks share evenly."""
+    root = write_data_set(tmp_path_factory.mktemp("distributed") / "data", size=32)
+    extra = root / "val" / "artist_0" / "val_9.png"
+    extra.write_bytes((root / "val" / "artist_1" / "val_0.png").read_bytes())
+    return root
+
+
+def test_two_processes_learn_what_one_learns(data: Path, tmp_path: Path) -> None:
+    for processes, batch_size in ((1, 8), (2, 4)):
+        told = finish(launch(processes, data, tmp_path / str(processes), "--epochs", 7, "--batch-size", batch_size))
+        assert told.count("epoch 7/7 loss") == 1, "one process speaks"
+    one, two = records(tmp_path / "1"), records(tmp_path / "2")
+    for a, b in zip(one, two, strict=True):  # 3 updates each
+        assert a["train_loss"] == pytest.approx(b["train_loss"], abs=1e-5)
+        assert a["val_top1"] == b["val_top1"]
+    one, two = (read_checkpoint(tmp_path / name / "checkpoint.pth").model for name in "12")
+    assert max((one[key] - two[key]).abs().max().item() for key in one) < 1e-4
+
+
+def test_the_evaluation_is_the_same_however_it_is_shared(data: Path, tmp_path: Path) -> None:
+    common = ["--epochs", 1, "--lr", "1e-9", "--warmup-epochs", 0, "--seed", 3]
+    finish(launch(1, data, tmp_path / "1", *common, "--batch-size", 3))
+    checkpoint = tmp_path / "1" / "model_best.pth"
+    lines = []
+    for processes, share in ((2, "--no-dist-eval"), (2, "--dist-eval"), (3, "--dist-eval")):
+        told = finish(launch(processes, data, tmp_path / "unused", "--eval", "--resume", checkpoint, share,
+                             "--batch-size", 3))
+        lines += re.findall(r"^\* top-1 .*$", told, re.MULTILINE)
+    assert lines == re.findall(r"^\* top-1 .*$", (tmp_path / "1" / "train_log.txt").read_text(), re.MULTILINE) * 3
+
+
+def test_a_run_goes_on_with_other_numbers_of_processes(data: Path, tmp_path: Path) -> None:
+    finish(launch(2, data, tmp_path, "--epochs", 3, "--batch-size", 4))
+    whole = read_checkpoint(tmp_path / "checkpoint.pth").content
+    process = launch(2, data, tmp_path / "broken", "--epochs", 3, "--batch-size", 4, "--log-every", 1)
+    while "epoch 2/3 update 1" not in (line := process.stdout.readline()):
+        assert line, "the run ended before it could be stopped"
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    assert process.returncode != 0
+    stopped = read_checkpoint(tmp_path / "broken" / "checkpoint.pth").content
+    assert (stopped["epoch"], stopped["step"] > 0) == (1, True)
+    finish(launch(1, data, tmp_path / "broken", "--epochs", 3, "--batch-size", 8, "--resume", "auto"))
+    resumed = read_checkpoint(tmp_path / "broken" / "checkpoint.pth").content
+    assert resumed["epoch"] == 3
+    assert max((whole["model"][key] - resumed["model"][key]).abs().max().item() for key in whole["model"]) < 1e-4
+
+
+def test_a_process_that_dies_ends_the_run_and_a_restart_finishes_it(data: Path, tmp_path: Path) -> None:
+    flags = ["--epochs", 40, "--batch-size", 4, "--resume", "auto", "--log-every", 0]
+    process = launch(2, data, tmp_path, *flags)
+    kill_a_rank(process, tmp_path)
+    begun = time.monotonic()
+    told, _ = process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert time.monotonic() - begun < 60
+    assert "Signal 9" in told or "SIGKILL" in told, "the launcher gives the reason"
+    process = launch(2, data, tmp_path, *flags, restarts=1)
+    kill_a_rank(process, tmp_path)
+    finish(process)
+    assert [record["epoch"] for record in records(tmp_path)] == list(range(1, 41))
+
+
+def kill_a_rank(process: subprocess.Popen, output: Path) -> None:
+    """Kill the second process of a run once it trains."""
+    while "epoch " not in (line := process.stdout.readline()):
+        assert line, "the run ended before a process could be killed"
+    children = subprocess.run(["ps", "-o", "pid=", "--ppid", str(process.pid)], capture_output=True, text=True,
+                              check=True).stdout.split()
+    os.kill(max(map(int, children)), signal.SIGKILL)
+
+
+def test_the_environment_form_needs_all_of_its_variables(data: Path, tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, str(ROOT / "train_artist_style.py"), *FLAGS, "--data-path", str(data)],
+                          cwd=tmp_path, env={**ENVIRONMENT, "WORLD_SIZE": "2", "RANK": "0"}, capture_output=True,
+                          text=True, check=False)
+    assert done.returncode == 2
+    assert "MASTER_ADDR" in done.stderr
+
+
+@pytest.mark.gpu
+def test_a_gpu_run_talks_through_nccl(data: Path, tmp_path: Path) -> None:
+    told = finish(launch(torch.cuda.device_count(), data, tmp_path, "--epochs", 1, "--batch-size", 4))
+    assert "cuda" in told
