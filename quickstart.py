@@ -14,9 +14,9 @@ import sys
 from pathlib import Path
 
 PYTHON = Path(".venv", "Scripts/python.exe" if os.name == "nt" else "bin/python")
-DEMO = """tools/make_demo_dataset.py --output-dir {demo}/artists --overwrite
-prepare_dataset.py --source-dir {demo}/artists --output-dir {demo}/dataset --val-ratio 0.25 --overwrite
-train_artist_style.py --model lsnet_t_artist --data-path {demo}/dataset --output-dir {demo}/run --input-size 64 --epochs 10
+DEMO = """tools/make_demo_dataset.py --output-dir {demo}/artists --images-per-artist 100 --overwrite
+prepare_dataset.py --source-dir {demo}/artists --output-dir {demo}/dataset --val-ratio 0.2 --overwrite
+train_artist_style.py --model lsnet_t_artist --data-path {demo}/dataset --output-dir {demo}/run --input-size 64 --epochs 16 --batch-size 16 --lr 2e-3 --scale 0.6 1
 inference_artist.py --mode classify --checkpoint {demo}/run/model_best.pth --input {picture} --output {demo}/one_picture
 inference_artist.py --mode both --checkpoint {demo}/run/model_best.pth --input {demo}/dataset/val --output {demo}/folder --contact-sheet
 tools/extract_cluster_features.py --images-dir {demo}/dataset/val --checkpoint {demo}/run/model_best.pth --output-dir {demo}/clusters"""  # noqa: E501
