@@ -36,11 +36,10 @@ def draw_picture(artist: str, *, size: int, seed: int) -> Image.Image:
 
 
 def _colours(rng: np.random.Generator) -> np.ndarray:
-    """Three random colours from dark to light or, half of the time, from light to dark."""
-    middle, reach = rng.uniform(0.4, 0.6), rng.uniform(0.3, 0.45)
+    """Three random colours from dark to light."""
+    middle, reach = rng.uniform(0.35, 0.65), rng.uniform(0.3, 0.45)
     levels = middle + reach * np.array([-1, rng.uniform(-0.4, 0.4), 1])
-    colours = 255 * np.clip(levels[:, None] + rng.uniform(-0.3, 0.3, (3, 3)), 0, 1)
-    return colours[::-1] if rng.random() < 0.5 else colours
+    return 255 * np.clip(levels[:, None] + rng.uniform(-0.2, 0.2, (3, 3)), 0, 1)
 
 
 def _subject(rng: np.random.Generator, side: int) -> np.ndarray:

@@ -60,28 +60,24 @@ def smooth_noise(rng: np.random.Generator, side: int, cells: int) -> np.ndarray:
 
 
 def _hatching(motif: Motif) -> Image.Image:
-    """Straight lines, crossed where it is dark."""
+    """Parallel lines, thicker where it is dark."""
     side, rng = len(motif.tone), motif.rng
     y, x = np.mgrid[:side, :side]
-    angle, period = rng.uniform(0, np.pi), side * rng.uniform(0.05, 0.065)
-    lines = np.zeros((side, side), bool)
-    for layer in range(3):
-        turn = angle + layer * np.pi / 3
-        across = (x * np.cos(turn) + y * np.sin(turn)) / period + 0.25 * smooth_noise(rng, side, 4)
-        lines |= np.abs(across % 1 - 0.5) < 0.3 * np.clip(2.6 * (1 - motif.tone) - 0.8 * layer, 0, 1)
-    return motif.ink(lines)
+    angle, period = rng.uniform(0, np.pi), side * rng.uniform(0.05, 0.06)
+    across = (x * np.cos(angle) + y * np.sin(angle)) / period + 0.5 * smooth_noise(rng, side, 3)
+    return motif.ink(np.abs(across % 1 - 0.5) < 0.12 + 0.26 * (1 - motif.tone))
 
 
 def _dots(motif: Motif) -> Image.Image:
-    """Dots in rows, larger where it is dark."""
+    """Separate dots in rows, larger where it is dark."""
     side, rng = len(motif.tone), motif.rng
     image, pen = motif.canvas(0.92)
-    step, angle = side * rng.uniform(0.055, 0.07), rng.uniform(0, np.pi / 2)
+    step, angle = side * rng.uniform(0.07, 0.085), rng.uniform(0, np.pi / 2)
     rows, columns = np.mgrid[-side:side:step, -side:side:step].reshape(2, -1)
     turned = [rows * np.cos(angle) - columns * np.sin(angle), rows * np.sin(angle) + columns * np.cos(angle)]
     centres = np.stack(turned, -1) + side / 2
     centres = centres[((centres > -step) & (centres < side + step)).all(-1)]
-    radii = step * 0.58 * np.sqrt(1 - 0.9 * motif.at(centres))
+    radii = step * (0.46 - 0.26 * motif.at(centres))
     for (x, y), radius, fill in zip(centres, radii, motif.fills(rng.uniform(0, 0.3, len(radii))), strict=True):
         pen.ellipse(disc(x, y, radius), fill=fill)
     return image
@@ -114,7 +110,7 @@ def _strokes(motif: Motif) -> Image.Image:
 def _mosaic(motif: Motif) -> Image.Image:
     """Irregular tiles with joints between them: the cells of jittered grid points (Voronoi)."""
     side, rng = len(motif.tone), motif.rng
-    cells = int(rng.integers(11, 15))
+    cells = int(rng.integers(8, 11))
     grid = np.stack(np.mgrid[-1:cells + 1, -1:cells + 1], -1) + rng.uniform(0.1, 0.9, (cells + 2, cells + 2, 2))
     row, column = np.mgrid[:side, :side] * (cells / side)
     nearest, second, shade = np.full((3, side, side), 9.0)
@@ -127,14 +123,14 @@ def _mosaic(motif: Motif) -> Image.Image:
             second = np.minimum(second, np.maximum(nearest, distance))
             shade = np.where(distance < nearest, shades[home], shade)
             nearest = np.minimum(nearest, distance)
-    return Image.fromarray(motif.paint(np.where(second - nearest < 0.14, 0, 0.15 + 0.85 * shade)))
+    return Image.fromarray(motif.paint(np.where(second - nearest < 0.16, 0, 0.15 + 0.85 * shade)))
 
 
 def _blocks(motif: Motif) -> Image.Image:
     """Upright rectangles with heavy outlines, smaller where more happens."""
     side, rng = len(motif.tone), motif.rng
     blocks = [(0, 0, side, side)]
-    while len(blocks) < 45:
+    while len(blocks) < 30:
         x0, y0, x1, y1 = blocks.pop(max(range(len(blocks)), key=lambda index: _unrest(motif.tone, blocks[index])))
         cut = rng.uniform(0.35, 0.65)
         if x1 - x0 > y1 - y0:
@@ -146,7 +142,7 @@ def _blocks(motif: Motif) -> Image.Image:
     image, pen = motif.canvas(0.0)
     shades = [motif.tone[y0:y1, x0:x1].mean() + rng.normal(0, 0.15) for x0, y0, x1, y1 in blocks]
     for block, fill in zip(blocks, motif.fills(np.array(shades)), strict=True):
-        pen.rectangle(block, fill=fill, outline=motif.fills(np.zeros(1))[0], width=max(1, side // 50))
+        pen.rectangle(block, fill=fill, outline=motif.fills(np.zeros(1))[0], width=max(1, side // 40))
     return image
 
 
@@ -159,11 +155,11 @@ def _rings(motif: Motif) -> Image.Image:
     """Concentric circles, one group beside and over the other."""
     side, rng = len(motif.tone), motif.rng
     image, pen = motif.canvas(motif.tone)
-    centres = rng.uniform(0, side, (45, 2))
-    for (x, y), tone, rings in zip(centres, motif.at(centres), rng.integers(3, 6, 45), strict=True):
+    centres = rng.uniform(0, side, (24, 2))
+    for (x, y), tone, rings in zip(centres, motif.at(centres), rng.integers(4, 7, len(centres)), strict=True):
         light, dark = motif.fills(np.array([0.4 * tone + 0.6, 0.4 * tone]))
         for ring in range(rings, 0, -1):
-            pen.ellipse(disc(x, y, ring * side * 0.026), fill=dark if ring % 2 else light)
+            pen.ellipse(disc(x, y, ring * side * 0.032), fill=dark if ring % 2 else light)
     return image
 
 
@@ -177,4 +173,4 @@ def _spiral(motif: Motif) -> Image.Image:
 
 ARTISTS: dict[str, Callable[[Motif], Image.Image]] = {
     "Vera_Hatch": _hatching, "Otto_Dots": _dots, "Mina_Contour": _contours, "Luis_Brush": _strokes,
-    "Tessa_Mosaic": _mosaic, "Quinn_Blocks": _blocks, "Nora_Rings": _rings, "Sol_Spiral": _spiral}
+    "Quinn_Blocks": _blocks, "Nora_Rings": _rings, "Tessa_Mosaic": _mosaic, "Sol_Spiral": _spiral}

@@ -23,8 +23,8 @@ def build_parser() -> Parser:
     add("--output-dir", type=Path, required=True, help="folder to make; an earlier output is replaced after a question")
     add("--artists", type=number(int, at_least=1, at_most=len(ARTISTS)), default=6, metavar="N",
         help=f"artists, 1 to {len(ARTISTS)} (default: 6)")
-    add("--images-per-artist", type=number(int, at_least=1), default=60, metavar="N",
-        help="pictures of each (default: 60)")
+    add("--images-per-artist", type=number(int, at_least=1), default=100, metavar="N",
+        help="pictures of each (default: 100)")
     add("--size", type=number(int, at_least=16, at_most=4096), default=128, metavar="PX",
         help="side of the square pictures, px (default: 128)")
     add("--seed", type=number(int, at_least=0), default=0, help="another seed draws other pictures (default: 0)")
