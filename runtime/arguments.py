@@ -54,8 +54,7 @@ class Parser(argparse.ArgumentParser):
     def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:
         """As argparse's, after the underscores in the names of long flags became hyphens."""
         arguments = list(sys.argv[1:] if args is None else args)
-        stop = arguments.index("--") if "--" in arguments else len(arguments)
-        for place, argument in enumerate(arguments[:stop]):
+        for place, argument in enumerate(arguments):
             if argument.startswith("--"):
                 name, equals, value = argument.partition("=")
                 arguments[place] = name.replace("_", "-") + equals + value

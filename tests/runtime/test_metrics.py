@@ -53,8 +53,10 @@ def test_the_size_of_batches_changes_nothing_but_rounding(size: int, evaluation:
 @pytest.mark.parametrize("ranks", [2, 3, 9])
 def test_batches_dealt_to_ranks_in_any_order_give_the_same_to_the_last_digit(
         ranks: int, evaluation: tuple, monkeypatch: pytest.MonkeyPatch) -> None:
-    alone = measure(*evaluation, 32)
-    batches = list(enumerate(zip(*(part.split(32) for part in evaluation), strict=True)))
+    logits, targets = evaluation
+    logits = logits * torch.logspace(-3, 5, COUNT)[:, None]  # so that the order of adding shows
+    alone = measure(logits, targets, 32)
+    batches = list(enumerate(zip(logits.split(32), targets.split(32), strict=True)))
     meters = [ClassificationMeter(CLASSES) for _ in range(ranks)]
     for number, batch in reversed(batches):
         meters[number % ranks].update(number, *batch)
