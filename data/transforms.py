@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -10,20 +11,19 @@ from typing import Any
 import torch
 from PIL import Image, ImageOps
 from timm.data import auto_augment
-from timm.data.transforms import str_to_interp_mode, str_to_pil_interp
+from timm.data.transforms import str_to_interp_mode
 from timm.data.transforms_factory import create_transform
 from torchvision import transforms
 from torchvision.transforms import v2
 
+from data.shapes import cut_extremes, pad_to_square, squash_to_square
 from utils import UserError
 
 Transform = Callable[[Image.Image], torch.Tensor]
 Mix = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 
-WHITE = (255, 255, 255)  # paper, and what transparency is laid over
-POLICIES = ("rand", "augmix", "original", "originalr", "v0", "v0r", "3a")  # what timm's names begin with
-WIDEST = 4.0  # longest side / shortest side beyond which a picture is cut before it is enlarged
 LARGEST = 4  # input sizes on the side of a training picture made square: 1/16 of its area is still a full-size crop
+POLICIES = ("rand", "augmix", "original", "originalr", "v0", "v0r", "3a")  # what timm's names begin with
 
 
 def _posterize(image: Image.Image, bits: int, **_: object) -> Image.Image:
@@ -100,10 +100,11 @@ def eval_transform(preprocessing: Preprocessing) -> Transform:
     if preprocessing.fit == "squash":
         shape = [transforms.Resize((size, size), mode)]
     elif preprocessing.fit == "pad":
-        shape = [_PadToSquare(size, preprocessing.interpolation), transforms.Resize((size, size), mode)]
+        pad = functools.partial(pad_to_square, limit=size, interpolation=preprocessing.interpolation)
+        shape = [pad, transforms.Resize((size, size), mode)]
     else:
         short_side = int(size / preprocessing.crop_pct)
-        shape = [_CutExtremes(), transforms.Resize(short_side, mode), transforms.CenterCrop(size)]
+        shape = [cut_extremes, transforms.Resize(short_side, mode), transforms.CenterCrop(size)]
     return transforms.Compose([*shape, transforms.ToTensor(),
                                transforms.Normalize(preprocessing.mean, preprocessing.std)])
 
@@ -125,9 +126,12 @@ def train_transform(preprocessing: Preprocessing, augmentation: Augmentation) ->
     except (AssertionError, ValueError) as error:
         raise UserError(f"--aa {augmentation.aa} ({error})", f"none, or one of timm's: {', '.join(POLICIES)}",
                         "for example --aa rand-m9-mstd0.5-inc1") from error
-    to_square = LARGEST * preprocessing.input_size, preprocessing.interpolation
-    shape = {"crop": [], "pad": [_PadToSquare(*to_square)], "squash": [_SquashToSquare(*to_square)]}[preprocessing.fit]
-    return transforms.Compose([*shape, augment])
+    if preprocessing.fit == "crop":
+        return augment
+    square = {"pad": pad_to_square, "squash": squash_to_square}[preprocessing.fit]
+    limit = LARGEST * preprocessing.input_size
+    return transforms.Compose([functools.partial(square, limit=limit, interpolation=preprocessing.interpolation),
+                               augment])
 
 
 def make_mix(num_classes: int, *, mixup: float, cutmix: float, prob: float, switch_prob: float) -> Mix | None:
@@ -152,38 +156,3 @@ def make_mix(num_classes: int, *, mixup: float, cutmix: float, prob: float, swit
         return choice(images, targets)
 
     return mix
-
-
-class _CutExtremes:
-    """Cut the ends of a picture over `WIDEST` times longer than short: enlarged whole, it would fill the memory."""
-
-    def __call__(self, image: Image.Image) -> Image.Image:
-        limit = int(WIDEST * min(image.size))
-        if max(image.size) <= limit:
-            return image
-        return transforms.functional.center_crop(image, [min(image.height, limit), min(image.width, limit)])
-
-
-class _PadToSquare:
-    """The whole picture in the middle of a white square of its long side, or of `limit` px where that is longer."""
-
-    def __init__(self, limit: int, interpolation: str) -> None:
-        self.limit, self.mode = limit, str_to_pil_interp(interpolation)
-
-    def __call__(self, image: Image.Image) -> Image.Image:
-        side = min(max(image.size), self.limit)
-        width, height = (max(1, round(length * side / max(image.size))) for length in image.size)
-        square = Image.new("RGB", (side, side), WHITE)
-        square.paste(image.resize((width, height), self.mode), ((side - width) // 2, (side - height) // 2))
-        return square
-
-
-class _SquashToSquare:
-    """The picture stretched to a square of its long side, or of `limit` px where that is longer."""
-
-    def __init__(self, limit: int, interpolation: str) -> None:
-        self.limit, self.mode = limit, str_to_pil_interp(interpolation)
-
-    def __call__(self, image: Image.Image) -> Image.Image:
-        side = min(max(image.size), self.limit)
-        return image.resize((side, side), self.mode)

@@ -1,9 +1,8 @@
-"""The evaluation transform equals timm's, shapes of every kind come out square, and each augmentation value acts."""
+"""The evaluation transform equals timm's, and each value of the augmentation acts."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -15,16 +14,8 @@ from timm.data import create_transform
 from torch.nn.functional import one_hot
 from torchvision.transforms import functional
 
-from data.transforms import (
-    LARGEST,
-    WHITE,
-    WIDEST,
-    Augmentation,
-    Preprocessing,
-    eval_transform,
-    make_mix,
-    train_transform,
-)
+from data.shapes import WHITE, WIDEST
+from data.transforms import Augmentation, Preprocessing, eval_transform, make_mix, train_transform
 from utils import UserError, isolated_random
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -32,7 +23,6 @@ PUBLISHED = Preprocessing(input_size=64, crop_pct=0.875, interpolation="bicubic"
 PLAIN = dataclasses.replace(PUBLISHED, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))  # values in [0, 1] come out
 NO_AUGMENTATION = Augmentation(scale=(1.0, 1.0), ratio=(1.0, 1.0), hflip=0.0, color_jitter=0.0, aa="none", reprob=0.0)
 FITS = ("crop", "pad", "squash")
-EXTREMES = [(3, 8), (9446, 20), (20, 9446), (1, 300), (400, 399), (90_000, 2)]  # width, height, px
 
 
 def picture(width: int, height: int, seed: int = 0) -> Image.Image:
@@ -64,63 +54,10 @@ def test_fit_crop_is_timms_evaluation_to_the_bit(width: int, height: int, size: 
     torch.testing.assert_close(ours(image), timms(image), rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("size", [(300, 70), (2000, 40)])
-def test_cutting_the_ends_of_a_wide_picture_leaves_what_is_seen(size: tuple[int, int]) -> None:
-    """The centre crop never reaches what was cut: the answer is timm's but for the grid's fraction of a pixel."""
-    timms = create_transform(64, crop_pct=0.875, interpolation="bicubic", mean=PLAIN.mean, std=PLAIN.std)
-    image = picture(*size)
-    assert (eval_transform(PLAIN)(image) - timms(image)).abs().mean() < 0.02
-
-
 def test_squash_is_one_resize() -> None:
     image = picture(100, 60)
     resized = functional.to_tensor(image.resize((64, 64), Image.Resampling.BICUBIC))
     assert torch.equal(eval_transform(plain("squash"))(image), resized)
-
-
-@pytest.mark.parametrize("fit", FITS)
-@pytest.mark.parametrize("size", EXTREMES)
-@pytest.mark.parametrize("make", [eval_transform, lambda p: train_transform(
-    p, dataclasses.replace(NO_AUGMENTATION, scale=(0.25, 1.0)))], ids=["eval", "train"])
-def test_pictures_of_extreme_shape_stay_small_on_the_way(
-        make: Callable, size: tuple[int, int], fit: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    enlarged: list[int] = []
-    resize, new = Image.Image.resize, Image.new
-
-    def watched(image: Image.Image, shape: tuple[int, int], *args: object, **how: object) -> Image.Image:
-        enlarged.append(shape[0] * shape[1])
-        return resize(image, shape, *args, **how)
-
-    def watched_new(mode: str, shape: tuple[int, int], color: object = 0) -> Image.Image:
-        enlarged.append(shape[0] * shape[1])
-        return new(mode, shape, color)
-
-    image = Image.new("RGB", size, (255, 0, 0))
-    monkeypatch.setattr(Image.Image, "resize", watched)
-    monkeypatch.setattr(Image, "new", watched_new)
-    seen = make(plain(fit))(image)
-    assert seen.shape == (3, 64, 64)
-    assert seen[0, 32, 32] == 1
-    assert max(enlarged) <= max((LARGEST * 64) ** 2, WIDEST * 73**2)
-
-
-@pytest.mark.parametrize(("size", "inside"), [((100, 50), np.s_[16:48, :]), ((50, 100), np.s_[:, 16:48]),
-                                              ((64, 4), np.s_[30:34, :]), ((40, 40), np.s_[:, :])])
-def test_pad_shows_all_of_the_picture_between_white_borders(size: tuple[int, int], inside: tuple) -> None:
-    seen = np.asarray(functional.to_pil_image(eval_transform(plain("pad"))(Image.new("RGB", size, (0, 0, 255)))))
-    expected = np.full((64, 64, 3), WHITE)
-    expected[inside] = (0, 0, 255)
-    assert np.array_equal(seen, expected)
-
-
-def test_pad_keeps_the_corners_that_crop_cuts() -> None:
-    image = Image.new("RGB", (120, 60), (0, 0, 0))
-    image.paste((255, 0, 0), (0, 0, 6, 60))
-    image.paste((0, 255, 0), (114, 0, 120, 60))
-    padded, cropped = eval_transform(plain("pad"))(image), eval_transform(plain("crop"))(image)
-    assert padded[:, 32, 1].tolist() == [1, 0, 0]
-    assert padded[:, 32, 62].tolist() == [0, 1, 0]
-    assert not cropped.any()
 
 
 def test_the_interpolation_and_the_statistics_act() -> None:
@@ -149,11 +86,6 @@ def test_without_augmentation_a_square_picture_is_only_resized(fit: str) -> None
     image = picture(100, 100)
     resized = functional.to_tensor(image.resize((64, 64), Image.Resampling.BICUBIC))
     assert torch.equal(augmented(image, fit=fit), resized)
-
-
-def test_squash_trains_on_the_detail_that_evaluation_sees() -> None:
-    stripes = Image.fromarray(np.tile(np.repeat(np.array([0, 255], np.uint8), 64), (4, 8))).convert("RGB")  # 1024 x 4
-    assert augmented(stripes, fit="squash").std() > 0.9 * eval_transform(plain("squash"))(stripes).std() > 0.1
 
 
 def test_hflip_mirrors_at_its_rate() -> None:
@@ -206,6 +138,13 @@ def test_timms_policies_act_and_repeat(aa: str) -> None:
     seen = [augmented(image, seed, aa=aa) for seed in range(3)]
     assert any(not torch.equal(crop, augmented(image)) for crop in seen)
     assert all(torch.equal(crop, augmented(image, seed, aa=aa)) for seed, crop in enumerate(seen))
+
+
+def test_the_strongest_policies_pass_every_pillow() -> None:
+    """At level 10 timm's posterize asks for 0 bits, which Pillow 13 refuses and 12 answered with black."""
+    image = picture(16, 16)
+    for seed in range(40):
+        assert augmented(image, seed, aa="rand-m10-n6").isfinite().all()
 
 
 @pytest.mark.parametrize("aa", ["rnd-m9", "randaug", "rand-q9", "rand-m9x", "v0-z1", "augmix-q3", "none-3"])
