@@ -8,18 +8,12 @@ import pytest
 
 from runtime import options
 from runtime.arguments import Parser, add_options, as_config, read_options
-from runtime.options import (
-    AugmentationOptions,
-    DataOptions,
-    InferenceOptions,
-    ModelOptions,
-    OptimizerOptions,
-    RunOptions,
-)
+from runtime.options import InferenceOptions
 from utils import UserError, mix_seed, seed_everything
 
-TRAINING = (ModelOptions, DataOptions, AugmentationOptions, OptimizerOptions, RunOptions)
-ALL = (*TRAINING, InferenceOptions)
+ALL = tuple(value for value in vars(options).values() if isinstance(value, type)
+            and dataclasses.is_dataclass(value) and value.__module__ == options.__name__)
+TRAINING = tuple(group for group in ALL if group is not InferenceOptions)
 FLAGS = [pytest.param(group, field, id=f"{group.__name__}.{field.name}")
          for group in ALL for field in dataclasses.fields(group)]
 
@@ -30,12 +24,6 @@ def parse(*arguments: str, groups: tuple[type, ...] = TRAINING) -> list:
         add_options(parser, group)
     parsed = parser.parse_args(arguments)
     return [read_options(parsed, group) for group in groups]
-
-
-def test_every_group_is_tested_here() -> None:
-    groups = {value for value in vars(options).values() if dataclasses.is_dataclass(value)
-              and value.__module__ == options.__name__}
-    assert groups == set(ALL)
 
 
 @pytest.mark.parametrize(("group", "field"), FLAGS)
@@ -77,6 +65,6 @@ def test_a_value_outside_its_range_is_refused_by_name(arguments: list[str]) -> N
 
 
 def test_the_largest_seed_seeds() -> None:
-    seed = parse("--data-path", "d", "--seed", str(2**63 - 1))[-1].seed
+    seed = as_config(*parse("--data-path", "d", "--seed", str(2**63 - 1)))["seed"]
     seed_everything(seed)
     assert mix_seed(seed) >= 0
