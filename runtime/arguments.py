@@ -105,9 +105,10 @@ def add_options(parser: argparse.ArgumentParser, group: type, **defaults: Any) -
         settings = _argument(hints[field.name], field.metadata["limits"])
         required = default is dataclasses.MISSING
         shown = "" if required or default is None or default is False else f" (default: {_shown(default)})"
-        section.add_argument(f"--{field.name.replace('_', '-')}", *field.metadata["names"], dest=field.name,
-                             required=required, default=None if required else default,
-                             help=(field.metadata["help"] + shown).replace("%", "%%"), **settings)
+        added = section.add_argument(f"--{field.name.replace('_', '-')}", *field.metadata["names"], dest=field.name,
+                                     required=required, default=None if required else default, **settings)
+        # Not given to add_argument: up to Python 3.10, BooleanOptionalAction adds the default a second time.
+        added.help = (field.metadata["help"] + shown).replace("%", "%%")
 
 
 def _shown(default: Any) -> str:
