@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from runtime.processes import gather
+from utils import UserError
 
 
 class ClassificationMeter:
@@ -32,8 +33,14 @@ class ClassificationMeter:
         self.hits += targets[right].bincount(minlength=self.num_classes).cpu()
 
     def result(self) -> dict[str, float]:
-        """`top1`, `top5`, `balanced` in percent, `loss` in nats, `pictures`; the same on every rank."""
+        """`top1`, `top5`, `balanced` in percent, `loss` in nats, `pictures`; the same on every rank.
+
+        Raises:
+            UserError: no picture was counted on any rank.
+        """
         parts = gather(({number: sums.cpu() for number, sums in self.sums.items()}, self.support, self.hits))
+        if not any(part[0] for part in parts):
+            raise UserError("no picture to evaluate that can be read", "at least one", "see the list above")
         batches = {number: sums for part in parts for number, sums in part[0].items()}
         total = torch.zeros(4, dtype=torch.float64)
         for number in sorted(batches):

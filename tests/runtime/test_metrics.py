@@ -10,6 +10,7 @@ from sklearn.metrics import balanced_accuracy_score, log_loss, top_k_accuracy_sc
 
 from runtime import metrics
 from runtime.metrics import ClassificationMeter
+from utils import UserError
 
 CLASSES, COUNT = 11, 203
 
@@ -82,3 +83,8 @@ def test_half_precision_logits_are_summed_in_double() -> None:
 
 def test_a_loss_that_is_no_number_is_seen() -> None:
     assert math.isnan(measure(torch.tensor([[math.nan, 0.0]]), torch.tensor([0]), 1, classes=2)["loss"])
+
+
+def test_an_evaluation_of_nothing_is_told() -> None:
+    with pytest.raises(UserError, match="found no picture to evaluate"):
+        ClassificationMeter(3).result()
