@@ -6,6 +6,9 @@ makes of each; only so can an interrupted run go on exactly, and a run on two pr
 
 from __future__ import annotations
 
+import atexit
+import multiprocessing
+import os
 import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -90,6 +93,7 @@ class EvalBatches(Sampler[list[int]]):
 
 def make_loader(dataset: Dataset, batches: TrainBatches | EvalBatches, loading: Loading) -> DataLoader:
     """A loader of `Batch`es whose workers live as long as it does."""
+    atexit.register(_end_workers)
     return DataLoader(dataset, batch_sampler=batches, collate_fn=collate, num_workers=loading.num_workers,
                       pin_memory=loading.pin_memory, persistent_workers=loading.num_workers > 0,
                       worker_init_fn=_outlive_signals, generator=torch.Generator().manual_seed(0))
@@ -101,4 +105,12 @@ def _outlive_signals(worker: int) -> None:
     SIGINT is ignored; so is the first SIGTERM, and a second one, such as the main process sends at its end, counts.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: signal.signal(signal.SIGTERM, signal.SIG_DFL))
+    signal.signal(signal.SIGTERM, lambda *_: signal.signal(signal.SIGTERM, lambda *_: os._exit(0)))
+
+
+def _end_workers() -> None:
+    """After a traceback, which keeps the loader alive, multiprocessing sends one SIGTERM and waits without end."""
+    for worker in multiprocessing.active_children():
+        while worker.daemon and worker.is_alive():
+            worker.terminate()
+            worker.join(0.1)

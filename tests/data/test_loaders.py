@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from data.image_folder import ImageFolder
 from data.image_list import Batch, Draw
 from data.loaders import EvalBatches, Loading, TrainBatches, make_loader
 from data.transforms import Augmentation, Preprocessing, eval_transform, train_transform
+from tests.conftest import ROOT
 from utils import seed_everything
 
 PREPROCESSING = Preprocessing(input_size=16, crop_pct=0.875, interpolation="bicubic", mean=(0.5,) * 3, std=(0.5,) * 3)
@@ -146,14 +149,35 @@ def test_loading_leaves_the_global_generators_alone(folder: Path) -> None:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="os.kill ends a process on Windows, whatever the signal")
-def test_workers_outlive_the_interrupt_that_reaches_the_whole_terminal(folder: Path) -> None:
-    """The first Ctrl-C asks to finish the update and save; without its workers the process could not finish."""
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_workers_outlive_a_signal_that_reaches_the_whole_group(signum: signal.Signals, folder: Path) -> None:
+    """The first asks to finish the update and save; without its workers the process could not finish."""
     loading = Loading(batch_size=1, num_workers=2)
     batches = iter(make_loader(pictures(folder), EvalBatches(COUNT, loading), loading))
     next(batches)
     for worker in batches._workers:
-        os.kill(worker.pid, signal.SIGINT)
+        os.kill(worker.pid, signum)
     assert len(list(batches)) == COUNT - 1
+
+
+FAULTY = """
+import sys
+from pathlib import Path
+from torchvision.transforms.functional import to_tensor
+from data.image_list import ImageList
+from data.loaders import EvalBatches, Loading, make_loader
+loading = Loading(batch_size=1, num_workers=2)
+loader = make_loader(ImageList(sorted(Path(sys.argv[1]).glob("*.png")), to_tensor), EvalBatches(6, loading), loading)
+list(loader)
+raise ZeroDivisionError
+"""
+
+
+def test_a_bug_ends_the_workers_too(folder: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", FAULTY, str(folder / "1")], cwd=ROOT, capture_output=True, text=True,
+                          timeout=120, check=False)
+    assert done.returncode == 1
+    assert done.stderr.rstrip().endswith("ZeroDivisionError")
 
 
 @pytest.mark.parametrize("aa", ["none", "rand-m9-mstd0.5-inc1", "augmix-m3", "3a"])
