@@ -93,6 +93,7 @@ class EvalBatches(Sampler[list[int]]):
 
 def make_loader(dataset: Dataset, batches: TrainBatches | EvalBatches, loading: Loading) -> DataLoader:
     """A loader of `Batch`es whose workers live as long as it does."""
+    atexit.unregister(_end_workers)  # once is enough for the many loaders of a service
     atexit.register(_end_workers)
     return DataLoader(dataset, batch_sampler=batches, collate_fn=collate, num_workers=loading.num_workers,
                       pin_memory=loading.pin_memory, persistent_workers=loading.num_workers > 0,
