@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -50,6 +51,7 @@ class Task:
         meter: makes the collector of one evaluation.
         monitor: the figure, higher is better, that chooses model_best.pth.
         headline: the figures of an evaluation as the line that is printed.
+        report: writes the details of the best evaluation to a folder.
         mix: mixes the pictures and targets of a batch, or None.
     """
 
@@ -57,6 +59,7 @@ class Task:
     meter: Callable[[], Meter]
     monitor: str
     headline: Callable[[dict[str, float]], str]
+    report: Callable[[Path, Any], None]
     mix: Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]] | None = None
 
 
@@ -245,34 +248,36 @@ class Run:
         logbook.say(f"epoch {position.epoch}/{self.optimizing.epochs} loss {record['train_loss']:.4f} "
                     f"lr {record['lr']:.2e} {record['images_per_second']:.0f} img/s")
         if position.epoch % options.eval_every == 0 or position.epoch == self.optimizing.epochs:
-            figures = self.evaluate(logbook)
+            meter = self.task.meter()
+            figures = self.evaluate(meter, logbook)
             record |= {f"val_{name}": value for name, value in figures.items()}
             logbook.say(self.task.headline(figures))
             if figures[self.task.monitor] > position.best_metric:
                 position.best_metric = figures[self.task.monitor]
-                self._publish(figures)
+                self._publish(figures, meter)
         logbook.record({"epoch": position.epoch, **record})
         if options.save_every and position.epoch % options.save_every == 0:
             self.save(f"checkpoint_{position.epoch}.pth")
 
-    def evaluate(self, logbook: Logbook) -> dict[str, float]:
-        """The figures of the evaluated network on the validation set."""
+    def evaluate(self, meter: Meter, logbook: Logbook) -> dict[str, float]:
+        """The figures of the evaluated network on the validation set, collected by `meter`."""
         if world_size() > 1:  # each rank has running statistics of its own pictures; the first rank's count
             for buffer in self.state.evaluated.buffers():
                 torch.distributed.broadcast(buffer, 0)
-        return evaluate(self.state.evaluated, self.val_loader, self.task.meter(), self.place, logbook)
+        return evaluate(self.state.evaluated, self.val_loader, meter, self.place, logbook)
 
     # ---- checkpoints ----
 
     def _facts(self) -> dict[str, Any]:
         return {"rng": {"seed": self.options.seed}, "classes": self.classes, "config": self.config}
 
-    def _publish(self, figures: dict[str, float]) -> None:
+    def _publish(self, figures: dict[str, float], meter: Meter) -> None:
         if rank() == 0:
             position, evaluated = self.state.position, self.state.evaluated
             content = {**self._facts(), "model": evaluated.state_dict(), "epoch": position.epoch, "step": position.step,
                        "best_metric": position.best_metric, "metrics": figures}
             publish_best(self.options.output_dir, content, evaluated, self.architecture)
+            self.task.report(self.options.output_dir, meter)
 
     def save(self, name: str) -> None:
         """Write everything a bit-exact resume needs to `name` in the output folder, and wait until it is there."""

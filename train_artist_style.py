@@ -9,6 +9,7 @@ import dataclasses
 import functools
 import sys
 
+import numpy as np
 import torch
 
 from data.class_mapping import read_class_mapping
@@ -32,6 +33,7 @@ from runtime.options import (
 )
 from runtime.placement import Placement
 from runtime.processes import on_first_rank, process_group, rank, world_size
+from runtime.report import write_report
 from runtime.run_folder import CLASS_MAPPING, find_checkpoint, open_output
 from runtime.start import (
     choose_architecture,
@@ -95,15 +97,14 @@ def train(checkpoint: Checkpoint | None, model: ModelOptions, data: DataOptions,
         config = {"preprocessing": preprocessing.as_dict(),
                   "options": as_config(model, data, augmentation, optimizing, distillation, options)}
         criterion = make_criterion(classes, augmentation.smoothing, distillation, seen_in_training, place)
-        run = Run(task=make_task(len(classes), criterion, augmentation), network=place.network(network),
+        run = Run(task=make_task(classes, train_set.counts(), criterion, augmentation), network=place.network(network),
                   architecture=architecture, config=config, classes=classes, train_set=train_set, val_set=val_set,
                   loading=loading, optimizing=optimizing, options=options, place=place)
         logbook.say(run.summary())
         if checkpoint:
             run.restore(checkpoint, logbook)
         run.fit(logbook)
-        best = run.state.position.best_metric
-        logbook.say(f"best {run.task.monitor} {best:.3f}; everything is in {options.output_dir}")
+        logbook.say(f"best top-1 {run.state.position.best_metric:.3f}; everything is in {options.output_dir}")
 
 
 def make_criterion(classes: list[str], smoothing: float, distillation: DistillationOptions, seen: Preprocessing,
@@ -121,11 +122,13 @@ def make_criterion(classes: list[str], smoothing: float, distillation: Distillat
                             alpha=distillation.distillation_alpha, tau=distillation.distillation_tau)
 
 
-def make_task(num_classes: int, criterion: torch.nn.Module, augmentation: AugmentationOptions) -> Task:
+def make_task(classes: list[str], train_counts: np.ndarray, criterion: torch.nn.Module,
+              augmentation: AugmentationOptions) -> Task:
     """One artist per picture, watched by top-1."""
-    return Task(criterion=criterion,
-                meter=functools.partial(ClassificationMeter, num_classes), monitor="top1", headline=headline,
-                mix=make_mix(num_classes, mixup=augmentation.mixup, cutmix=augmentation.cutmix,
+    return Task(criterion=criterion, meter=functools.partial(ClassificationMeter, len(classes), train_counts),
+                monitor="top1", headline=headline,
+                report=functools.partial(write_report, classes=classes, train_counts=train_counts),
+                mix=make_mix(len(classes), mixup=augmentation.mixup, cutmix=augmentation.cutmix,
                              prob=augmentation.mixup_prob, switch_prob=augmentation.mixup_switch_prob))
 
 

@@ -67,6 +67,10 @@ class ImageFolder(ImageList):
         """The class of picture `index`."""
         return int(self.targets[index])
 
+    def counts(self) -> np.ndarray:
+        """Pictures of each class, (classes,) int64."""
+        return np.bincount(self.targets, minlength=len(self.classes))
+
     def leave_out(self, damaged: Collection[Path]) -> None:
         """Forget these files; the others keep their order."""
         kept = [index for index in range(len(self)) if self.path(index) not in damaged]

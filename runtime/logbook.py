@@ -13,10 +13,11 @@ import torch
 from torchvision.utils import make_grid
 from tqdm import tqdm
 
+from runtime.plots import training_curves
 from utils import write_text
 
 Item = TypeVar("Item")
-LOG, METRICS = "train_log.txt", "metrics.jsonl"
+LOG, METRICS, CURVES = "train_log.txt", "metrics.jsonl", "curves.png"
 
 
 class Logbook:
@@ -77,7 +78,7 @@ class Logbook:
                     disable=not (self.speaks and sys.stderr.isatty()))
 
     def record(self, values: Mapping[str, Any]) -> None:
-        """Append an epoch's figures to metrics.jsonl and to TensorBoard; `values["epoch"]` counts from 1.
+        """Append an epoch's figures to metrics.jsonl and TensorBoard, draw curves.png; `values["epoch"]` is from 1.
 
         A figure that is not finite is null in metrics.jsonl: NaN is not JSON.
         """
@@ -87,6 +88,8 @@ class Logbook:
                 metrics.write(json.dumps(finite) + "\n")
             for name, value in values.items():
                 self.board.add_scalar(name, value, values["epoch"])
+            lines = (self.folder / METRICS).read_text(encoding="utf-8").splitlines()
+            training_curves([json.loads(line) for line in lines], self.folder / CURVES)
 
     def pictures(self, title: str, images: torch.Tensor) -> None:
         """The first sixteen of `images`, (B, 3, H, W) in any range, as a grid on TensorBoard."""

@@ -66,7 +66,7 @@ def make_run(data_path: Path, output: Path, *, network: Callable[[], nn.Module] 
     train_set = open_train(data_path, PREPROCESSING, augmentation, max_pixels=10**6)
     val_set = open_val(data_path, PREPROCESSING, train_set.classes, max_pixels=10**6)
     task = Task(criterion=criterion or ClassificationLoss(), meter=lambda: ClassificationMeter(3), monitor="top1",
-                headline=lambda figures: f"* {figures['top1']}")
+                headline=lambda figures: f"* {figures['top1']}", report=lambda folder, meter: None)
     place = Placement.choose("cpu")
     return Run(task=task, network=place.network(network()), architecture=ARCHITECTURE,
                config={"preprocessing": PREPROCESSING.as_dict()}, classes=train_set.classes, train_set=train_set,

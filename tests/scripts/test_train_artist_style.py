@@ -34,7 +34,7 @@ def train(data_set: Path, output: Path, *more: object) -> int:
 def test_a_run_leaves_every_promised_file(trained: Path) -> None:
     names = {path.name for path in trained.iterdir()}
     assert names >= {"checkpoint.pth", "model_best.pth", "best_checkpoint.pth", "class_mapping.csv", "config.json",
-                     "model.safetensors", "train_log.txt", "metrics.jsonl", "tensorboard"}
+                     "model.safetensors", "train_log.txt", "metrics.jsonl", "report.csv", "curves.png", "tensorboard"}
     with open(trained / "class_mapping.csv", encoding="utf-8", newline="") as file:
         assert list(csv.reader(file)) == [["class_id", "class_name"], *([str(n), f"artist_{n}"] for n in range(3))]
     records = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()]

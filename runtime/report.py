@@ -1,0 +1,47 @@
+"""report.csv: how well each artist is recognised, and for whom it is most often taken."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from runtime.metrics import ClassificationMeter
+from utils import write_text
+
+REPORT = "report.csv"
+COLUMNS = ("class_id", "class_name", "train_count", "support", "precision", "recall", "most_often_taken_for",
+           "times_taken_for")
+
+
+def write_report(folder: Path, meter: ClassificationMeter, classes: Sequence[str], train_counts: np.ndarray) -> None:
+    """Write one row per class, in the order of ids; a share without pictures stays empty.
+
+    Args:
+        folder: gets report.csv.
+        meter: after its `result` was asked.
+        classes: names.
+        train_counts: pictures of each class to train on, (classes,).
+    """
+    taken = Counter(dict(enumerate(meter.hits.tolist())))
+    favourite: dict[int, tuple[str, int]] = {}
+    for (truth, answer), count in sorted(meter.confusions.items()):
+        taken[answer] += count
+        if count > favourite.get(truth, ("", 0))[1]:
+            favourite[truth] = classes[answer], count
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(COLUMNS)
+    for number, name in enumerate(classes):
+        support, hits = int(meter.support[number]), int(meter.hits[number])
+        table.writerow([number, name, train_counts[number], support, _share(hits, taken[number]),
+                        _share(hits, support), *favourite.get(number, ("", 0))])
+    write_text(folder / REPORT, text.getvalue())
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{part / whole:.4f}" if whole else ""
