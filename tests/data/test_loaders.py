@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
-import subprocess
-import sys
+from collections.abc import Callable
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 
@@ -20,7 +20,6 @@ from data.image_folder import ImageFolder
 from data.image_list import Batch, Draw
 from data.loaders import EvalBatches, Loading, TrainBatches, make_loader
 from data.transforms import Augmentation, Preprocessing, eval_transform, train_transform
-from tests.conftest import ROOT
 from utils import seed_everything
 
 PREPROCESSING = Preprocessing(input_size=16, crop_pct=0.875, interpolation="bicubic", mean=(0.5,) * 3, std=(0.5,) * 3)
@@ -160,24 +159,17 @@ def test_workers_outlive_a_signal_that_reaches_the_whole_group(signum: signal.Si
     assert len(list(batches)) == COUNT - 1
 
 
-FAULTY = """
-import sys
-from pathlib import Path
-from torchvision.transforms.functional import to_tensor
-from data.image_list import ImageList
-from data.loaders import EvalBatches, Loading, make_loader
-loading = Loading(batch_size=1, num_workers=2)
-loader = make_loader(ImageList(sorted(Path(sys.argv[1]).glob("*.png")), to_tensor), EvalBatches(6, loading), loading)
-list(loader)
-raise ZeroDivisionError
-"""
-
-
-def test_a_bug_ends_the_workers_too(folder: Path) -> None:
-    done = subprocess.run([sys.executable, "-c", FAULTY, str(folder / "1")], cwd=ROOT, capture_output=True, text=True,
-                          timeout=120, check=False)
-    assert done.returncode == 1
-    assert done.stderr.rstrip().endswith("ZeroDivisionError")
+def test_workers_end_with_a_process_that_still_holds_its_loader(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As after a traceback: multiprocessing alone sends one SIGTERM, which they outlive, and waits for them."""
+    at_exit: list[Callable[[], None]] = []
+    monkeypatch.setattr(atexit, "register", at_exit.append)
+    loading = Loading(batch_size=1, num_workers=2)
+    loader = make_loader(pictures(folder), EvalBatches(COUNT, loading), loading)
+    list(loader)
+    workers = loader._iterator._workers
+    assert all(worker.is_alive() for worker in workers)
+    at_exit[0]()
+    assert [worker.exitcode for worker in workers] == [0, 0]  # another code, and torch's watch over them complains
 
 
 @pytest.mark.parametrize("aa", ["none", "rand-m9-mstd0.5-inc1", "augmix-m3", "3a"])
