@@ -87,7 +87,8 @@ class Logbook:
             with open(self.folder / METRICS, "a", encoding="utf-8", newline="\n") as metrics:
                 metrics.write(json.dumps(finite) + "\n")
             for name, value in values.items():
-                self.board.add_scalar(name, value, values["epoch"])
+                if name != "epoch":
+                    self.board.add_scalar(name, value, values["epoch"])
             lines = (self.folder / METRICS).read_text(encoding="utf-8").splitlines()
             training_curves([json.loads(line) for line in lines], self.folder / CURVES)
 

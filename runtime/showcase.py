@@ -51,7 +51,7 @@ class Showcase:
         best = answer.top(1)[0]
         good = self._is_right(answer)
         truth = f"\n(is {answer.path.parent.name})" if good is False else ""
-        return Tile(image=picture, caption=f"{best['class_name']} {best['probability']:.0%}{truth}", good=good)
+        return Tile(image=picture, caption=f"{best['probability']:.0%} {best['class_name']}{truth}", good=good)
 
     @staticmethod
     def _is_right(answer: Result) -> bool | None:

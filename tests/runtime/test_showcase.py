@@ -42,7 +42,7 @@ def test_right_and_judged_are_counted_and_answers_pass(tmp_path: Path, sheets: l
     (tiles, title), = sheets
     assert title == "2 of 3 right"
     assert [tile.good for tile in tiles] == [True, False, True, None]
-    assert [tile.caption for tile in tiles] == ["anna 80%", "bob 80%\n(is anna)", "bob 80%", "bob 80%"]
+    assert [tile.caption for tile in tiles] == ["80% anna", "80% bob\n(is anna)", "80% bob", "80% bob"]
     assert {tile.image.size for tile in tiles} == {(256, 128)}
 
 
