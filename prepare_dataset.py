@@ -99,7 +99,7 @@ def progress(doing: str) -> Progress:
     def show(results: Iterable, total: int) -> Iterable:
         if not sys.stderr.isatty():
             print(f"{doing} {total} pictures", flush=True)
-        return tqdm(results, total=total, desc=doing, unit="picture", disable=not sys.stderr.isatty(), leave=False)
+        return tqdm(results, total=total, desc=doing, unit=" pictures", disable=not sys.stderr.isatty(), leave=False)
 
     return show
 
@@ -109,8 +109,7 @@ def show_left_out(source: Path, split: Split, extensions: Collection[str]) -> No
     loose = len(list_images(source, recursive=False, extensions=extensions))
     if loose:
         print(f"ignored: {loose} pictures that lie in no artist's folder")
-    for group in split.conflicts:
-        print(f"in train/ of several artists: {', '.join(group)} (equal files)")
+    show_some([f"in train/ of several artists: {', '.join(group)} (equal files)" for group in split.conflicts])
     show_some([f"left out: {name} (same file as {kept})" for name, kept in split.duplicates.items()])
     show_some([f"left out: {name} ({reason})" for name, reason in split.damaged.items()])
     show_some([f"left out: the artist {artist} ({count} usable pictures, fewer than {split.rule.min_images})"
