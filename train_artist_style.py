@@ -20,7 +20,7 @@ from engine import Run, Task, evaluate
 from losses import ClassificationLoss, DistillationLoss
 from runtime.arguments import Parser, add_options, as_config, read_options
 from runtime.checkpoint import Checkpoint, check_classes
-from runtime.logbook import Logbook
+from runtime.logbook import Logbook, progress
 from runtime.metrics import ClassificationMeter
 from runtime.networks import load_weights
 from runtime.options import (
@@ -89,7 +89,7 @@ def train(checkpoint: Checkpoint | None, model: ModelOptions, data: DataOptions,
             logbook.say(line)
         leave_out([train_set, val_set], on_first_rank(lambda: find_damaged(
             [train_set, val_set], [data.data_path, options.output_dir], workers=data.num_workers,
-            max_pixels=data.max_pixels)), logbook.say)
+            max_pixels=data.max_pixels, progress=progress)), logbook.say)
         loading = choose_loading(data, len(train_set), optimizing.accumulation_steps, place.device)
         network = create_network(architecture, options)
         if options.finetune_from and not checkpoint:

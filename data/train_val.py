@@ -9,6 +9,7 @@ from pathlib import Path
 from data.image_folder import ImageFolder
 from data.integrity import SCAN_CACHE, scan_images
 from data.transforms import Augmentation, Preprocessing, eval_transform, train_transform
+from data.worker_pool import Progress
 from utils import UserError
 
 Say = Callable[[str], None]
@@ -37,15 +38,15 @@ def open_val(data_path: Path, preprocessing: Preprocessing, classes: list[str], 
     return ImageFolder(data_path / "val", eval_transform(preprocessing), classes=classes, max_pixels=max_pixels)
 
 
-def find_damaged(datasets: list[ImageFolder], cache_folders: list[Path], *, workers: int,
-                 max_pixels: int) -> dict[Path, str]:
-    """Scan every picture; the damaged ones with the reason.
+def find_damaged(datasets: list[ImageFolder], cache_folders: list[Path], *, workers: int, max_pixels: int,
+                 progress: Progress | None = None) -> dict[Path, str]:
+    """Scan every picture, showing `progress` where it takes a while; the damaged ones with the reason.
 
     The verdicts are remembered in the first of `cache_folders` that can be written.
     """
     cache = next((folder / SCAN_CACHE for folder in cache_folders if os.access(folder, os.W_OK)), None)
     paths = [dataset.path(index) for dataset in datasets for index in range(len(dataset))]
-    return scan_images(paths, cache=cache, workers=workers, max_pixels=max_pixels)
+    return scan_images(paths, cache=cache, workers=workers, max_pixels=max_pixels, progress=progress)
 
 
 def leave_out(datasets: list[ImageFolder], damaged: dict[Path, str], say: Say) -> None:

@@ -14,7 +14,7 @@ from runtime.metrics import ClassificationMeter
 from utils import write_text
 
 REPORT = "report.csv"
-COLUMNS = ("class_id", "class_name", "train_count", "support", "precision", "recall", "most_often_taken_for",
+COLUMNS = ("id", "artist", "train_count", "support", "precision", "recall", "most_often_taken_for",
            "times_taken_for")
 
 

@@ -27,7 +27,7 @@ def test_each_row_says_what_scikit_learn_says(tmp_path: Path) -> None:
     write_report(tmp_path, meter, CLASSES, np.array([5, 9, 7, 1]))
     with open(tmp_path / "report.csv", encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [row["class_name"] for row in rows] == CLASSES
+    assert [row["artist"] for row in rows] == CLASSES
     answers = logits.argmax(1)
     precision, recall, _, support = precision_recall_fscore_support(targets, answers, labels=range(3))
     matrix = confusion_matrix(targets, answers, labels=range(3))

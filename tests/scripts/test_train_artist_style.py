@@ -1,17 +1,11 @@
-"""The single-label trainer as users run it: its files, its answers to bad input, and how it survives being killed."""
+"""The single-label trainer as users run it: its files, and its answers to bad input."""
 
 from __future__ import annotations
 
 import csv
 import json
-import os
-import random
 import re
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -19,7 +13,6 @@ import timm
 import torch
 
 from runtime.checkpoint import read_checkpoint
-from tests.conftest import ROOT
 from tests.pictures import write_data_set
 from train_artist_style import main
 
@@ -199,55 +192,6 @@ def test_a_contradicting_class_mapping_is_named_and_kept(data_set: Path, tmp_pat
     assert train(other, tmp_path) == 0
     assert re.search("warning: .*class 3", capsys.readouterr().out)
     assert (tmp_path / "previous_1" / "class_mapping.csv").read_text() == mapping
-
-
-# ---- killed and interrupted ----
-
-
-def start(data_set: Path, output: Path, epochs: int) -> subprocess.Popen:
-    return subprocess.Popen([sys.executable, str(ROOT / "train_artist_style.py"), "--data-path", str(data_set),
-                             "--output-dir", str(output), "--input-size", "32", "--batch-size", "8", "--num-workers",
-                             "1", "--epochs", str(epochs), "--resume", "auto"], cwd=output.parent,
-                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-
-
-@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
-def test_sigterm_saves_and_the_resumed_run_ends_with_the_same_bits(data_set: Path, tmp_path: Path) -> None:
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-    assert start(data_set, whole, 3).wait(300) == 0
-    process = start(data_set, broken, 3)
-    while "epoch 1/3" not in process.stdout.readline():
-        assert process.poll() is None
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(120) == 128 + signal.SIGTERM
-    assert read_checkpoint(broken / "checkpoint.pth").content["epoch"] in (1, 2)
-    assert start(data_set, broken, 3).wait(300) == 0
-    for name in ("checkpoint.pth", "model_best.pth"):
-        one, other = (read_checkpoint(folder / name).content for folder in (whole, broken))
-        assert one["best_metric"] == other["best_metric"]
-        assert one["epoch"] == other["epoch"]
-        assert all(torch.equal(one["model"][key], other["model"][key]) for key in one["model"])
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
-def test_killed_at_ten_random_moments_every_file_loads_and_the_run_ends(data_set: Path, tmp_path: Path) -> None:
-    output, rng = tmp_path / "run", random.Random(0)
-    for _ in range(10):
-        process = start(data_set, output, 6)
-        while process.poll() is None and "pictures to train" not in process.stdout.readline():
-            pass
-        time.sleep(rng.uniform(0, 1.5))
-        process.kill()
-        process.wait()
-        for path in output.glob("*.pth"):
-            assert read_checkpoint(path).model
-        for path in output.glob("*.safetensors"):
-            assert read_checkpoint(path).model
-    assert start(data_set, output, 6).wait(300) == 0
-    assert read_checkpoint(output / "checkpoint.pth").content["epoch"] == 6
-    epochs = [json.loads(line)["epoch"] for line in (output / "metrics.jsonl").read_text().splitlines()]
-    assert epochs == [1, 2, 3, 4, 5, 6]
 
 
 # ---- distillation ----
