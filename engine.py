@@ -16,7 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
 from data.image_folder import ImageFolder
-from data.image_list import Batch
+from data.image_list import Batch, refill
 from data.loaders import EvalBatches, Loading, TrainBatches, make_loader
 from runtime.checkpoint import LATEST, Checkpoint, publish_best, save_checkpoint
 from runtime.logbook import Logbook
@@ -177,6 +177,8 @@ class Run:
 
     def _count_overflow(self) -> None:
         scaler, position = self.state.scaler, self.state.position
+        if not scaler.is_enabled():
+            return
         before = scaler.get_scale()
         scaler.update()
         position.skipped = position.skipped + 1 if scaler.get_scale() < before else 0
@@ -216,6 +218,7 @@ class Run:
         waiting: list[Batch] = []
         for batch in self.train_loader:
             report_failures(batch, self.train_loader.dataset, logbook)
+            batch = refill(batch, self.train_batches.loading.batch_size)
             if self.state.updates == 0 and not waiting:
                 logbook.pictures("first batch", batch.images)
             waiting.append(batch)

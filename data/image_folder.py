@@ -86,4 +86,8 @@ def _class_folders(root: Path) -> list[str]:
     if not folders:
         raise UserError(f"no artist folder in {root}", "one folder per artist",
                         "check the path, or run prepare_dataset.py")
+    for name in folders:
+        if not name.isprintable():  # among them the stand-ins for bytes that are no valid Unicode
+            raise UserError(f"the artist folder {name!r}", "a name that class_mapping.csv can hold",
+                            "rename the folder, or run prepare_dataset.py with --artist-map")
     return folders

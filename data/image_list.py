@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 
 from data.images import DEFAULT_MAX_PIXELS, ImageError, decode_image
 from data.transforms import Transform
-from utils import isolated_random
+from utils import UserError, isolated_random
 
 
 class Draw(NamedTuple):
@@ -89,3 +89,18 @@ def collate(samples: Sequence[Sample]) -> Batch:
     return Batch(images, torch.tensor([sample.target for sample in good], dtype=torch.int64),
                  torch.tensor([sample.index for sample in good], dtype=torch.int64),
                  [(sample.index, sample.reason) for sample in samples if sample.image is None])
+
+
+def refill(batch: Batch, size: int) -> Batch:
+    """`batch` with its readable pictures repeated, in order, until there are `size`; batch norm needs its company.
+
+    Raises:
+        UserError: none can be read, so the pictures as a whole must have gone.
+    """
+    found = len(batch.targets)
+    if not found:
+        raise UserError(f"a batch of which no picture can be read any more ({batch.failures[0][1]})",
+                        "the pictures that were there at the start", "check the disk, then go on with --resume auto")
+    rows = torch.arange(size) % found
+    return batch if found >= size else Batch(batch.images[rows], batch.targets[rows], batch.indices[rows],
+                                             batch.failures)

@@ -52,7 +52,8 @@ class AugmentationOptions(Augmentation):
                                                    "largest", above=0, at_most=1)
     ratio: tuple[float, float] = flag((0.75, 4 / 3), "aspect ratio of a random crop, smallest and largest", above=0)
     hflip: float = flag(0.5, "probability of a mirror image", at_least=0, at_most=1)
-    color_jitter: float = flag(0.3, "strength of random brightness, contrast and saturation", at_least=0)
+    color_jitter: float = flag(0.3, "strength of random brightness, contrast and saturation; timm "
+                                    "leaves it out where --aa acts", at_least=0)
     aa: str = flag("none", "timm's automatic augmentation, such as rand-m9-mstd0.5-inc1; none turns it off",
                    names=("--auto-augment",))
     reprob: float = flag(0.0, "probability of random erasing", at_least=0, at_most=1)

@@ -46,10 +46,14 @@ def open_output(folder: Path, classes: list[str], resumed: Checkpoint | None) ->
     if difference:
         lines.append(f"warning: the data set contradicts {mapping}: {difference}")
     goes_on = resumed is not None and resumed.path.resolve().parent == folder.resolve()
-    if not goes_on and any((folder / name).exists() for name in (LATEST, BEST)):
-        lines.append(f"the earlier run in {folder} moves to {_move_aside(folder).name}/")
-    folder.mkdir(parents=True, exist_ok=True)
-    write_class_mapping(mapping, classes)
+    try:
+        if not goes_on and any((folder / name).exists() for name in (LATEST, BEST)):
+            lines.append(f"the earlier run in {folder} moves to {_move_aside(folder).name}/")
+        write_class_mapping(mapping, classes)
+    except OSError as error:
+        raise UserError(f"{error.filename or folder}, which cannot be written ({error.strerror})",
+                        "an output folder that this user may write and no other program holds open",
+                        "choose another --output-dir, or close what uses this one") from error
     return lines
 
 

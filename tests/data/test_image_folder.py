@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -82,3 +84,10 @@ def test_left_out_pictures_shift_no_target(tmp_path: Path) -> None:
     assert pictures.names == ["a/1.png", "b/2.png"]
     assert [pictures.target(index) for index in range(len(pictures))] == [0, 1]
     assert pictures.classes == ["a", "b"]
+
+
+@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="file systems that refuse such names themselves")
+def test_an_artist_whose_name_is_no_valid_unicode_is_refused(tmp_path: Path) -> None:
+    (tmp_path / os.fsdecode(b"caf\xe9")).mkdir()
+    with pytest.raises(UserError, match="can hold"):
+        ImageFolder(tmp_path, transform=None)

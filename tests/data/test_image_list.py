@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 from torchvision.transforms import functional
 
-from data.image_list import Draw, ImageList, Sample, collate
-from utils import seed_everything
+from data.image_list import Batch, Draw, ImageList, Sample, collate, refill
+from utils import UserError, seed_everything
 
 
 def noisy(image: Image.Image) -> torch.Tensor:
@@ -80,3 +80,14 @@ def test_a_batch_of_failures_is_empty() -> None:
     batch = collate([Sample(4, 0, None, "truncated"), Sample(2, 0, None, "gone")])
     assert len(batch.images) == len(batch.targets) == len(batch.indices) == 0
     assert batch.failures == [(4, "truncated"), (2, "gone")]
+
+
+def test_a_batch_with_failures_is_refilled_from_its_readable_pictures() -> None:
+    batch = Batch(torch.arange(2.0).view(2, 1), torch.tensor([7, 8]), torch.tensor([3, 5]), [(4, "gone"), (6, "gone")])
+    full = refill(batch, 5)
+    assert full.indices.tolist() == [3, 5, 3, 5, 3]
+    assert full.targets.tolist() == [7, 8, 7, 8, 7]
+    assert full.images.flatten().tolist() == [0, 1, 0, 1, 0]
+    assert refill(full, 5) is full
+    with pytest.raises(UserError, match="no picture can be read any more"):
+        refill(Batch(torch.empty(0), torch.tensor([]), torch.tensor([]), [(4, "gone")]), 2)

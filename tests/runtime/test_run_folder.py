@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from data.class_mapping import read_class_mapping, write_class_mapping
+from runtime import run_folder
 from runtime.checkpoint import (
     BEST,
     BEST_ALIAS,
@@ -164,3 +165,12 @@ def test_the_flag_finds_its_checkpoint(tmp_path: Path) -> None:
     assert find_checkpoint(named).content["epoch"] == 7
     with pytest.raises(UserError, match="no file"):
         find_checkpoint(RunOptions(output_dir=tmp_path, resume=str(tmp_path / "nothing.pth")))
+
+
+def test_a_folder_that_cannot_be_written_is_the_users_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: object) -> None:
+        raise PermissionError(13, "Permission denied", str(tmp_path))
+
+    monkeypatch.setattr(run_folder, "write_class_mapping", refuse)
+    with pytest.raises(UserError, match="cannot be written"):
+        run_folder.open_output(tmp_path / "out", ["a", "b"], None)
