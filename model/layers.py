@@ -147,6 +147,8 @@ class LargeKernelPerception(nn.Module):
 class LSConv(nn.Module):
     """Large-kernel perception steers small-kernel aggregation."""
 
+    aggregate = staticmethod(ska)  # a benchmark puts other formulations of SKA here, network by network
+
     def __init__(self, dim: int):
         super().__init__()
         self.lkp = LargeKernelPerception(dim)
@@ -154,7 +156,7 @@ class LSConv(nn.Module):
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C, H, W)."""
-        return self.bn(ska(x_BCHW, self.lkp(x_BCHW))) + x_BCHW
+        return self.bn(self.aggregate(x_BCHW, self.lkp(x_BCHW))) + x_BCHW
 
 
 class Attention(nn.Module):

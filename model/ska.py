@@ -51,7 +51,7 @@ def ska(x_BCHW: Tensor, w_BGTHW: Tensor) -> Tensor:
                          f"not {tuple(x_BCHW.shape)} and {tuple(w_BGTHW.shape)}")
     w_BGTHW = w_BGTHW.to(x_BCHW.dtype)  # under autocast a norm may answer in a wider dtype than the convolutions
     if torch.compiler.is_compiling():
-        return _products(x_BCHW, w_BGTHW)
+        return ska_products(x_BCHW, w_BGTHW)
     return _Aggregate.apply(x_BCHW, w_BGTHW)
 
 
@@ -62,7 +62,7 @@ def _windows(padded: Tensor, T: int, H: int, W: int, dim: int) -> Iterator[Tenso
         yield padded.narrow(dim, t // k, H).narrow(dim + 1, t % k, W)
 
 
-def _products(x_BCHW: Tensor, w_BGTHW: Tensor) -> Tensor:
+def ska_products(x_BCHW: Tensor, w_BGTHW: Tensor) -> Tensor:
     """SKA in functional operations only, which a compiler fuses into one loop (and differentiates into two)."""
     B, C, H, W = x_BCHW.shape
     G, T = w_BGTHW.shape[1:3]
