@@ -1,0 +1,84 @@
+"""Steps do what the flags ask for."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from model.layers import LSConv
+from runtime import workload as module
+from runtime.placement import Placement
+from runtime.workload import Workload, prepare
+from utils import UserError
+
+PLACEMENT = Placement.choose("cpu")
+
+
+def small(**settings) -> Workload:
+    return Workload(**{"batch_size": 2, "resolution": 64, "device": "cpu", **settings})
+
+
+def outputs(network: nn.Module, step) -> list[torch.Tensor]:
+    found = []
+    hook = network.register_forward_hook(lambda module, inputs, output: found.append(output))
+    step()
+    hook.remove()
+    return found
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_inference(dtype: str) -> None:
+    network, step = prepare("test_resnet", small(dtype=dtype), PLACEMENT)
+    (y,) = outputs(network, step)
+    assert (y.shape, y.dtype, y.is_inference(), network.training) == ((2, 1000), getattr(torch, dtype), True, False)
+    assert not any(isinstance(layer, nn.BatchNorm2d) for layer in network.modules())
+
+
+def test_without_folding() -> None:
+    network, _ = prepare("test_resnet", small(fuse=False), PLACEMENT)
+    assert any(isinstance(layer, nn.BatchNorm2d) for layer in network.modules())
+
+
+@pytest.mark.parametrize(("name", "dtype"), [("test_resnet", "bfloat16"), ("lsnet_t_distill", "float32")])
+def test_training(name: str, dtype: str) -> None:
+    network, step = prepare(name, small(train=True, dtype=dtype), PLACEMENT)
+    before = [parameter.clone() for parameter in network.parameters()]
+    (y, *_) = outputs(network, step)
+    assert (y[0] if isinstance(y, tuple) else y).dtype == getattr(torch, dtype)
+    after = list(network.parameters())
+    assert any(not torch.equal(old, new) for old, new in zip(before, after, strict=True))
+    assert all(new.dtype == torch.float32 and new.grad is None for new in after)
+
+
+def test_formulations_answer_alike() -> None:
+    answers = []
+    for name in ("lsnet_t", "lsnet_t:unfold", "lsnet_t:shifted"):
+        torch.manual_seed(0)
+        network, step = prepare(name, small(), PLACEMENT)
+        assert {layer.aggregate for layer in network.modules() if isinstance(layer, LSConv)} == {
+            module.FORMULATIONS.get(name.partition(":")[2], LSConv.aggregate)}
+        answers += outputs(network, step)
+    for other in answers[1:]:
+        torch.testing.assert_close(other, answers[0])
+
+
+@pytest.mark.parametrize("name", ["lsnet_t:plain", "lsnet_t:", "test_resnet:unfold", "lsnet_q", ":unfold"])
+def test_unknown_names(name: str) -> None:
+    with pytest.raises(UserError, match="the unknown model"):
+        prepare(name, small(), PLACEMENT)
+
+
+@pytest.mark.parametrize("train", [False, True])
+def test_compiles_on_demand(monkeypatch: pytest.MonkeyPatch, train: bool) -> None:
+    compiled = []
+    monkeypatch.setattr(torch, "compile", lambda network, **how: compiled.append(network) or network)
+    for demand in (False, True):
+        network, step = prepare("test_resnet", small(train=train, compile=demand), PLACEMENT)
+        step()
+        assert compiled == [network] * demand
+
+
+def test_pictures_per_batch() -> None:
+    assert [Workload().pictures, Workload(latency=True).pictures] == [32, 1]
+    assert Workload(latency=True, batch_size=8).pictures == 8

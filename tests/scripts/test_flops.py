@@ -1,0 +1,50 @@
+"""The published figures, and the details of small networks."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+import flops
+
+
+def rows(text: str) -> dict[str, list[str]]:
+    return {cells[0]: cells[1:] for line in text.splitlines() if len(cells := re.split("  +", line.strip())) > 1}
+
+
+def test_the_published_figures(run_script) -> None:
+    done = run_script("flops.py")
+    assert (done.returncode, done.stderr) == (0, "")
+    found = rows(done.stdout)
+    assert found["lsnet_t"][:4] == ["11.41", "11.37", "0.32", "0.3"]
+    assert found["lsnet_s"][:4] == ["16.15", "16.10", "0.54", "0.5"]
+    assert found["lsnet_b"][:4] == ["23.31", "23.25", "1.24", "1.3"]
+    assert max(map(len, done.stdout.splitlines())) <= 80
+
+
+def test_details_of_each_network(capsys: pytest.CaptureFixture[str]) -> None:
+    assert flops.main(["--model", "test_resnet", "lsnet_t_artist", "--resolution", "64", "--num-classes", "5",
+                       "--detail"]) == 0
+    text = capsys.readouterr().out
+    found = rows(text)
+    assert found["lsnet_t_artist"][0] == "output"
+    assert [found[f"blocks{stage}"][0] for stage in (2, 3, 4)] == ["128 x 4 x 4", "256 x 2 x 2", "384 x 1 x 1"]
+    assert found["head"][0] == "5"
+    assert found["fc"][0] == "5"
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_unfolded_networks_cost_more(capsys: pytest.CaptureFixture[str]) -> None:
+    figures = []
+    for fold in ("--fuse", "--no-fuse"):
+        flops.main(["--model", "lsnet_t", "--resolution", "64", fold])
+        figures.append(rows(capsys.readouterr().out)["lsnet_t"])
+    assert figures[1][1] == "–"
+    assert float(figures[1][2]) >= float(figures[0][2])
+    assert float(figures[1][4]) > float(figures[0][4])
+
+
+def test_an_unknown_model_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert flops.main(["--model", "lsnet_q"]) == 2
+    assert "unknown model lsnet_q" in capsys.readouterr().err
