@@ -195,3 +195,25 @@ def _mark_highest(axes: Axes, records: Sequence[Mapping[str, Any]], key: str) ->
         epoch, value = max(points, key=lambda point: point[1])
         axes.plot(epoch, value, "o", color="#0b7a5e", markersize=8)
         axes.annotate(f"{value:.2f}", (epoch, value), (0, -16), textcoords="offset points", ha="center", color=INK)
+
+
+# ---- speed -----------------------------------------------------------------------------------------------------------
+
+
+def scatter(panels: Mapping[str, Sequence[tuple[str, float, float]]], vertical: str,
+            path: str | os.PathLike[str]) -> None:
+    """Write a PNG of labelled points (label, x, y): a panel for each name of a horizontal axis, over one vertical."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.5 * len(panels), 4.5), dpi=110, layout="constrained")
+    for axes, (name, points) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
+        for label, x, y in points:
+            axes.plot(x, y, "o", color="#0b7a5e")
+            axes.annotate(label, (x, y), (5, 5), textcoords="offset points", color=INK)
+        axes.set(xlabel=name, ylabel=vertical)
+        axes.margins(0.2)
+        axes.set_ylim(0, 1.15 * max(y for _, _, y in points))
+        axes.grid(color="#dfe3e8", linewidth=0.8)
+        axes.spines[["top", "right"]].set_visible(False)
+    with atomic_path(path) as partial:
+        figure.savefig(partial, format="png")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageChops, ImageColor
 
 from runtime import plots
-from runtime.plots import FRAME, GAP, SIDE, TITLE, VERDICTS, Tile, contact_sheet, training_curves
+from runtime.plots import FRAME, GAP, SIDE, TITLE, VERDICTS, Tile, contact_sheet, scatter, training_curves
 
 
 def tile(colour: str = "gold", good: bool | None = None, size: tuple[int, int] = (40, 40), caption: str = "x") -> Tile:
@@ -117,3 +117,19 @@ def test_curves_of_a_run_that_has_just_begun(tmp_path: Path) -> None:
     training_curves([], tmp_path / "curves.png")
     assert opened(tmp_path / "curves.png")
     assert [file.name for file in tmp_path.iterdir()] == ["curves.png"]
+
+
+def test_scatter_labels_every_point_on_every_panel(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from matplotlib.figure import Figure
+
+    drawn: list[Figure] = []
+    save = Figure.savefig
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *args, **how: (drawn.append(figure),
+                                                                         save(figure, *args, **how)))
+    panels = {"parameters, M": [("one", 1.0, 10.0), ("two", 2.0, 5.0)], "top-1, %": [("one", 75.0, 10.0)]}
+    scatter(panels, "images/s", tmp_path / "speed.png")
+    for axes, (name, points) in zip(drawn[0].axes, panels.items(), strict=True):
+        assert (axes.get_xlabel(), axes.get_ylabel()) == (name, "images/s")
+        assert [line.get_xydata().tolist() for line in axes.lines] == [[[x, y]] for _, x, y in points]
+        assert [text.get_text() for text in axes.texts] == [label for label, _, _ in points]
+    assert opened(tmp_path / "speed.png")
