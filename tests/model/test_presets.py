@@ -96,8 +96,28 @@ def test_pretrained_cfg_tells_the_truth(preset):
 
 
 @torch.no_grad()
+@pytest.mark.slow
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("program", [
+    lambda network, x: torch.export.export(network, (x,)).module(),
+    lambda network, x: torch.compile(network, fullgraph=True),
+    lambda network, x: torch.compile(network.for_inference(), fullgraph=True),
+], ids=["exported", "compiled", "folded and compiled"])
+def test_programs_answer_like_the_network(network, program):
+    torch.compiler.reset()
+    x = golden.pictures(64).float()
+    y = network(x)
+    assert (program(network, x)(x) - y).norm() <= 1e-5 * y.norm()
+
+
+@torch.no_grad()
 def test_features_only(preset):
     name, network = preset
+    stages = timm.create_model(name, features_only=True, img_size=64)
+    assert stages.feature_info.reduction() == [8, 16, 32, 64]
+    x = golden.pictures(64).float()
+    assert [y.shape for y in stages(x)] == [(2, dim, side, side) for dim, side in zip(PRESETS[name].embed_dim,
+                                                                                     (8, 4, 2, 1), strict=True)]
     stages = timm.create_model(name, features_only=True, img_size=64, out_indices=(0, 2))
     assert stages.feature_info.reduction() == [8, 32]
     assert [y.shape[1] for y in stages(golden.pictures(64).float())] == stages.feature_info.channels()
