@@ -14,9 +14,9 @@ import sys
 from pathlib import Path
 
 PYTHON = Path(".venv", "Scripts/python.exe" if os.name == "nt" else "bin/python")
-DEMO = """tools/make_demo_dataset.py --output-dir {demo}/artists --images-per-artist 100 --overwrite
+DEMO = """tools/make_demo_dataset.py --output-dir {demo}/artists --overwrite
 prepare_dataset.py --source-dir {demo}/artists --output-dir {demo}/dataset --val-ratio 0.2 --overwrite
-train_artist_style.py --model lsnet_t_artist --data-path {demo}/dataset --output-dir {demo}/run --input-size 64 --epochs 16 --batch-size 16 --lr 2e-3 --scale 0.6 1
+train_artist_style.py --model lsnet_t_artist --data-path {demo}/dataset --output-dir {demo}/run --input-size 64 --epochs 30 --scale 0.6 1 --num-workers 0
 inference_artist.py --mode classify --checkpoint {demo}/run/model_best.pth --input {picture} --output {demo}/one_picture
 inference_artist.py --mode both --checkpoint {demo}/run/model_best.pth --input {demo}/dataset/val --output {demo}/folder --contact-sheet
 tools/extract_cluster_features.py --images-dir {demo}/dataset/val --checkpoint {demo}/run/model_best.pth --output-dir {demo}/clusters"""  # noqa: E501
@@ -59,8 +59,8 @@ def main(argv=None):
 
 
 def call(*words, failure):
-    """Run a command; where it fails, end with one line."""
-    if subprocess.run(words, check=False).returncode:
+    """Run a command; where it fails, end with one line. Passive: waiting threads leave their core to other programs."""
+    if subprocess.run(words, check=False, env={"OMP_WAIT_POLICY": "passive", **os.environ}).returncode:
         sys.exit(f"quickstart.py: {failure}")
 
 
