@@ -19,7 +19,7 @@ prepare_dataset.py --source-dir {demo}/artists --output-dir {demo}/dataset --val
 train_artist_style.py --model lsnet_t_artist --data-path {demo}/dataset --output-dir {demo}/run --input-size 64 --epochs 30 --scale 0.6 1 --num-workers 0
 inference_artist.py --mode classify --checkpoint {demo}/run/model_best.pth --input {picture} --output {demo}/one_picture
 inference_artist.py --mode both --checkpoint {demo}/run/model_best.pth --input {demo}/dataset/val --output {demo}/folder --contact-sheet
-tools/extract_cluster_features.py --images-dir {demo}/dataset/val --checkpoint {demo}/run/model_best.pth --output-dir {demo}/clusters"""  # noqa: E501
+tools/extract_cluster_features.py --images-dir {demo}/dataset/val --checkpoint {demo}/run/model_best.pth --num-clusters 6 --output-dir {demo}/clusters"""  # noqa: E501
 END = """
 Validation accuracy: {top1:.1f} %. Look first at {demo}/folder/contact_sheet.png. In {demo} are artists (the pictures), dataset
 (train, val), run (the network and its logs), one_picture and folder (predictions, features), and clusters.

@@ -18,7 +18,7 @@ from utils import EXIT_DONE, command
 
 def build_parser() -> Parser:
     """The flags of this command."""
-    parser = Parser(prog="make_demo_dataset.py", description=__doc__)
+    parser = Parser(prog="tools/make_demo_dataset.py", description=__doc__)
     add = parser.add_argument
     add("--output-dir", type=Path, required=True, help="folder to make; an earlier output is replaced after a question")
     add("--artists", type=number(int, at_least=1, at_most=len(ARTISTS)), default=6, metavar="N",
