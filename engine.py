@@ -288,12 +288,12 @@ class Run:
             save_checkpoint(self.options.output_dir / name, {**self._facts(), **self.state.as_content()})
         gather(None)
 
-    def restore(self, checkpoint: Checkpoint, logbook: Logbook) -> None:
-        """Go on where `checkpoint` stopped.
+    def restore(self, checkpoint: Checkpoint) -> str:
+        """Go on where `checkpoint` stopped; a line to tell the user.
 
         Raises:
             UserError: the file holds weights only, or the optimiser of another network.
         """
         self.state.restore(checkpoint)
         position = self.state.position
-        logbook.say(f"resumed {checkpoint.path} after epoch {position.epoch}, update {position.step}")
+        return f"resumed {checkpoint.path} after epoch {position.epoch}, update {position.step}"

@@ -80,29 +80,33 @@ def train(checkpoint: Checkpoint | None, model: ModelOptions, data: DataOptions,
     seen_in_training = dataclasses.replace(preprocessing, fit=data.fit or "crop") if options.finetune else preprocessing
     train_set = open_train(data.data_path, seen_in_training, augmentation, max_pixels=data.max_pixels)
     val_set = open_val(data.data_path, preprocessing, train_set.classes, max_pixels=data.max_pixels)
-    classes = train_set.classes
+    classes, notes = train_set.classes, [note] if note else []
+    if checkpoint:
+        check_classes(checkpoint, classes, "the data set")
+    leave_out([train_set, val_set], on_first_rank(lambda: find_damaged(
+        [train_set, val_set], [data.data_path, options.output_dir], workers=data.num_workers,
+        max_pixels=data.max_pixels, progress=progress)), notes.append)
+    loading = choose_loading(data, len(train_set), optimizing.accumulation_steps, place.device)
+    if loading.batch_size < data.batch_size:
+        notes.append(f"batches of {loading.batch_size} pictures: the data set has no more for --batch-size "
+                     f"{data.batch_size}")
     architecture = with_distillation_head(choose_architecture(model, len(classes), checkpoint), distillation.kind)
-    notes = on_first_rank(lambda: open_output(options.output_dir, classes, checkpoint))
-    first_epoch = checkpoint.content.get("epoch", 0) if checkpoint else 0
-    with Logbook(options.output_dir, speaks=rank() == 0, first_epoch=first_epoch) as logbook:
-        for line in filter(None, [note, *notes]):
+    network = create_network(architecture, options)
+    if options.finetune_from and not checkpoint:
+        notes.append(finetune(network, options.finetune_from, classes))
+    config = {"preprocessing": preprocessing.as_dict(),
+              "options": as_config(model, data, augmentation, optimizing, distillation, options)}
+    criterion = make_criterion(classes, augmentation.smoothing, distillation, seen_in_training, place)
+    run = Run(task=make_task(classes, train_set.counts(), criterion, augmentation), network=place.network(network),
+              architecture=architecture, config=config, classes=classes, train_set=train_set, val_set=val_set,
+              loading=loading, optimizing=optimizing, options=options, place=place)
+    if checkpoint:
+        notes.append(run.restore(checkpoint))
+    # Everything that can be refused has been: only now is the output folder touched.
+    notes += on_first_rank(lambda: open_output(options.output_dir, classes, checkpoint))
+    with Logbook(options.output_dir, speaks=rank() == 0, first_epoch=run.state.position.epoch) as logbook:
+        for line in [*notes, run.summary()]:
             logbook.say(line)
-        leave_out([train_set, val_set], on_first_rank(lambda: find_damaged(
-            [train_set, val_set], [data.data_path, options.output_dir], workers=data.num_workers,
-            max_pixels=data.max_pixels, progress=progress)), logbook.say)
-        loading = choose_loading(data, len(train_set), optimizing.accumulation_steps, place.device)
-        network = create_network(architecture, options)
-        if options.finetune_from and not checkpoint:
-            logbook.say(finetune(network, options.finetune_from, classes))
-        config = {"preprocessing": preprocessing.as_dict(),
-                  "options": as_config(model, data, augmentation, optimizing, distillation, options)}
-        criterion = make_criterion(classes, augmentation.smoothing, distillation, seen_in_training, place)
-        run = Run(task=make_task(classes, train_set.counts(), criterion, augmentation), network=place.network(network),
-                  architecture=architecture, config=config, classes=classes, train_set=train_set, val_set=val_set,
-                  loading=loading, optimizing=optimizing, options=options, place=place)
-        logbook.say(run.summary())
-        if checkpoint:
-            run.restore(checkpoint, logbook)
         run.fit(logbook)
         logbook.say(f"best top-1 {run.state.position.best_metric:.3f}; everything is in {options.output_dir}")
 

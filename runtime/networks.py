@@ -158,7 +158,7 @@ def load_weights(network: torch.nn.Module, state: State, source: object, *, keep
         if keys:
             more = f" and {len(keys) - 1} more" if len(keys) > 1 else ""
             raise UserError(f"{source}, which {kind} {keys[0]}{more}", f"the weights of this {type(network).__name__}",
-                            "check --model and the file (--finetune-from takes a file of other artists)")
+                            "check --model, --feature-dim and the file (--finetune-from takes a file of other artists)")
     network.load_state_dict(state)
 
 

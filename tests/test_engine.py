@@ -128,7 +128,7 @@ def test_interrupted_and_resumed_equals_uninterrupted_bit_for_bit(data_path: Pat
     with pytest.raises(Interrupted):
         broken.fit(SILENT)
     again = start("broken")
-    again.restore(read_checkpoint(tmp_path / "broken" / LATEST), SILENT)
+    again.restore(read_checkpoint(tmp_path / "broken" / LATEST))
     assert (again.state.position.epoch, again.state.position.step) == (1, 2)
     again.fit(SILENT)
     for name in (LATEST, BEST):
@@ -191,7 +191,7 @@ def test_a_file_of_weights_only_is_no_place_to_resume_from(data_path: Path, tmp_
     run = make_run(data_path, tmp_path, epochs=1)
     run.fit(SILENT)
     with pytest.raises(UserError, match="weights only"):
-        make_run(data_path, tmp_path).restore(read_checkpoint(tmp_path / BEST), SILENT)
+        make_run(data_path, tmp_path).restore(read_checkpoint(tmp_path / BEST))
 
 
 def test_a_picture_that_vanishes_during_the_run_is_named_and_left_out(tmp_path: Path) -> None:
