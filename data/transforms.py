@@ -135,7 +135,9 @@ def train_transform(preprocessing: Preprocessing, augmentation: Augmentation) ->
 
 
 def make_mix(num_classes: int, *, mixup: float, cutmix: float, prob: float, switch_prob: float) -> Mix | None:
-    """Mixup and cutmix of a batch: (B, 3, S, S), (B,) int64 -> the same pictures mixed, (B, num_classes) shares.
+    """Mixup and cutmix of a batch: (B, 3, S, S), targets -> the same pictures mixed, (B, num_classes) float.
+
+    Targets are classes, (B,) int64, or rows (B, num_classes) of whatever is mixed as the pictures are.
 
     Args:
         num_classes: columns of the shares.
@@ -152,7 +154,8 @@ def make_mix(num_classes: int, *, mixup: float, cutmix: float, prob: float, swit
 
     def mix(images: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         if torch.rand(()) >= prob:
-            return images, torch.nn.functional.one_hot(targets, num_classes).to(images.dtype)
+            whole = torch.nn.functional.one_hot(targets, num_classes) if targets.ndim == 1 else targets
+            return images, whole.to(images.dtype)
         return choice(images, targets)
 
     return mix

@@ -180,6 +180,17 @@ def test_probability_zero_leaves_the_pictures() -> None:
     assert torch.equal(shares, one_hot(targets, 5).float())
 
 
+@pytest.mark.parametrize("prob", [0.0, 1.0])
+def test_rows_are_mixed_as_one_hot_classes_are(prob: float) -> None:
+    images, targets = batch(6)
+    mix = make_mix(5, mixup=0.8, cutmix=1.0, prob=prob, switch_prob=0.5)
+    with isolated_random(1):
+        expected = mix(images.clone(), targets)
+    with isolated_random(1):
+        found = mix(images, one_hot(targets, 5))
+    torch.testing.assert_close(found, expected)
+
+
 def test_probability_is_that_of_mixing_a_batch() -> None:
     torch.manual_seed(0)
     mix = make_mix(5, mixup=1.0, cutmix=0.0, prob=0.5, switch_prob=0.5)
