@@ -23,13 +23,19 @@ Group = TypeVar("Group")
 
 
 def number(kind: type, *, at_least: float | None = None, above: float | None = None, at_most: float | None = None,
-           below: float | None = None) -> Callable[[str], Any]:
-    """An argparse `type` that takes a finite `kind` (int or float) between the limits and says so otherwise."""
+           below: float | None = None, words: Sequence[str] = ()) -> Callable[[str], Any]:
+    """An argparse `type` that takes a finite `kind` (int or float) between the limits and says so otherwise.
+
+    One of `words` it takes as it is.
+    """
     limits = (("at least", at_least), ("above", above), ("at most", at_most), ("below", below))
     expected = "a whole number" if kind is int else "a number"
     expected += "".join(f", {word} {limit}" for word, limit in limits if limit is not None)
+    expected += "".join(f", or {word}" for word in words)
 
     def convert(text: str) -> Any:
+        if text in words:
+            return text
         try:
             value = kind(text)
             finite = math.isfinite(value)
@@ -104,7 +110,8 @@ def add_options(parser: argparse.ArgumentParser, group: type, **defaults: Any) -
         default = defaults.get(field.name, field.default)
         settings = _argument(hints[field.name], field.metadata["limits"])
         required = default is dataclasses.MISSING
-        shown = "" if required or default is None or default is False else f" (default: {_shown(default)})"
+        silent = required or default is None or default is False or default == ()
+        shown = "" if silent else f" (default: {_shown(default)})"
         added = section.add_argument(f"--{field.name.replace('_', '-')}", *field.metadata["names"], dest=field.name,
                                      required=required, default=None if required else default, **settings)
         # Not given to add_argument: up to Python 3.10, BooleanOptionalAction adds the default a second time.
@@ -118,16 +125,24 @@ def _shown(default: Any) -> str:
 
 
 def _argument(hint: Any, limits: dict[str, float]) -> dict[str, Any]:
-    """The argparse settings of a field's type: bool, int, float, str, Path, Literal, tuple, or one of them or None."""
+    """The argparse settings of a field's type.
+
+    The types are bool, int, float, str, Path, Literal, a tuple of so many of one (`tuple[float, float]`) or of one and
+    more (`tuple[Path, ...]`), each also `| None`, and a number or a word (`int | Literal["auto"]`).
+    """
+    words: tuple[str, ...] = ()
     if get_origin(hint) in (Union, types.UnionType):
-        hint = next(part for part in get_args(hint) if part is not type(None))
+        parts = [part for part in get_args(hint) if part is not type(None)]
+        words = get_args(parts[1]) if len(parts) > 1 else ()
+        hint = parts[0]
     if hint is bool:
         return {"action": argparse.BooleanOptionalAction}
     if get_origin(hint) is Literal:
         return {"choices": get_args(hint)}
     if get_origin(hint) is tuple:
-        return {"nargs": len(get_args(hint)), **_argument(get_args(hint)[0], limits)}
-    return {"type": number(hint, **limits) if hint in (int, float) else hint}
+        count = "+" if Ellipsis in get_args(hint) else len(get_args(hint))
+        return {"nargs": count, **_argument(get_args(hint)[0], limits)}
+    return {"type": number(hint, words=words, **limits) if hint in (int, float) else hint}
 
 
 def read_options(namespace: argparse.Namespace, group: type[Group]) -> Group:

@@ -26,6 +26,8 @@ class Sample:
     dry: bool | None = flag(None, "insist or not")
     name: str = flag("x_y", "a name")
     input_size: int | None = flag(None, "px", at_least=32)
+    files: tuple[Path, ...] = flag((), "one or more")
+    groups: int | Literal["auto"] | None = flag(None, "how many, or by itself", at_least=1)
 
 
 def parser(**defaults: object) -> Parser:
@@ -68,7 +70,8 @@ def test_underscores_in_values_stay() -> None:
     (["--no-pin-mem"], {"pin_mem": False}), (["--no_pin_mem"], {"pin_mem": False}), (["--dry"], {"dry": True}),
     (["--no-dry"], {"dry": False}), (["--scale", "0.5", "1"], {"scale": (0.5, 1)}), (["--fit", "pad"], {"fit": "pad"}),
     (["--input-size", "32"], {"input_size": 32}), (["--drop", "1e-3"], {"drop": 0.001}),
-    (["--num-workers", "99"], {"num_workers": 99})])
+    (["--num-workers", "99"], {"num_workers": 99}), (["--files", "a", "b"], {"files": (Path("a"), Path("b"))}),
+    (["--groups", "3"], {"groups": 3}), (["--groups", "auto"], {"groups": "auto"})])
 def test_values_arrive_in_their_types(arguments: list[str], found: dict[str, object]) -> None:
     assert parse(*arguments) == dataclasses.replace(parse(), **found)
 
@@ -76,6 +79,7 @@ def test_values_arrive_in_their_types(arguments: list[str], found: dict[str, obj
 @pytest.mark.parametrize(("arguments", "found", "expected"), [
     (["--num-workers", "-1"], "--num-workers -1", "a whole number, at least 0, at most 99"),
     (["--num-workers", "100"], "--num-workers 100", "a whole number, at least 0, at most 99"),
+    (["--groups", "automatic"], "--groups automatic", "a whole number, at least 1, or auto"),
     (["--num-workers", "1.5"], "--num-workers 1.5", "a whole number, at least 0, at most 99"),
     (["--num_workers", "9" * 400], f"--num-workers {'9' * 400}", "a whole number, at least 0, at most 99"),
     (["-j", "two"], "--num-workers two", "a whole number, at least 0, at most 99"),
@@ -128,4 +132,4 @@ def test_help_tells_what_a_flag_does_and_its_default() -> None:
 def test_groups_become_plain_python_for_checkpoints() -> None:
     assert as_config(parse("--fit", "pad")) == {
         "data_path": "d", "num_workers": 2, "scale": (0.25, 1.0), "drop": 0.0, "fit": "pad", "pin_mem": True,
-        "dry": None, "name": "x_y", "input_size": None}
+        "dry": None, "name": "x_y", "input_size": None, "files": (), "groups": None}
