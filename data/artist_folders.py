@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data.class_mapping import folder_name_problem
+from data.csv_files import fits_a_line
 from data.images import list_images
 from utils import UserError
 
@@ -85,8 +86,7 @@ def _pictures(source: Path, artist: str, folders: Sequence[Path], extensions: Co
 
 def unlistable(picture: Picture) -> str | None:
     """Why the name of `picture` cannot stand on a line of a UTF-8 text file, or None if it can."""
-    odd = {unicodedata.category(letter) for letter in picture.source} & {"Cc", "Cs", "Zl", "Zp"}
-    return "its name holds control characters or no valid Unicode" if odd else None
+    return None if fits_a_line(picture.source) else "its name holds control characters or no valid Unicode"
 
 
 def nfc(name: str) -> str:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 import unicodedata
 from collections.abc import Iterator, Sequence
 from itertools import zip_longest
-from pathlib import Path
 
-from utils import UserError, write_text
+from data.csv_files import malformed, read_rows, write_rows
 
 _CLASS_COLUMNS = ["class_id", "class_name"]
 _ARTIST_COLUMNS = ["folder", "artist"]
@@ -27,28 +24,26 @@ def read_class_mapping(path: str | os.PathLike[str]) -> list[str]:
     """
     names: dict[int, str] = {}
     lines: dict[str, int] = {}
-    for line, (class_id, name) in _read_rows(Path(path), _CLASS_COLUMNS):
+    for line, (class_id, name) in _read_rows(path, _CLASS_COLUMNS):
         if not (class_id.isascii() and class_id.isdecimal()) or int(class_id) in names:
-            raise _malformed(path, line, f"the class_id {class_id!r}", "a whole number from 0, each once")
+            raise malformed(path, line, f"the class_id {class_id!r}", "a whole number from 0, each once")
         if not name or name in lines:
-            raise _malformed(path, line, f"the class_name {name!r}" + (f" of line {lines[name]}" if name else ""),
-                             "a name that no other class has")
+            raise malformed(path, line, f"the class_name {name!r}" + (f" of line {lines[name]}" if name else ""),
+                            "a name that no other class has")
         names[int(class_id)] = name
         lines[name] = line
     if not names:
-        raise _malformed(path, 2, "no class", "one row per class")
+        raise malformed(path, 2, "no class", "one row per class")
     if max(names) != len(names) - 1:
         missing = next(number for number in range(len(names)) if number not in names)
-        raise _malformed(path, lines[names[max(names)]], f"class_id {max(names)} but no class_id {missing}",
-                         "ids 0 to n-1 without a gap")
+        raise malformed(path, lines[names[max(names)]], f"class_id {max(names)} but no class_id {missing}",
+                        "ids 0 to n-1 without a gap")
     return [names[number] for number in range(len(names))]
 
 
 def write_class_mapping(path: str | os.PathLike[str], classes: Sequence[str]) -> None:
     """Write `class_id,class_name` rows with ids 0…n-1, atomically, in UTF-8 with LF line ends."""
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([_CLASS_COLUMNS, *enumerate(classes)])
-    write_text(path, text.getvalue())
+    write_rows(path, [_CLASS_COLUMNS, *enumerate(classes)])
 
 
 def first_difference(found: Sequence[str], expected: Sequence[str]) -> str | None:
@@ -70,13 +65,13 @@ def read_artist_map(path: str | os.PathLike[str]) -> dict[str, str]:
             a folder's.
     """
     artists: dict[str, str] = {}
-    for line, row in _read_rows(Path(path), _ARTIST_COLUMNS):
+    for line, row in _read_rows(path, _ARTIST_COLUMNS):
         folder, artist = (unicodedata.normalize("NFC", cell).strip() for cell in row)
         if not folder or folder in artists:
-            raise _malformed(path, line, f"the folder {folder!r}", "a folder's name, each once")
+            raise malformed(path, line, f"the folder {folder!r}", "a folder's name, each once")
         problem = artist and folder_name_problem(artist)
         if problem:
-            raise _malformed(path, line, f"the artist {artist!r}, which {problem}", "a name that a folder can have")
+            raise malformed(path, line, f"the artist {artist!r}, which {problem}", "a name that a folder can have")
         artists[folder] = artist
     return artists
 
@@ -95,32 +90,13 @@ def folder_name_problem(name: str) -> str | None:
     return "is a device on Windows" if name.partition(".")[0].upper() in _WINDOWS_DEVICES else None
 
 
-def _read_rows(path: Path, columns: list[str]) -> Iterator[tuple[int, list[str]]]:
-    """Line number and cells of each row below the header of a UTF-8 CSV file; blank lines are skipped."""
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}", f"a CSV file {','.join(columns)}", "check the path") from error
-    except UnicodeDecodeError as error:
-        line = error.object.count(b"\n", 0, error.start) + 1
-        raise _malformed(path, line, "bytes that are not UTF-8", "a file saved as CSV UTF-8") from error
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    header: list[str] | None = None
-    try:
-        for row in reader:
-            if header is None:
-                header = row
-                if [cell.strip() for cell in header] != columns:
-                    raise _malformed(path, 1, f"the header {','.join(header)!r}", ",".join(columns))
-            elif row and len(row) != len(columns):
-                raise _malformed(path, reader.line_num, f"{len(row)} cell(s)", f"{len(columns)}: {','.join(columns)}")
-            elif row:
-                yield reader.line_num, row
-    except csv.Error as error:
-        raise _malformed(path, reader.line_num, str(error), "a CSV file") from error
-    if header is None:
-        raise _malformed(path, 1, "an empty file", ",".join(columns))
-
-
-def _malformed(path: str | os.PathLike[str], line: int, found: str, expected: str) -> UserError:
-    return UserError(f"{found} in {path}, line {line}", expected, "correct the file")
+def _read_rows(path: str | os.PathLike[str], columns: list[str]) -> Iterator[tuple[int, list[str]]]:
+    """Line number and cells of each row below the header, which is `columns`."""
+    rows = read_rows(path, columns)
+    line, header = next(rows)
+    if [cell.strip() for cell in header] != columns:
+        raise malformed(path, line, f"the header {','.join(header)!r}", ",".join(columns))
+    for line, row in rows:
+        if len(row) != len(columns):
+            raise malformed(path, line, f"{len(row)} cell(s)", f"{len(columns)}: {','.join(columns)}")
+        yield line, row

@@ -1,0 +1,61 @@
+"""CSV files as spreadsheets, editors and this toolkit write them: rows by line number."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from utils import UserError, write_text
+
+
+def read_rows(path: str | os.PathLike[str], columns: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
+    """Line number and cells of each row, the header first; blank lines are skipped.
+
+    The file is UTF-8, with or without a byte order mark, its lines end with LF or CRLF.
+
+    Args:
+        path: the file.
+        columns: those the caller will look for, for the messages.
+
+    Raises:
+        UserError: the file is missing, empty, not UTF-8 or no CSV.
+    """
+    try:
+        text = Path(path).read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}", f"a CSV file {','.join(columns)}", "check the path") from error
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise malformed(path, line, "bytes that are not UTF-8", "a file saved as CSV UTF-8") from error
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    empty = True
+    try:
+        for row in reader:
+            if row or empty:
+                yield reader.line_num, row
+            empty = False
+    except csv.Error as error:
+        raise malformed(path, reader.line_num, str(error), "a CSV file") from error
+    if empty:
+        raise malformed(path, 1, "an empty file", ",".join(columns))
+
+
+def write_rows(path: str | os.PathLike[str], rows: Iterable[Iterable[object]]) -> None:
+    """Write `rows`, the header among them, atomically, in UTF-8 with LF line ends."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    write_text(path, text.getvalue())
+
+
+def malformed(path: str | os.PathLike[str], line: int, found: str, expected: str) -> UserError:
+    """The error of a file that breaks a rule in `line`."""
+    return UserError(f"{found} in {path}, line {line}", expected, "correct the file")
+
+
+def fits_a_line(text: str) -> bool:
+    """Whether `text` can stand on one line of a UTF-8 file: no control character, line separator or invalid Unicode."""
+    return not {unicodedata.category(letter) for letter in text} & {"Cc", "Cs", "Zl", "Zp"}
