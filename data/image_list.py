@@ -25,7 +25,7 @@ class Sample(NamedTuple):
     """One picture as the network sees it; `image` is None and `reason` says why when it could not be read."""
 
     index: int
-    target: int
+    target: int | torch.Tensor
     image: torch.Tensor | None
     reason: str = ""
 
@@ -33,7 +33,8 @@ class Sample(NamedTuple):
 class Batch(NamedTuple):
     """The readable pictures of a batch, and the others by index and reason.
 
-    Shapes: `images` (B, 3, S, S) float32, `targets` (B,) int64, `indices` (B,) int64.
+    Shapes: `images` (B, 3, S, S) float32, `targets` (B,) int64, or (B, labels) float32 where a picture has several,
+    `indices` (B,) int64.
     """
 
     images: torch.Tensor
@@ -77,8 +78,8 @@ class ImageList(Dataset):
         """The file of picture `index`."""
         return self.paths[index]
 
-    def target(self, index: int) -> int:
-        """The class of picture `index`; 0 in a list without classes."""
+    def target(self, index: int) -> int | torch.Tensor:
+        """The class of picture `index`, or the weights of its labels; 0 in a list without classes."""
         return 0
 
 
@@ -86,7 +87,8 @@ def collate(samples: Sequence[Sample]) -> Batch:
     """Stack what could be read; a failure stays a value beside it."""
     good = [sample for sample in samples if sample.image is not None]
     images = torch.stack([sample.image for sample in good]) if good else torch.empty(0)
-    return Batch(images, torch.tensor([sample.target for sample in good], dtype=torch.int64),
+    targets = [torch.as_tensor(sample.target) for sample in good]
+    return Batch(images, torch.stack(targets) if good else torch.empty(0, dtype=torch.int64),
                  torch.tensor([sample.index for sample in good], dtype=torch.int64),
                  [(sample.index, sample.reason) for sample in samples if sample.image is None])
 
