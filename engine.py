@@ -8,17 +8,17 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
+import numpy as np
 import torch
 from torch.nn.parallel import DistributedDataParallel
-from torch.utils.data import DataLoader
 
 from data.image_folder import ImageFolder
 from data.image_list import Batch, refill
 from data.loaders import EvalBatches, Loading, TrainBatches, make_loader
 from runtime.checkpoint import LATEST, Checkpoint, publish_best, save_checkpoint
+from runtime.evaluation import Examination, Meter, evaluate, report_failures
 from runtime.logbook import Logbook
 from runtime.networks import Architecture
 from runtime.optim import Clipping, make_ema, make_optimizer, make_schedule, scaled_lr
@@ -26,20 +26,11 @@ from runtime.options import OptimizerOptions, RunOptions
 from runtime.pace import Pace
 from runtime.placement import Placement
 from runtime.processes import StopSignal, gather, rank, world_size
+from runtime.training_mode import set_training_mode
 from runtime.training_state import Position, TrainingState
 from utils import Interrupted, UserError, mix_seed, seed_everything
 
 MOST_SKIPPED = 10  # fp16 updates in a row that may overflow before the run counts as diverged
-
-
-class Meter(Protocol):
-    """Collects an evaluation batch by batch, each under its number in the whole."""
-
-    def update(self, number: int, outputs: torch.Tensor, targets: torch.Tensor) -> None:
-        """Count one batch."""
-
-    def result(self) -> dict[str, float]:
-        """The figures over all batches of all ranks."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,43 +38,18 @@ class Task:
     """What one trainer asks for and another does not.
 
     Attributes:
-        criterion: (network outputs, targets, images) -> scalar loss.
-        meter: makes the collector of one evaluation.
-        monitor: the figure, higher is better, that chooses model_best.pth.
-        headline: the figures of an evaluation as the line that is printed.
-        report: writes the details of the best evaluation to a folder.
+        criterion: (learner outputs, targets, images) -> scalar loss.
+        examination: how the network is judged.
         mix: mixes the pictures and targets of a batch, or None.
+        weights: how often each training picture is drawn relative to the others, (N,); None: each once an epoch.
+        learner: makes of the network what the criterion reads, such as `WithFeatures`.
     """
 
     criterion: torch.nn.Module
-    meter: Callable[[], Meter]
-    monitor: str
-    headline: Callable[[dict[str, float]], str]
-    report: Callable[[Path, Any], None]
+    examination: Examination
     mix: Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]] | None = None
-
-
-def evaluate(network: torch.nn.Module, loader: DataLoader, meter: Meter, place: Placement,
-             logbook: Logbook) -> dict[str, float]:
-    """The figures of `network`, which is at `place`, over every picture of `loader` that can be read.
-
-    The loaders of all ranks together hold every batch once; the figures are the same on every rank.
-    """
-    network.eval()
-    numbers = loader.batch_sampler.numbers
-    with torch.inference_mode(), logbook.bar("evaluate", len(loader)) as bar:
-        for number, batch in zip(numbers, loader, strict=True):
-            report_failures(batch, loader.dataset, logbook)
-            if len(batch.targets):
-                meter.update(number, network(place.images(batch.images)), batch.targets.to(place.device))
-            bar.update()
-    return meter.result()
-
-
-def report_failures(batch: Batch, dataset: ImageFolder, logbook: Logbook) -> None:
-    """Name the pictures that were fine at the start and cannot be read any more."""
-    for index, reason in batch.failures:
-        logbook.say(f"left out: {dataset.path(index)} ({reason})")
+    weights: np.ndarray | None = None
+    learner: Callable[[torch.nn.Module], torch.nn.Module] | None = None
 
 
 class Run:
@@ -112,7 +78,7 @@ class Run:
         self.config = {**config, "architecture": architecture.name, "num_classes": architecture.num_classes,
                        "model_args": architecture.model_args}
         self.train_batches = TrainBatches(len(train_set), loading, seed=options.seed,
-                                          accumulation=optimizing.accumulation_steps)
+                                          accumulation=optimizing.accumulation_steps, weights=task.weights)
         self.train_loader = make_loader(train_set, self.train_batches, loading)
         # Without --dist-eval the first rank evaluates everything: it has all the batches, the others none.
         sharing = loading if options.dist_eval else replace(loading, rank=rank(), world_size=1)
@@ -128,12 +94,22 @@ class Run:
             updates_per_epoch=updates, per_update=per_update, position=Position())
         self.state.schedule.step_update(0)
         self.clip = Clipping(network, optimizing.clip_mode, optimizing.clip_grad)
+        self.learner = task.learner(network) if task.learner else network
         if options.compile:
-            network.compile()
+            self.learner.compile()
             self.state.evaluated.compile()
-        # What is called while training: on several ranks, the wrapper that averages their gradients.
-        self.forward = DistributedDataParallel(network, device_ids=[place.device] if place.device.type == "cuda" else
-                                               None) if world_size() > 1 else network
+        self._frozen: bool | None = None
+        self._prepare_to_train()
+
+    def _prepare_to_train(self) -> None:
+        """Put the network into the mode of the epoch to come."""
+        frozen = self.state.position.epoch < self.options.freeze_backbone
+        set_training_mode(self.state.network, frozen=frozen)
+        if frozen is not self._frozen:  # the wrapper that averages the ranks' gradients is made for those that exist
+            self._frozen, self.forward = frozen, None
+            self.forward = DistributedDataParallel(
+                self.learner, device_ids=[self.place.device] if self.place.device.type == "cuda" else None
+            ) if world_size() > 1 else self.learner
 
     def summary(self) -> str:
         """What will run, on one line."""
@@ -193,7 +169,7 @@ class Run:
         Raises:
             UserError: the loss is not finite.
         """
-        self.state.network.train()
+        self._prepare_to_train()
         position, pace = self.state.position, Pace(self.state, self.train_loader.dataset, self.place.device)
         title = f"epoch {position.epoch + 1}/{self.optimizing.epochs}"
         with logbook.bar(title, self.state.updates_per_epoch, position.step) as bar:
@@ -251,13 +227,13 @@ class Run:
         logbook.say(f"epoch {position.epoch}/{self.optimizing.epochs} loss {record['train_loss']:.4f} "
                     f"lr {record['lr']:.2e} {record['images_per_second']:.0f} img/s")
         if position.epoch % options.eval_every == 0 or position.epoch == self.optimizing.epochs:
-            meter = self.task.meter()
+            meter = self.task.examination.meter()
             figures = self.evaluate(meter, logbook)
             record |= {f"val_{name}": value for name, value in figures.items()}
-            logbook.say(self.task.headline(figures))
-            if figures[self.task.monitor] > position.best_metric:
-                position.best_metric = figures[self.task.monitor]
-                self._publish(figures, meter)
+            logbook.say(self.task.examination.headline(figures))
+            if figures[self.task.examination.monitor] > position.best_metric:
+                position.best_metric = figures[self.task.examination.monitor]
+                self._publish(figures, meter, logbook)
         logbook.record({"epoch": position.epoch, **record})
         if options.save_every and position.epoch % options.save_every == 0:
             self.save(f"checkpoint_{position.epoch}.pth")
@@ -274,13 +250,15 @@ class Run:
     def _facts(self) -> dict[str, Any]:
         return {"rng": {"seed": self.options.seed}, "classes": self.classes, "config": self.config}
 
-    def _publish(self, figures: dict[str, float], meter: Meter) -> None:
+    def _publish(self, figures: dict[str, float], meter: Meter, logbook: Logbook) -> None:
         if rank() == 0:
             position, evaluated = self.state.position, self.state.evaluated
             content = {**self._facts(), "model": evaluated.state_dict(), "epoch": position.epoch, "step": position.step,
                        "best_metric": position.best_metric, "metrics": figures}
             publish_best(self.options.output_dir, content, evaluated, self.architecture)
-            self.task.report(self.options.output_dir, meter)
+            drawings = self.task.examination.report(self.options.output_dir, meter)
+            for title, path in drawings.items():
+                logbook.drawing(title, path, position.epoch)
 
     def save(self, name: str) -> None:
         """Write everything a bit-exact resume needs to `name` in the output folder, and wait until it is there."""

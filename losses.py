@@ -14,16 +14,63 @@ Mix = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 class ClassificationLoss(nn.Module):
-    """Cross-entropy with label smoothing."""
+    """Cross-entropy with label smoothing and, for long tails, logit adjustment.
 
-    def __init__(self, smoothing: float = 0.0) -> None:
-        """Take `smoothing`, the share of each target that goes to all classes alike, in [0, 1)."""
+    **Source:** Menon et al., arXiv 2007.07314, equation 10.
+    """
+
+    def __init__(self, smoothing: float = 0.0, adjustment: Tensor | None = None) -> None:
+        """Combine both.
+
+        Args:
+            smoothing: the share of each target that goes to all classes alike, in [0, 1).
+            adjustment: added to the logits in training, (classes,): tau times the logarithm of each class's share of
+                the training pictures. The network then need not learn that frequent classes are frequent.
+        """
         super().__init__()
         self.smoothing = smoothing
+        self.register_buffer("adjustment", adjustment, persistent=False)
 
     def forward(self, logits: Tensor, targets: Tensor, images: Tensor) -> Tensor:
         """Loss, (), of logits (B, classes) against targets: (B,) int64, or (B, classes) shares."""
-        return F.cross_entropy(logits.float(), targets, label_smoothing=self.smoothing)
+        logits = logits.float() if self.adjustment is None else logits.float() + self.adjustment
+        return F.cross_entropy(logits, targets, label_smoothing=self.smoothing)
+
+
+class ContrastiveLoss(nn.Module):
+    """A loss on the logits, and beside it one that draws the features of each class together.
+
+    **Source:** Khosla et al., arXiv 2004.11362, equation 2 (L_out), with one view per picture.
+    """
+
+    def __init__(self, labels: nn.Module, *, weight: float, temperature: float,
+                 gather: Callable[[Tensor], Tensor]) -> None:
+        """Combine two losses.
+
+        Args:
+            labels: the loss on (outputs, targets, images).
+            weight: factor of the contrastive term, at least 0.
+            temperature: of the cosines, above 0.
+            gather: the rows of all processes, its own first, passing gradients back; so each picture is compared with
+                those of all.
+        """
+        super().__init__()
+        self.labels, self.weight, self.temperature, self.gather = labels, weight, temperature, gather
+
+    def forward(self, outputs: tuple[Outputs, Tensor], targets: Tensor, images: Tensor) -> Tensor:
+        """Loss, (), of what the head says and the features (B, D), against targets (B,) int64."""
+        answers, features = outputs
+        return self.labels(answers, targets, images) + self.weight * self._contrast(features.float(), targets)
+
+    def _contrast(self, features: Tensor, targets: Tensor) -> Tensor:
+        """Mean over this process's pictures; one without another of its class counts 0."""
+        own = F.normalize(features, dim=1)
+        others, labels = self.gather(own), self.gather(targets)  # this process's rows come first
+        oneself = torch.eye(len(own), len(others), dtype=torch.bool, device=own.device)
+        similarity = (own @ others.T / self.temperature).masked_fill(oneself, -torch.inf)
+        partners = (targets[:, None] == labels) & ~oneself
+        surprise = -similarity.log_softmax(1).masked_fill(~partners, 0.0)
+        return (surprise.sum(1) / partners.sum(1).clamp(min=1)).mean()
 
 
 class DistillationLoss(nn.Module):

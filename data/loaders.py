@@ -40,15 +40,33 @@ class Loading:
     world_size: int = 1
 
 
+def sampling_weights(sampler: str, targets: np.ndarray) -> np.ndarray | None:
+    """How often each picture should be drawn relative to the others, (N,); None: all alike.
+
+    Args:
+        sampler: `shuffle` draws each picture once an epoch, `balanced` each class equally often, `sqrt` each class in
+            proportion to the root of its number of pictures.
+        targets: the pictures' classes, (N,) int64.
+
+    **Source:** Kang et al., arXiv 1910.09217, section 3: q = 1, 0 and 1/2.
+    """
+    per_class = np.bincount(targets)[targets]
+    return {"shuffle": None, "balanced": 1 / per_class, "sqrt": per_class**-0.5}[sampler]
+
+
 class TrainBatches(Sampler[list[Draw]]):
     """One epoch of shuffled batches, dealt to the ranks.
 
     A global batch is `batch_size * world_size` consecutive pictures of the epoch's order and rank r takes the r-th part
     of it. Pictures that do not fill the last update (`accumulation` global batches) wait for another epoch's order.
+
+    An epoch draws as many pictures as there are: each once, or by `weights`, (N,), in proportion to its own, rounded
+    up or down at random. What is drawn again in an epoch is augmented anew.
     """
 
-    def __init__(self, length: int, loading: Loading, *, seed: int, accumulation: int = 1) -> None:
-        self.length, self.loading, self.seed = length, loading, seed
+    def __init__(self, length: int, loading: Loading, *, seed: int, accumulation: int = 1,
+                 weights: np.ndarray | None = None) -> None:
+        self.length, self.loading, self.seed, self.weights = length, loading, seed, weights
         self.updates = length // (loading.batch_size * loading.world_size * accumulation)
         self.batches = self.updates * accumulation
         self.epoch = self.first_batch = 0
@@ -61,11 +79,25 @@ class TrainBatches(Sampler[list[Draw]]):
         return self.batches - self.first_batch
 
     def __iter__(self) -> Iterator[list[Draw]]:
-        order = np.random.default_rng(mix_seed(self.seed, self.epoch)).permutation(self.length).tolist()
+        order = self._order()
         per_rank, ranks = self.loading.batch_size, self.loading.world_size
         for batch in range(self.first_batch, self.batches):
             start = (batch * ranks + self.loading.rank) * per_rank
-            yield [Draw(index, mix_seed(self.seed, self.epoch, index)) for index in order[start:start + per_rank]]
+            yield order[start:start + per_rank]
+
+    def _order(self) -> list[Draw]:
+        generator = np.random.default_rng(mix_seed(self.seed, self.epoch))
+        order = generator.permutation(self.length)
+        if self.weights is None:
+            return [Draw(index, mix_seed(self.seed, self.epoch, index)) for index in order.tolist()]
+        # Systematic resampling: a picture with an expectation of 2.3 comes two or three times, never one or four.
+        shares = np.cumsum(self.weights[order])
+        ends = np.floor(shares / shares[-1] * self.length + generator.random()).astype(np.int64)
+        copies = np.diff(ends, prepend=0)
+        drawn = [(index, copy) for index, count in zip(order.tolist(), copies.tolist(), strict=True)
+                 for copy in range(count)]
+        return [Draw(index, mix_seed(self.seed, self.epoch, index, copy))
+                for index, copy in (drawn[place] for place in generator.permutation(len(drawn)))]
 
 
 class EvalBatches(Sampler[list[int]]):

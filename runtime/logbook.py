@@ -9,10 +9,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torchvision.utils import make_grid
 from tqdm import tqdm
 
+from data.images import decode_image
 from runtime.plots import training_curves
 from utils import write_text
 
@@ -96,6 +98,20 @@ class Logbook:
         """The first sixteen of `images`, (B, 3, H, W) in any range, as a grid on TensorBoard."""
         if self.board is not None:
             self.board.add_image(title, make_grid(images[:16], nrow=4, normalize=True))
+
+    def drawing(self, title: str, path: Path, epoch: int) -> None:
+        """A PNG of the output folder on TensorBoard."""
+        if self.board is not None:
+            self.board.add_image(title, np.asarray(decode_image(path)), epoch, dataformats="HWC")
+
+    def hyperparameters(self, values: Mapping[str, Any], monitor: str) -> None:
+        """The run's options on TensorBoard, beside the figure by which runs are compared."""
+        if self.board is not None:
+            plain = {name: value if isinstance(value, bool | int | float) else str(value)
+                     for name, value in values.items()}
+            from torch.utils.tensorboard.summary import hparams
+            for summary in hparams(plain, {f"val_{monitor}": 0.0}):
+                self.board.file_writer.add_summary(summary)
 
 
 def progress(items: Iterable[Item], total: int) -> Iterable[Item]:

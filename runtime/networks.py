@@ -173,3 +173,17 @@ def features_and_logits(network: torch.nn.Module, images: torch.Tensor) -> tuple
     maps = network.forward_features(images)
     return network.forward_head(maps, pre_logits=True), network.forward_head(maps)
 
+
+class WithFeatures(torch.nn.Module):
+    """A network whose forward pass tells the features, too."""
+
+    def __init__(self, network: torch.nn.Module) -> None:
+        """Wrap `network`, any model with timm's classifier."""
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: torch.Tensor) -> tuple[Any, torch.Tensor]:
+        """What the network says of (B, 3, S, S) in training (logits, or those of both heads), and features (B, D)."""
+        features = self.network.forward_head(self.network.forward_features(images), pre_logits=True)
+        heads = self.network.get_classifier()
+        return tuple(head(features) for head in heads) if isinstance(heads, tuple) else heads(features), features

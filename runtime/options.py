@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 from dataclasses import MISSING, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from data.images import DEFAULT_MAX_PIXELS
 from data.transforms import Augmentation
@@ -65,6 +66,20 @@ class AugmentationOptions(Augmentation):
 
 
 @dataclass(frozen=True, kw_only=True)
+class LongTailOptions:
+    """Artists with few pictures."""
+
+    sampler: Literal["shuffle", "balanced", "sqrt"] = flag(
+        "shuffle", "each picture once an epoch, or as many draws for each artist (balanced), or draws in proportion to "
+                   "the root of the artist's pictures (sqrt)")
+    logit_adjustment: float = flag(0.0, "factor of the logarithm of each artist's share of the pictures, added to the "
+                                        "logits in training: 1 treats all artists alike; 0 turns it off", at_least=0)
+    contrastive_weight: float = flag(0.0, "factor of a supervised contrastive loss on the features; 0 turns it off",
+                                     at_least=0)
+    contrastive_temperature: float = flag(0.1, "its temperature", above=0)
+
+
+@dataclass(frozen=True, kw_only=True)
 class OptimizerOptions:
     """Optimisation."""
 
@@ -122,8 +137,9 @@ class RunOptions:
     seed: int = flag(42, "seed of the order, the augmentation and the first weights", at_least=0, at_most=2**63 - 1)
     resume: str | None = flag(None, "continue from this checkpoint; auto takes OUTPUT_DIR/checkpoint.pth, or starts "
                                     "afresh where there is none")
-    finetune_from: str | None = flag(None, "start from the weights of this checkpoint; the head starts anew where the "
-                                           "artists differ")
+    finetune_from: str | None = flag(None, "start from the weights of this checkpoint, folder with config.json, or "
+                                           "hf_hub:OWNER/NAME; the head starts anew where the artists differ")
+    freeze_backbone: int = flag(0, "epochs at the beginning in which only the classifier learns", at_least=0)
     eval: bool = flag(False, "evaluate --resume's checkpoint on val/ and leave")
     finetune: bool = flag(False, "evaluate at pictures stretched to the input size instead of resized and cut")
     save_every: int = flag(0, "keep a checkpoint_<epoch>.pth every N epochs; 0 keeps none", at_least=0)
@@ -148,3 +164,38 @@ class InferenceOptions:
     num_workers: int = flag(2, "processes that decode pictures; 0 decodes in this one", at_least=0,
                             names=("--workers", "-j"))
     max_pixels: int = flag(DEFAULT_MAX_PIXELS, "pictures whose header claims more pixels count as damaged", at_least=1)
+
+
+# ---- what every trainer has ----
+
+GROUPS = {"model": ModelOptions, "data": DataOptions, "augmentation": AugmentationOptions,
+          "optimizing": OptimizerOptions, "distillation": DistillationOptions, "run": RunOptions}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """The flags that every trainer has, in their groups; `own` are the groups of the one trainer."""
+
+    model: ModelOptions
+    data: DataOptions
+    augmentation: AugmentationOptions
+    optimizing: OptimizerOptions
+    distillation: DistillationOptions
+    run: RunOptions
+    own: tuple[Any, ...] = ()
+
+    def as_config(self) -> dict[str, Any]:
+        """All of them as plain Python."""
+        return as_config(*(getattr(self, name) for name in GROUPS), *self.own)
+
+
+def add_settings(parser: argparse.ArgumentParser, *own: type, **defaults: Any) -> None:
+    """Give `parser` the flags of every trainer and those of the groups `own`; `defaults` replaces single defaults."""
+    for group in (*GROUPS.values(), *own):
+        add_options(parser, group, **defaults)
+
+
+def read_settings(arguments: argparse.Namespace, *own: type) -> Settings:
+    """The parsed flags of every trainer and of the groups `own`."""
+    return Settings(**{name: read_options(arguments, group) for name, group in GROUPS.items()},
+                    own=tuple(read_options(arguments, group) for group in own))

@@ -80,7 +80,7 @@ def _draw_tile(draw: ImageDraw.ImageDraw, sheet: Image.Image, entry: Tile, left:
     sheet.paste(ImageOps.pad(entry.image.convert("RGB"), (inside, inside), color=MOUNT), (left + FRAME, top + FRAME))
     if mark:
         draw.rectangle((left, top, left + BADGE, top + BADGE), fill=colour)
-        font, _ = _typeset(mark, TEXT + 3)
+        font, _ = typeset(mark, TEXT + 3)
         draw.text((left + BADGE / 2, top + BADGE / 2), mark, fill=PAPER, font=font, anchor="mm")
     for number, line in enumerate(entry.caption.splitlines()):
         _draw_line(draw, (left, top + SIDE + 6 + number * LINE), line, TEXT, INK if number else colour, SIDE)
@@ -88,7 +88,7 @@ def _draw_tile(draw: ImageDraw.ImageDraw, sheet: Image.Image, entry: Tile, left:
 
 def _draw_line(draw: ImageDraw.ImageDraw, corner: tuple[int, int], text: str, size: int, colour: str,
                width: int) -> None:
-    font, text = _typeset(text, size)
+    font, text = typeset(text, size)
     if font.getlength(text) > width:
         while text and font.getlength(text + "…") > width:
             text = text[:-1]
@@ -97,7 +97,7 @@ def _draw_line(draw: ImageDraw.ImageDraw, corner: tuple[int, int], text: str, si
     draw.text((corner[0], corner[1] + size), text, fill=colour, font=font, anchor="ls")
 
 
-def _typeset(text: str, size: int) -> tuple[ImageFont.FreeTypeFont, str]:
+def typeset(text: str, size: int) -> tuple[ImageFont.FreeTypeFont, str]:
     """A font for `text`, and `text` as that font can draw it: what it lacks becomes an escape, never an empty box."""
     lacks: dict[str, set[str]] = {}
     for file in _font_files():

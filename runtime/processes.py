@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
+import torch.distributed.nn
 
 from utils import UserError
 
@@ -32,6 +33,17 @@ def gather(value: Any) -> list[Any]:
     if world_size() > 1:
         torch.distributed.all_gather_object(values, value)
     return values
+
+
+def gather_rows(tensor: torch.Tensor) -> torch.Tensor:
+    """The rows of every process's `tensor`, (B, ...) on each, as (world_size B, ...): this one's first.
+
+    Gradients go back to the process whose rows they are.
+    """
+    if world_size() == 1:
+        return tensor
+    parts = list(torch.distributed.nn.functional.all_gather(tensor.contiguous()))
+    return torch.cat([parts.pop(rank()), *parts])
 
 
 def on_first_rank(function: Callable[[], Result]) -> Result:

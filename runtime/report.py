@@ -1,4 +1,4 @@
-"""report.csv: how well each artist is recognised, and for whom it is most often taken."""
+"""How well each artist is recognised, and for whom it is most often taken: report.csv and confusion.png."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from runtime.confusion_plot import CONFUSION, confusion_picture
 from runtime.metrics import ClassificationMeter
 from utils import write_text
 
@@ -18,11 +19,14 @@ COLUMNS = ("id", "artist", "train_count", "support", "precision", "recall", "mos
            "times_taken_for")
 
 
-def write_report(folder: Path, meter: ClassificationMeter, classes: Sequence[str], train_counts: np.ndarray) -> None:
-    """Write one row per class, in the order of ids; a share without pictures stays empty.
+def write_report(folder: Path, meter: ClassificationMeter, classes: Sequence[str],
+                 train_counts: np.ndarray) -> dict[str, Path]:
+    """Write one row per class, in the order of ids, and the confusion picture; the pictures written, by title.
+
+    A share without pictures stays empty.
 
     Args:
-        folder: gets report.csv.
+        folder: gets report.csv and, unless every picture was recognised, confusion.png.
         meter: after its `result` was asked.
         classes: names.
         train_counts: pictures of each class to train on, (classes,).
@@ -41,6 +45,10 @@ def write_report(folder: Path, meter: ClassificationMeter, classes: Sequence[str
         table.writerow([number, name, train_counts[number], support, _share(hits, taken[number]),
                         _share(hits, support), *favourite.get(number, ("", 0))])
     write_text(folder / REPORT, text.getvalue())
+    picture = folder / CONFUSION
+    picture.unlink(missing_ok=True)  # that of an earlier, worse epoch
+    drawn = confusion_picture(meter.confusions, meter.hits.tolist(), meter.support.tolist(), classes, picture)
+    return {"most confused artists": picture} if drawn else {}
 
 
 def _share(part: int, whole: int) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from data.class_mapping import first_difference, read_class_mapping, write_class_mapping
 from runtime.checkpoint import BEST, BEST_ALIAS, HUB_CONFIG, LATEST, WEIGHTS, Checkpoint, check_classes, read_checkpoint
+from runtime.confusion_plot import CONFUSION
 from runtime.logbook import CURVES, LOG, METRICS
 from runtime.options import RunOptions
 from runtime.report import REPORT
@@ -62,7 +63,8 @@ def _move_aside(folder: Path) -> Path:
     while (aside := folder / f"previous_{number}").exists():
         number += 1
     aside.mkdir()
-    kept = (LATEST, BEST, BEST_ALIAS, HUB_CONFIG, WEIGHTS, CLASS_MAPPING, LOG, METRICS, CURVES, REPORT, "tensorboard")
+    kept = (LATEST, BEST, BEST_ALIAS, HUB_CONFIG, WEIGHTS, CLASS_MAPPING, LOG, METRICS, CURVES, REPORT, CONFUSION,
+            "tensorboard")
     for path in [*(folder / name for name in kept), *folder.glob("checkpoint_*.pth")]:
         if path.exists():
             path.rename(aside / path.name)

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from data.transforms import Preprocessing
+from losses import DistillationLoss
 from runtime.checkpoint import check_classes, read_checkpoint
 from runtime.networks import check_name, load_weights
 from runtime.options import DistillationOptions
@@ -33,6 +34,25 @@ class Teacher(torch.nn.Module):
         if images.shape[-1] != self.size:
             images = F.interpolate(images, (self.size, self.size), mode="bicubic", antialias=True)
         return self.network(images)
+
+
+def with_teacher(labels: torch.nn.Module, options: DistillationOptions, classes: list[str], students: Preprocessing,
+                 place: Placement) -> torch.nn.Module:
+    """The loss `labels`, beside a teacher's where the flags name a teacher.
+
+    Raises:
+        UserError: the flags contradict one another, or the teacher does not fit.
+    """
+    taught = options.teacher_model or options.teacher_path
+    if options.kind == "none":
+        if taught:
+            raise UserError("a teacher with --distillation-type none", "soft or hard", "correct or leave away one flag")
+        return labels
+    if not taught:
+        raise UserError(f"--distillation-type {options.kind} without a teacher", "a teacher to learn from",
+                        "add --teacher-model or --teacher-path")
+    return DistillationLoss(labels, open_teacher(options, classes, students, place), kind=options.kind,
+                            alpha=options.distillation_alpha, tau=options.distillation_tau)
 
 
 def open_teacher(options: DistillationOptions, classes: list[str], students: Preprocessing,

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-COMMANDS = 4  # the layer of every file at the top that LAYERS does not name, and of tools/
-LAYERS = {"utils": 0, "data": 1, "model": 1, "losses": 1, "robust_utils": 1, "runtime": 2, "engine": 3}
+COMMANDS = 5  # the layer of every file at the top that LAYERS does not name, and of tools/
+LAYERS = {"utils": 0, "data": 1, "model": 1, "losses": 1, "robust_utils": 1, "runtime": 2, "engine": 3, "trainer": 4}
 # Each may import those before it.
 MODEL_ORDER = ("ska_triton", "ska_eager", "ska", "layers", "lsnet", "lsnet_artist", "__init__")
 CEILINGS = {  # lines; every other file: 250

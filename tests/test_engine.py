@@ -16,9 +16,10 @@ from torch import nn
 from data.loaders import Loading
 from data.train_val import open_train, open_val
 from data.transforms import Preprocessing
-from engine import Run, Task, evaluate
+from engine import Run, Task
 from losses import ClassificationLoss
 from runtime.checkpoint import BEST, LATEST, read_checkpoint
+from runtime.evaluation import Examination, evaluate
 from runtime.logbook import Logbook
 from runtime.metrics import ClassificationMeter
 from runtime.networks import Architecture, load_weights
@@ -65,8 +66,9 @@ def make_run(data_path: Path, output: Path, *, network: Callable[[], nn.Module] 
                                                                              color_jitter=0)
     train_set = open_train(data_path, PREPROCESSING, augmentation, max_pixels=10**6)
     val_set = open_val(data_path, PREPROCESSING, train_set.classes, max_pixels=10**6)
-    task = Task(criterion=criterion or ClassificationLoss(), meter=lambda: ClassificationMeter(3), monitor="top1",
-                headline=lambda figures: f"* {figures['top1']}", report=lambda folder, meter: None)
+    examination = Examination(meter=lambda: ClassificationMeter(3), monitor="top1", title="top-1",
+                              headline=lambda figures: f"* {figures['top1']}")
+    task = Task(criterion=criterion or ClassificationLoss(), examination=examination)
     place = Placement.choose("cpu")
     return Run(task=task, network=place.network(network()), architecture=ARCHITECTURE,
                config={"preprocessing": PREPROCESSING.as_dict()}, classes=train_set.classes, train_set=train_set,

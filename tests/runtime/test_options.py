@@ -12,7 +12,8 @@ from runtime.options import InferenceOptions
 from utils import UserError, mix_seed, seed_everything
 
 ALL = tuple(value for value in vars(options).values() if isinstance(value, type)
-            and dataclasses.is_dataclass(value) and value.__module__ == options.__name__)
+            and dataclasses.is_dataclass(value) and value.__module__ == options.__name__
+            and value is not options.Settings)
 TRAINING = tuple(group for group in ALL if group is not InferenceOptions)
 FLAGS = [pytest.param(group, field, id=f"{group.__name__}.{field.name}")
          for group in ALL for field in dataclasses.fields(group)]

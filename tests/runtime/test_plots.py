@@ -74,20 +74,20 @@ def test_no_pictures_are_the_callers_mistake(tmp_path: Path) -> None:
 
 @given(st.text(alphabet=st.one_of(st.characters(), st.sampled_from("齐白石葛飾北斎Ж김é🎨\t\u202e\udc80")), max_size=12))
 def test_every_character_is_drawn_by_a_glyph_or_as_an_escape(text: str) -> None:
-    font, drawn = plots._typeset(text, 15)
+    font, drawn = plots.typeset(text, 15)
     assert {ord(char) for char in drawn} <= plots._glyphs(font.path)
     font.getlength(drawn)
 
 
 def test_names_no_font_knows_are_escaped(without_system_fonts: None) -> None:
-    assert plots._typeset("齐 Dürer 石", 15)[1] == r"\u9f50 Dürer \u77f3"
+    assert plots.typeset("齐 Dürer 石", 15)[1] == r"\u9f50 Dürer \u77f3"
 
 
 def test_a_font_that_has_the_letters_is_preferred(monkeypatch: pytest.MonkeyPatch) -> None:
     own = plots._font_files()[0]
     monkeypatch.setattr(plots, "_font_files", lambda: ("poor", own))
     monkeypatch.setattr(plots, "_glyphs", lambda file: frozenset() if file == "poor" else frozenset(map(ord, "Жук")))
-    font, drawn = plots._typeset("Жук", 15)
+    font, drawn = plots.typeset("Жук", 15)
     assert (font.path, drawn) == (own, "Жук")
 
 

@@ -1,0 +1,72 @@
+"""One evaluation: every picture once, the figures the same on any number of processes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch.utils.data import DataLoader
+
+from data.image_list import Batch, ImageList
+from runtime.logbook import Logbook
+from runtime.placement import Placement
+
+
+class Meter(Protocol):
+    """Collects an evaluation batch by batch, each under its number in the whole."""
+
+    def update(self, number: int, outputs: torch.Tensor, targets: torch.Tensor) -> None:
+        """Count one batch."""
+
+    def result(self) -> dict[str, float]:
+        """The figures over all batches of all ranks."""
+
+
+def no_report(folder: Path, meter: Any) -> Mapping[str, Path]:
+    """The report of an examination that has no details to tell."""
+    return {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Examination:
+    """How one trainer's networks are judged.
+
+    Attributes:
+        meter: makes the collector of one evaluation.
+        monitor: the figure, higher is better, that chooses model_best.pth.
+        title: its name for people.
+        headline: the figures of an evaluation as the line that is printed.
+        report: writes the details of the best evaluation to a folder; the PNGs among them, by title.
+    """
+
+    meter: Callable[[], Meter]
+    monitor: str
+    title: str
+    headline: Callable[[dict[str, float]], str]
+    report: Callable[[Path, Any], Mapping[str, Path]] = no_report
+
+
+def evaluate(network: torch.nn.Module, loader: DataLoader, meter: Meter, place: Placement,
+             logbook: Logbook) -> dict[str, float]:
+    """The figures of `network`, which is at `place`, over every picture of `loader` that can be read.
+
+    The loaders of all ranks together hold every batch once; the figures are the same on every rank.
+    """
+    network.eval()
+    numbers = loader.batch_sampler.numbers
+    with torch.inference_mode(), logbook.bar("evaluate", len(loader)) as bar:
+        for number, batch in zip(numbers, loader, strict=True):
+            report_failures(batch, loader.dataset, logbook)
+            if len(batch.targets):
+                meter.update(number, network(place.images(batch.images)), batch.targets.to(place.device))
+            bar.update()
+    return meter.result()
+
+
+def report_failures(batch: Batch, dataset: ImageList, logbook: Logbook) -> None:
+    """Name the pictures that were fine at the start and cannot be read any more."""
+    for index, reason in batch.failures:
+        logbook.say(f"left out: {dataset.path(index)} ({reason})")

@@ -1,0 +1,140 @@
+"""From flags to a finished run: what every trainer does alike, whatever it teaches."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from data.image_folder import ImageFolder
+from data.loaders import EvalBatches, Loading, make_loader
+from data.train_val import find_damaged, leave_out
+from data.transforms import Preprocessing
+from engine import Run, Task
+from runtime.checkpoint import Checkpoint, check_classes
+from runtime.evaluation import Examination, Meter, evaluate
+from runtime.logbook import Logbook, progress
+from runtime.networks import load_weights
+from runtime.options import Settings
+from runtime.placement import Placement
+from runtime.processes import on_first_rank, process_group, rank, world_size
+from runtime.run_folder import find_checkpoint, open_output
+from runtime.start import (
+    choose_architecture,
+    choose_loading,
+    choose_preprocessing,
+    create_network,
+    finetune,
+    with_distillation_head,
+)
+from utils import EXIT_DONE, UserError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """What one trainer teaches.
+
+    Attributes:
+        open_train: the pictures to learn from; their `classes` are the network's.
+        open_val: the pictures to be examined with, in the class ids of the training set.
+        make_task: what is asked of the network, from the training pictures, the preprocessing that they are seen with,
+            and where the network is.
+        examine: for --eval: how a network of these classes is judged.
+        find_classes: for --eval: the classes of a checkpoint.
+        config: further plain Python for every checkpoint.
+        finished: for --eval: takes the figures and the meter.
+    """
+
+    open_train: Callable[[Preprocessing], ImageFolder]
+    open_val: Callable[[Preprocessing, list[str]], ImageFolder]
+    make_task: Callable[[ImageFolder, Preprocessing, Placement], Task]
+    examine: Callable[[list[str]], Examination]
+    find_classes: Callable[[Checkpoint], list[str]]
+    config: dict[str, Any] = field(default_factory=dict)
+    finished: Callable[[dict[str, float], Meter], None] | None = None
+
+
+def run_trainer(settings: Settings, subject: Subject) -> int:
+    """Train, or evaluate with --eval; the exit code."""
+    options = settings.run
+    place = Placement.choose(options.device, channels_last=options.channels_last, amp=options.amp)
+    with process_group(place.device) as note:
+        checkpoint = find_checkpoint(options)
+        if options.eval:
+            evaluate_checkpoint(checkpoint, settings, subject, place)
+        else:
+            train(checkpoint, settings, subject, place, [note] if note else [])
+    return EXIT_DONE
+
+
+def train(checkpoint: Checkpoint | None, settings: Settings, subject: Subject, place: Placement,
+          notes: list[str]) -> None:
+    """Train from the beginning, or from where `checkpoint` stopped; `notes` are lines to begin with."""
+    model, data, options = settings.model, settings.data, settings.run
+    preprocessing, seen = _preprocessings(settings, checkpoint)
+    train_set = subject.open_train(seen)
+    classes = train_set.classes
+    val_set = subject.open_val(preprocessing, classes)
+    if checkpoint:
+        check_classes(checkpoint, classes, "the data set")
+    leave_out([train_set, val_set], on_first_rank(lambda: find_damaged(
+        [train_set, val_set], [data.data_path, options.output_dir], workers=data.num_workers,
+        max_pixels=data.max_pixels, progress=progress)), notes.append)
+    loading = choose_loading(data, len(train_set), settings.optimizing.accumulation_steps, place.device)
+    if loading.batch_size < data.batch_size:
+        notes.append(f"batches of {loading.batch_size} pictures: the data set has no more for --batch-size "
+                     f"{data.batch_size}")
+    architecture = with_distillation_head(choose_architecture(model, len(classes), checkpoint),
+                                          settings.distillation.kind)
+    network = create_network(architecture, options)
+    if options.finetune_from and not checkpoint:
+        notes.append(finetune(network, options.finetune_from, classes))
+    run = Run(task=subject.make_task(train_set, seen, place), network=place.network(network),
+              architecture=architecture, classes=classes, train_set=train_set, val_set=val_set, loading=loading,
+              config={"preprocessing": preprocessing.as_dict(), "options": settings.as_config(), **subject.config},
+              optimizing=settings.optimizing, options=options, place=place)
+    if checkpoint:
+        notes.append(run.restore(checkpoint))
+    # Everything that can be refused has been: only now is the output folder touched.
+    notes += on_first_rank(lambda: open_output(options.output_dir, classes, checkpoint))
+    with Logbook(options.output_dir, speaks=rank() == 0, first_epoch=run.state.position.epoch) as logbook:
+        for line in [*notes, run.summary()]:
+            logbook.say(line)
+        logbook.hyperparameters(settings.as_config(), run.task.examination.monitor)
+        run.fit(logbook)
+        logbook.say(f"best {run.task.examination.title} {run.state.position.best_metric:.3f}; everything is in "
+                    f"{options.output_dir}")
+
+
+def _preprocessings(settings: Settings, checkpoint: Checkpoint | None) -> tuple[Preprocessing, Preprocessing]:
+    """How pictures are seen in evaluation, and in training."""
+    fit = "squash" if settings.run.finetune else settings.data.fit
+    preprocessing = choose_preprocessing(settings.model, fit, checkpoint)
+    seen = dataclasses.replace(preprocessing, fit=settings.data.fit or "crop")
+    return preprocessing, seen if settings.run.finetune else preprocessing
+
+
+def evaluate_checkpoint(checkpoint: Checkpoint | None, settings: Settings, subject: Subject, place: Placement) -> None:
+    """Print the figures of a checkpoint on the validation pictures.
+
+    Raises:
+        UserError: there is no checkpoint, or one that contradicts the data set.
+    """
+    if checkpoint is None:
+        raise UserError("--eval without a checkpoint", "the checkpoint to evaluate",
+                        "add --resume, for example --resume OUTPUT_DIR/model_best.pth")
+    classes = subject.find_classes(checkpoint)
+    val_set = subject.open_val(_preprocessings(settings, checkpoint)[0], classes)
+    network = choose_architecture(settings.model, len(classes), checkpoint).create()
+    load_weights(network, checkpoint.evaluated, checkpoint.path)
+    data = settings.data
+    loading = Loading(batch_size=data.batch_size, num_workers=data.num_workers, rank=rank(), world_size=world_size())
+    loader = make_loader(val_set, EvalBatches(len(val_set), loading), loading)
+    examination = subject.examine(classes)
+    meter = examination.meter()
+    with Logbook(None, speaks=rank() == 0) as logbook:
+        figures = evaluate(place.network(network), loader, meter, place, logbook)
+        logbook.say(examination.headline(figures))
+    if subject.finished:
+        subject.finished(figures, meter)
