@@ -1,0 +1,159 @@
+"""Figures of pictures with several labels each: the same on any number of processes, in memory that stays bounded."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from runtime.label_scores import MOST_KEPT, BinnedScores, KeptScores, Rivals
+from runtime.processes import gather
+from utils import UserError
+
+
+class MultiLabelMeter:
+    """Average precision, precision, recall, F1, shares and coverage over an evaluation.
+
+    Every rank updates with its own batches, each under its number in the whole evaluation; sums are added in the order
+    of these numbers and everything else is counted, so the figures are the single process's to the last digit.
+
+    Up to 2e8 pictures x labels every score is kept and every figure is exact. Beyond that the scores of absent labels
+    are counted in bins; average precision is then the middle of what the bins leave possible, and half of that width
+    is its error bound. All other figures stay exact, but for the best thresholds, which are the best ends of bins.
+
+    Attributes:
+        support: pictures of each label, (labels,) int64; those of all ranks once `result` was asked.
+        ap: average precision of each label, (labels,) float64 in [0, 1]; this and the following two after `result`.
+        f1: the highest F1 that a threshold gives each label, likewise.
+        thresholds: that threshold, a probability; where a label has no picture, the meter's own.
+    """
+
+    def __init__(self, num_labels: int, threshold: float, *, most_kept: int = MOST_KEPT) -> None:
+        """Begin an evaluation.
+
+        Args:
+            num_labels: columns of the logits.
+            threshold: probability from which on a label counts as predicted.
+            most_kept: pictures x labels up to which average precision is exact.
+        """
+        self.num_labels, self.threshold, self.most_kept = num_labels, threshold, most_kept
+        self.sums: dict[int, torch.Tensor] = {}
+        self.support, self.predicted, self.hits = (torch.zeros(num_labels, dtype=torch.int64) for _ in range(3))
+        self.present: list[tuple[np.ndarray, np.ndarray]] = []  # label and score
+        self.absent: KeptScores | BinnedScores = KeptScores(num_labels)
+
+    def update(self, number: int, logits: torch.Tensor, targets: torch.Tensor) -> None:
+        """Count batch `number`: `logits` (B, labels), `targets` (B, labels) weights, 0 for absent labels."""
+        scores, present = logits.float(), targets > 0
+        self.sums[number] = _sums(scores, targets, present).cpu()
+        scores = scores.nan_to_num(-torch.inf, torch.inf, -torch.inf)  # ranked last; the loss shows it
+        predicted = scores.sigmoid() >= self.threshold
+        self.support += present.sum(0).cpu()
+        self.predicted += predicted.sum(0).cpu()
+        self.hits += (predicted & present).sum(0).cpu()
+        self.present.append((present.nonzero()[:, 1].cpu().numpy(), scores[present].cpu().numpy()))
+        self.absent.add(scores.masked_fill(present, -torch.inf))
+        if isinstance(self.absent, KeptScores) and self.absent.count > self.most_kept:
+            self._count_in_bins(scores.device)
+
+    def _count_in_bins(self, device: torch.device) -> None:
+        kept, self.absent = self.absent, BinnedScores(self.num_labels, device)
+        while kept.parts:
+            self.absent.add(kept.parts.pop())
+
+    def result(self) -> dict[str, float]:
+        """The figures, the same on every rank.
+
+        In percent: `macro_map`, `micro_map` and, where they are bounds' middles, `macro_map_error` and
+        `micro_map_error`; `precision`, `recall` and `f1` at the threshold, each as `macro_` (mean over labels that
+        have pictures) and `micro_`. `share_error`: mean absolute difference, over present labels, between their weight
+        over the picture's sum and p over its sum. `coverage`: how many labels must be listed, best first, until all
+        present ones are. `loss`: binary cross-entropy in nats, mean over pictures and labels. `pictures`, and
+        `labels` that have some.
+
+        Raises:
+            UserError: no picture, or none with a label, was counted on any rank.
+        """
+        parts = gather((self.sums, self.support, self.predicted, self.hits, self.present))
+        batches = {number: sums for part in parts for number, sums in part[0].items()}
+        self.support, self.predicted, self.hits = (sum(part[place] for part in parts) for place in (1, 2, 3))
+        if not self.support.any():
+            raise UserError("no picture to evaluate that can be read", "at least one with a label",
+                            "see the list above")
+        total = torch.zeros(5, dtype=torch.float64)
+        for number in sorted(batches):
+            total += batches[number]
+        loss, error, shares, coverage, pictures = total.tolist()
+        if isinstance(self.absent, KeptScores) and pictures * self.num_labels > self.most_kept:
+            self._count_in_bins(torch.device("cpu"))  # the ranks together have more than each of them
+        labels, scores = (np.concatenate(column) for column in
+                          zip(*(pair for part in parts for pair in part[4]), strict=True))
+        return {**self._rank(labels, scores), **self._decisions(), "share_error": error / shares,
+                "coverage": coverage / pictures, "loss": loss / (pictures * self.num_labels),
+                "pictures": int(pictures), "labels": int((self.support > 0).sum())}
+
+    def _rank(self, labels: np.ndarray, scores: np.ndarray) -> dict[str, float]:
+        """Average precision from the labels and scores (K,) of what is present; sets what `result` promises."""
+        order = np.lexsort((scores, labels))
+        labels, scores = labels[order], scores[order]
+        parts = gather(self.absent.rivals(labels, scores))
+        rivals = Rivals(*(sum(counts) for counts in zip(*parts, strict=True)))
+        support, found = self.support.numpy(), _at_least(labels, scores)
+        low, high = (np.bincount(labels, found / (found + count), minlength=self.num_labels) / np.maximum(support, 1)
+                     for count in (rivals.most, rivals.least))
+        self.ap = (low + high) / 2
+        self._choose_thresholds(labels, self.absent.floor(scores), rivals.most)
+        found = _at_least(np.zeros_like(labels), scores)
+        micro_low, micro_high = ((found / (found + count)).mean()
+                                 for count in (rivals.most_of_all, rivals.least_of_all))
+        figures = {"macro_map": 100 * self.ap[support > 0].mean(), "micro_map": 50 * (micro_low + micro_high)}
+        if isinstance(self.absent, BinnedScores):
+            figures |= {"macro_map_error": 50 * (high - low)[support > 0].mean(),
+                        "micro_map_error": 50 * (micro_high - micro_low)}
+        return {name: float(value) for name, value in figures.items()}
+
+    def _choose_thresholds(self, labels: np.ndarray, floors: np.ndarray, rivals: np.ndarray) -> None:
+        """F1 is highest at the score of some picture that shows the label: a lower threshold adds wrong ones only."""
+        found = _at_least(labels, floors)
+        f1 = 2 * found / (found + rivals + self.support.numpy()[labels])
+        best = np.lexsort((floors, f1, labels))  # the last of each label; of equals the highest threshold
+        best = best[np.flatnonzero(np.diff(labels, append=-1))]
+        self.f1 = np.zeros(self.num_labels)
+        self.thresholds = np.full(self.num_labels, self.threshold)
+        self.f1[labels[best]] = f1[best]
+        # A hair below the score, which other batches would round otherwise in its last digit.
+        self.thresholds[labels[best]] = (1 - 1e-6) * torch.from_numpy(floors[best]).double().sigmoid().numpy()
+
+    def _decisions(self) -> dict[str, float]:
+        """Precision, recall and F1 in percent; what would divide by 0 counts 0."""
+        hits, predicted, support = (counts.double() for counts in (self.hits, self.predicted, self.support))
+        seen = support > 0
+        figures = {}
+        for name, (part, whole) in {"precision": (hits, predicted), "recall": (hits, support),
+                                    "f1": (2 * hits, predicted + support)}.items():
+            figures[f"macro_{name}"] = 100 * (part / whole.clamp(min=1))[seen].mean().item()
+            figures[f"micro_{name}"] = 100 * (part.sum() / whole.sum().clamp(min=1)).item()
+        return figures
+
+
+def _sums(scores: torch.Tensor, targets: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
+    """Of one batch, (5,) float64: loss, error of the shares, present labels, coverage, pictures."""
+    loss = F.binary_cross_entropy_with_logits(scores, present.float(), reduction="none").sum(dtype=torch.float64)
+    shares = F.logsigmoid(scores).log_softmax(1)[present].double().exp()
+    wanted = F.normalize(targets.float(), p=1.0, dim=1)[present].double()
+    lowest = scores.masked_fill(~present, torch.inf).amin(1, keepdim=True)
+    counts = [present.sum(), (scores >= lowest).sum(), loss.new_tensor(len(scores))]
+    error, (shown, coverage, pictures) = (shares - wanted).abs().sum(), [count.double() for count in counts]
+    return torch.stack([loss, error, shown, coverage, pictures])
+
+
+def _at_least(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """How many of K entries have the same label and at least the same score, themselves included, (K,) int64."""
+    order = np.lexsort((scores, labels))
+    labels, scores = labels[order], scores[order]
+    starts = np.flatnonzero(np.append(True, (np.diff(labels) != 0) | (np.diff(scores) != 0)))  # of equal entries
+    first = np.repeat(starts, np.diff(starts, append=len(scores)))
+    last = np.searchsorted(labels, labels, side="right")
+    counts = np.empty(len(labels), np.int64)
+    counts[order] = last - first
+    return counts
