@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from runtime.predictor import Failure, Result
+from runtime.vectors import FEATURES, NAMES
 from utils import atomic_path, write_json, write_text
 
-FOLDER_RESULTS, FEATURES, NAMES = "batch_results.json", "features.npy", "image_names.txt"
+FOLDER_RESULTS = "batch_results.json"
 NOTHING = np.empty((0, 0), np.float32)
 
 
