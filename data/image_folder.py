@@ -38,23 +38,30 @@ class ImageFolder(ImageList):
         """
         super().__init__((), transform, max_pixels=max_pixels)
         self.root = root
-        folders = _class_folders(self.root)
-        self.classes = list(folders if classes is None else classes)
+        listed = self._listed()
+        self.classes = list(listed if classes is None else classes)
         known = {name: place for place, name in enumerate(self.classes)}
-        strangers = [name for name in folders if name not in known]
+        strangers = [name for name in listed if name not in known]
         if strangers:
             raise UserError(f"{self.root / strangers[0]} ({len(strangers)} artist(s) that the training set lacks)",
                             "the artists of the training set only", "move or remove these folders, or train with them")
         self.names: list[str] = []
         targets: list[int] = []
-        for folder in folders:
-            pictures = list_images(self.root / folder)
+        for name, pictures in listed.items():
+            if not name.isprintable():  # among them the stand-ins for bytes that are no valid Unicode
+                raise UserError(f"the artist folder {name!r}", "a name that class_mapping.csv can hold",
+                                "rename the folder, or run prepare_dataset.py with --artist-map")
             if not pictures:
-                raise UserError(f"no picture in {self.root / folder}", "at least one per artist",
+                raise UserError(f"no picture in {self.root / name}", "at least one per artist",
                                 "add pictures, remove the folder, or run prepare_dataset.py again")
-            self.names += [picture.relative_to(self.root).as_posix() for picture in pictures]
-            targets += [known[folder]] * len(pictures)
+            self.names += pictures
+            targets += [known[name]] * len(pictures)
         self.targets = np.asarray(targets, dtype=np.int64)
+
+    def _listed(self) -> dict[str, list[str]]:
+        """The pictures' paths by class; both in code-point order."""
+        return {folder: [picture.relative_to(self.root).as_posix() for picture in list_images(self.root / folder)]
+                for folder in _class_folders(self.root)}
 
     def __len__(self) -> int:
         return len(self.names)
@@ -62,6 +69,10 @@ class ImageFolder(ImageList):
     def path(self, index: int) -> Path:
         """The file of picture `index`."""
         return self.root / self.names[index]
+
+    def files(self) -> list[Path]:
+        """The picture files that a scan can open before they are needed."""
+        return [self.path(index) for index in range(len(self))]
 
     def target(self, index: int) -> int:
         """The class of picture `index`."""
@@ -86,8 +97,4 @@ def _class_folders(root: Path) -> list[str]:
     if not folders:
         raise UserError(f"no artist folder in {root}", "one folder per artist",
                         "check the path, or run prepare_dataset.py")
-    for name in folders:
-        if not name.isprintable():  # among them the stand-ins for bytes that are no valid Unicode
-            raise UserError(f"the artist folder {name!r}", "a name that class_mapping.csv can hold",
-                            "rename the folder, or run prepare_dataset.py with --artist-map")
     return folders

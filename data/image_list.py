@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from PIL import Image
 from torch.utils.data import Dataset
 
 from data.images import DEFAULT_MAX_PIXELS, ImageError, decode_image
@@ -66,13 +67,17 @@ class ImageList(Dataset):
         index = key.index if isinstance(key, Draw) else key
         target = self.target(index)
         try:
-            picture = decode_image(self.path(index), max_pixels=self.max_pixels)
+            picture = self.picture(index)
         except ImageError as error:
             return Sample(index, target, None, error.reason)
         if isinstance(key, Draw):
             with isolated_random(key.seed):
                 return Sample(index, target, self.transform(picture))
         return Sample(index, target, self.transform(picture))
+
+    def picture(self, index: int) -> Image.Image:
+        """Picture `index`, decoded; raises `ImageError`."""
+        return decode_image(self.path(index), max_pixels=self.max_pixels)
 
     def path(self, index: int) -> Path:
         """The file of picture `index`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import struct
@@ -49,7 +50,8 @@ class ImageError(Exception):
         return f"{self.path}: {self.reason}"
 
 
-def decode_image(path: str | os.PathLike[str], *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Image.Image:
+def decode_image(path: str | os.PathLike[str], *, content: bytes | None = None,
+                 max_pixels: int = DEFAULT_MAX_PIXELS) -> Image.Image:
     """The picture as a viewer shows it, in mode RGB, without metadata.
 
     EXIF orientation is applied, colours are converted from the embedded ICC profile to sRGB, transparency is laid over
@@ -58,20 +60,21 @@ def decode_image(path: str | os.PathLike[str], *, max_pixels: int = DEFAULT_MAX_
 
     Args:
         path: the file.
+        content: its bytes, where it lies in an archive and cannot be opened by its path.
         max_pixels: width times height above which nothing is decoded, px.
 
     Raises:
         ImageError: the file is missing, no picture, truncated, otherwise damaged or too large; nothing else is raised.
     """
     try:
-        with Image.open(path, formats=_FORMATS) as image:
+        with Image.open(path if content is None else io.BytesIO(content), formats=_FORMATS) as image:
             width, height = image.size
             if width * height > max_pixels:
                 raise ImageError(path, f"{width}x{height} px, more than the limit of {max_pixels} px (--max-pixels)")
             image.load()
             seen = as_seen(image)
     except UnidentifiedImageError:
-        raise ImageError(path, _what_instead(Path(path))) from None
+        raise ImageError(path, _what_instead(path, content)) from None
     except _DECODER_ERRORS as error:
         problem = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise ImageError(path, f"cannot be read: {' '.join(problem.split()) or type(error).__name__}") from error
@@ -107,8 +110,8 @@ def _walk(root: Path, recursive: bool) -> Iterator[Path]:
         visited.add(real)
 
 
-def _what_instead(path: Path) -> str:
-    with open(path, "rb") as file:
+def _what_instead(path: str | os.PathLike[str], content: bytes | None) -> str:
+    with open(path, "rb") if content is None else io.BytesIO(content) as file:
         start = file.read(64)
     if not start:
         return "empty file (0 bytes)"

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from data.image_folder import ImageFolder
+from data.image_tar import open_pictures
 from data.integrity import SCAN_CACHE, scan_images
 from data.transforms import Augmentation, Preprocessing, eval_transform, train_transform
 from data.worker_pool import Progress
@@ -22,7 +23,7 @@ def open_train(data_path: Path, preprocessing: Preprocessing, augmentation: Augm
     Raises:
         UserError: no such folder, an empty artist folder, or fewer than two artists.
     """
-    dataset = ImageFolder(data_path / "train", train_transform(preprocessing, augmentation), max_pixels=max_pixels)
+    dataset = open_pictures(data_path / "train", train_transform(preprocessing, augmentation), max_pixels=max_pixels)
     if len(dataset.classes) < 2:
         raise UserError(f"one artist ({dataset.classes[0]}) in {dataset.root}", "at least two to tell apart",
                         "add the folders of other artists")
@@ -35,17 +36,17 @@ def open_val(data_path: Path, preprocessing: Preprocessing, classes: list[str], 
     Raises:
         UserError: no such folder, or an artist that `classes` lacks.
     """
-    return ImageFolder(data_path / "val", eval_transform(preprocessing), classes=classes, max_pixels=max_pixels)
+    return open_pictures(data_path / "val", eval_transform(preprocessing), classes=classes, max_pixels=max_pixels)
 
 
 def find_damaged(datasets: list[ImageFolder], cache_folders: list[Path], *, workers: int, max_pixels: int,
                  progress: Progress | None = None) -> dict[Path, str]:
-    """Scan every picture, showing `progress` where it takes a while; the damaged ones with the reason.
+    """Scan every picture in a file of its own, showing `progress` where it takes a while; the damaged, with the reason.
 
     The verdicts are remembered in the first of `cache_folders` that can be written.
     """
     cache = next((folder / SCAN_CACHE for folder in cache_folders if os.access(folder, os.W_OK)), None)
-    paths = [dataset.path(index) for dataset in datasets for index in range(len(dataset))]
+    paths = [path for dataset in datasets for path in dataset.files()]
     return scan_images(paths, cache=cache, workers=workers, max_pixels=max_pixels, progress=progress)
 
 
