@@ -1,0 +1,84 @@
+"""The similarity of vectors, as users ask for it."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tools.compare_vectors import main
+
+VECTORS = {"vector1": [1, 0], "vector2": [3, 4], "vector3": [0, 10]}
+
+
+@pytest.fixture
+def refs(tmp_path: Path) -> Path:
+    """refs/vector1.npy to vector3.npy, and query.npy = (2, 0) beside the folder."""
+    (tmp_path / "refs").mkdir()
+    for name, values in VECTORS.items():
+        np.save(tmp_path / "refs" / f"{name}.npy", np.array(values, np.float32))
+    np.save(tmp_path / "query.npy", np.array([2, 0], np.float32))
+    return tmp_path / "refs"
+
+
+def compare(refs: Path, *more: object) -> dict:
+    output = refs.parent / "similarity.json"
+    assert main(["--query-vector", str(refs.parent / "query.npy"), "--reference-vectors", str(refs), "--output",
+                 str(output), *map(str, more)]) == 0
+    return json.loads(output.read_text(encoding="utf-8"))
+
+
+def named(answer: dict, key: str) -> list[tuple[str, float]]:
+    return [(Path(result["name"]).stem, pytest.approx(result[key])) for result in answer["results"]]
+
+
+def test_the_documented_command_writes_the_documented_json(refs: Path, tmp_path: Path, run_script) -> None:
+    done = run_script("tools/compare_vectors.py", "--query-vector", tmp_path / "query.npy", "--reference-vectors",
+                      refs / "vector1.npy", refs / "vector2.npy", "--top-k", 3, "--normalize", "--output",
+                      tmp_path / "results" / "similarity.json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "results" / "similarity.json").read_text(encoding="utf-8")) == {
+        "query": (tmp_path / "query.npy").as_posix(), "metric": "cosine", "top_k": 3, "results": [
+            {"name": (refs / "vector1.npy").as_posix(), "cosine_similarity": 1.0},
+            {"name": (refs / "vector2.npy").as_posix(), "cosine_similarity": pytest.approx(0.6)}]}
+    assert done.stdout.index("vector1.npy") < done.stdout.index("vector2.npy")
+
+
+@pytest.mark.parametrize(("flags", "key", "expected"), [
+    ([], "cosine_similarity", [("vector1", 1), ("vector2", 0.6), ("vector3", 0)]),
+    (["--top-k", 1], "cosine_similarity", [("vector1", 1)]),
+    (["--metric", "dot"], "dot_product", [("vector2", 6), ("vector1", 2), ("vector3", 0)]),
+    (["--metric", "dot", "--normalize"], "dot_product", [("vector1", 1), ("vector2", 0.6), ("vector3", 0)]),
+    (["--metric", "l2"], "l2_distance", [("vector1", 1), ("vector2", 17**0.5), ("vector3", 104**0.5)]),
+    (["--metric", "l2", "--normalize"], "l2_distance", [("vector1", 0), ("vector2", 0.8**0.5), ("vector3", 2**0.5)]),
+])
+def test_metrics_as_by_hand(refs: Path, flags: list, key: str, expected: list) -> None:
+    assert named(compare(refs, *flags), key) == expected
+
+
+def test_several_queries_have_an_answer_each(refs: Path, tmp_path: Path, capsys) -> None:
+    np.save(tmp_path / "query.npy", np.array([[1, 0], [0, 1]], np.float32))
+    (tmp_path / "query.txt").write_text("east\nnorth\n")
+    answers = compare(refs, "--top-k", 1)
+    assert [(answer["query"], named(answer, "cosine_similarity")[0][0]) for answer in answers] == [
+        ("east", "vector1"), ("north", "vector3")]
+    assert "cosine similarity to north" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("broken", "told"), [
+    (lambda refs: np.save(refs.parent / "query.npy", np.ones(3)), r"3 numbers in \S*query.npy; expected 2"),
+    (lambda refs: np.save(refs / "vector2.npy", np.ones(5)), r"5 numbers in \S*vector2.npy; expected 2"),
+    (lambda refs: (refs.parent / "query.npy").unlink(), r"no \S*query.npy"),
+])
+def test_what_does_not_fit_is_named(refs: Path, capsys, broken, told: str) -> None:
+    broken(refs)
+    output = refs.parent / "out.json"
+    assert main(["--query-vector", str(refs.parent / "query.npy"), "--reference-vectors", str(refs), "--output",
+                 str(output)]) == 2
+    found = capsys.readouterr().err
+    assert found.count("\n") == 1
+    assert re.search(told, found), found
+    assert not output.exists()
