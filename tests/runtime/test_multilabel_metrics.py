@@ -129,7 +129,7 @@ def test_one_two_and_three_processes_agree_to_the_last_digit(tmp_path) -> None:
 
 def test_a_loss_that_is_no_number_is_seen() -> None:
     logits, weights = evaluation(10, 4)
-    logits[3] = math.nan
+    logits[3, 2] = math.nan
     assert math.isnan(measure(logits, weights).result()["loss"])
     assert math.isnan(measure(logits, weights, most_kept=0).result()["loss"])
 
