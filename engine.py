@@ -42,6 +42,8 @@ class Task:
         examination: how the network is judged.
         mix: mixes the pictures and targets of a batch, or None.
         weights: how often each training picture is drawn relative to the others, (N,); None: each once an epoch.
+        repeats: how often a picture comes in an epoch in which it comes, each time with another augmentation.
+        still: what stays in evaluation mode in training, as `set_training_mode` takes it.
         learner: makes of the network what the criterion reads, such as `WithFeatures`.
     """
 
@@ -49,6 +51,8 @@ class Task:
     examination: Examination
     mix: Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]] | None = None
     weights: np.ndarray | None = None
+    repeats: int = 1
+    still: str = "nothing"
     learner: Callable[[torch.nn.Module], torch.nn.Module] | None = None
 
 
@@ -78,7 +82,8 @@ class Run:
         self.config = {**config, "architecture": architecture.name, "num_classes": architecture.num_classes,
                        "model_args": architecture.model_args}
         self.train_batches = TrainBatches(len(train_set), loading, seed=options.seed,
-                                          accumulation=optimizing.accumulation_steps, weights=task.weights)
+                                          accumulation=optimizing.accumulation_steps, weights=task.weights,
+                                          repeats=task.repeats)
         self.train_loader = make_loader(train_set, self.train_batches, loading)
         # Without --dist-eval the first rank evaluates everything: it has all the batches, the others none.
         sharing = loading if options.dist_eval else replace(loading, rank=rank(), world_size=1)
@@ -104,7 +109,7 @@ class Run:
     def _prepare_to_train(self) -> None:
         """Put the network into the mode of the epoch to come."""
         frozen = self.state.position.epoch < self.options.freeze_backbone
-        set_training_mode(self.state.network, frozen=frozen)
+        set_training_mode(self.state.network, frozen=frozen, still=self.task.still)
         if frozen is not self._frozen:  # the wrapper that averages the ranks' gradients is made for those that exist
             self._frozen, self.forward = frozen, None
             self.forward = DistributedDataParallel(

@@ -61,12 +61,16 @@ class TrainBatches(Sampler[list[Draw]]):
     of it. Pictures that do not fill the last update (`accumulation` global batches) wait for another epoch's order.
 
     An epoch draws as many pictures as there are: each once, or by `weights`, (N,), in proportion to its own, rounded
-    up or down at random. What is drawn again in an epoch is augmented anew.
+    up or down at random. What is drawn again in an epoch is augmented anew: so is each picture with `repeats`, which
+    draws that many times every picture of a part of the data set, another part in each epoch.
+
+    **Source:** repeated augmentation: Hoffer et al., arXiv 1901.09335; Berman et al., arXiv 1902.05509.
     """
 
     def __init__(self, length: int, loading: Loading, *, seed: int, accumulation: int = 1,
-                 weights: np.ndarray | None = None) -> None:
-        self.length, self.loading, self.seed, self.weights = length, loading, seed, weights
+                 weights: np.ndarray | None = None, repeats: int = 1) -> None:
+        self.length, self.loading, self.seed = length, loading, seed
+        self.weights, self.repeats = weights, repeats
         self.updates = length // (loading.batch_size * loading.world_size * accumulation)
         self.batches = self.updates * accumulation
         self.epoch = self.first_batch = 0
@@ -88,16 +92,30 @@ class TrainBatches(Sampler[list[Draw]]):
     def _order(self) -> list[Draw]:
         generator = np.random.default_rng(mix_seed(self.seed, self.epoch))
         order = generator.permutation(self.length)
-        if self.weights is None:
+        if self.weights is None and self.repeats == 1:
             return [Draw(index, mix_seed(self.seed, self.epoch, index)) for index in order.tolist()]
+        drawn = self._repeated(order) if self.weights is None else self._weighted(order, generator)
+        return [Draw(index, mix_seed(self.seed, self.epoch, index, copy)) for index, copy in drawn]
+
+    def _repeated(self, order: np.ndarray) -> list[tuple[int, int]]:
+        """The first pictures of `order`, each with the numbers of its copies, which share a global batch.
+
+        In it, first copies come first: mixing blends neighbours, and they should not be the same picture.
+        """
+        drawn = [(index, copy) for index in order.tolist() for copy in range(self.repeats)][:self.length]
+        size = self.loading.batch_size * self.loading.world_size
+        return [each for start in range(0, self.length, size)
+                for each in sorted(drawn[start:start + size], key=lambda each: each[1])]
+
+    def _weighted(self, order: np.ndarray, generator: np.random.Generator) -> list[tuple[int, int]]:
+        """As many draws as pictures, in proportion to `weights`, each with its number among those of its picture."""
         # Systematic resampling: a picture with an expectation of 2.3 comes two or three times, never one or four.
         shares = np.cumsum(self.weights[order])
         ends = np.floor(shares / shares[-1] * self.length + generator.random()).astype(np.int64)
         copies = np.diff(ends, prepend=0)
         drawn = [(index, copy) for index, count in zip(order.tolist(), copies.tolist(), strict=True)
                  for copy in range(count)]
-        return [Draw(index, mix_seed(self.seed, self.epoch, index, copy))
-                for index, copy in (drawn[place] for place in generator.permutation(len(drawn)))]
+        return [drawn[place] for place in generator.permutation(len(drawn))]
 
 
 class EvalBatches(Sampler[list[int]]):
@@ -123,7 +141,7 @@ class EvalBatches(Sampler[list[int]]):
         return iter(self.batches)
 
 
-def make_loader(dataset: Dataset, batches: TrainBatches | EvalBatches, loading: Loading) -> DataLoader:
+def make_loader(dataset: Dataset, batches: Sampler[list[Draw]] | Sampler[list[int]], loading: Loading) -> DataLoader:
     """A loader of `Batch`es whose workers live as long as it does."""
     atexit.unregister(_end_workers)  # once is enough for the many loaders of a service
     atexit.register(_end_workers)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 import signal
+from collections import Counter
 from collections.abc import Callable
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
@@ -18,7 +19,7 @@ from PIL import Image
 
 from data.image_folder import ImageFolder
 from data.image_list import Batch, Draw
-from data.loaders import EvalBatches, Loading, TrainBatches, make_loader
+from data.loaders import EvalBatches, Loading, TrainBatches, make_loader, sampling_weights
 from data.transforms import Augmentation, Preprocessing, eval_transform, train_transform
 from utils import seed_everything
 
@@ -62,8 +63,9 @@ def assert_same(found: list[Batch], expected: list[Batch]) -> None:
         assert one.failures == other.failures
 
 
-def dealt(length: int, *, seed: int = 0, number: int = 0, accumulation: int = 1, **loading: int) -> list[list[Draw]]:
-    batches = TrainBatches(length, Loading(**loading), seed=seed, accumulation=accumulation)
+def dealt(length: int, *, seed: int = 0, number: int = 0, accumulation: int = 1, repeats: int = 1,
+          **loading: int) -> list[list[Draw]]:
+    batches = TrainBatches(length, Loading(**loading), seed=seed, accumulation=accumulation, repeats=repeats)
     batches.start(number)
     return list(batches)
 
@@ -95,6 +97,36 @@ def test_a_draws_seed_depends_on_seed_epoch_and_picture_only() -> None:
     assert seeds() == seeds(batch_size=12) == seeds(batch_size=2, accumulation=2)
     everything = [*seeds().values(), *seeds(number=1).values(), *seeds(seed=1).values()]
     assert len(set(everything)) == 36
+
+
+@given(st.integers(0, 100), st.integers(1, 9), st.integers(1, 3), st.integers(2, 4), st.integers(0, 3))
+def test_repeated_augmentation_draws_a_part_of_the_pictures_several_times(length: int, per_rank: int, ranks: int,
+                                                                          repeats: int, number: int) -> None:
+    how = {"number": number, "repeats": repeats}
+    by_rank = [dealt(length, **how, batch_size=per_rank, rank=rank, world_size=ranks) for rank in range(ranks)]
+    alone = dealt(length, **how, batch_size=per_rank * ranks)
+    assert [[draw for part in parts for draw in part] for parts in zip(*by_rank, strict=True)] == alone
+    drawn = [draw for batch in alone for draw in batch]
+    assert len(drawn) == length - length % (per_rank * ranks)
+    counts = Counter(draw.index for draw in drawn)
+    assert sum(count < repeats for count in counts.values()) <= 1  # the picture at the end
+    assert max(counts.values(), default=repeats) <= repeats
+    assert len({draw.seed for draw in drawn}) == len(drawn)  # each copy augmented anew
+
+
+def test_copies_stand_apart_in_their_batch() -> None:
+    """Mixup and cutmix blend neighbours, and a batch's last with its first."""
+    for batch in dealt(120, repeats=3, batch_size=12):
+        indices = [draw.index for draw in batch]
+        assert len(set(indices)) == 4
+        assert all(one != other for one, other in zip(indices, [*indices[1:], indices[0]], strict=True))
+
+
+def test_repeats_are_another_part_of_the_pictures_in_each_epoch() -> None:
+    parts = [{draw.index for batch in dealt(30, repeats=3, number=number, batch_size=6) for draw in batch}
+             for number in range(12)]
+    assert {len(part) for part in parts} == {10}
+    assert set.union(*parts) == set(range(30))
 
 
 def test_workers_change_nothing(folder: Path) -> None:
@@ -207,3 +239,39 @@ def test_evaluation_is_the_same_with_workers_and_each_time(folder: Path) -> None
     loader = make_loader(dataset, EvalBatches(COUNT, shared), shared)
     for _ in range(2):
         assert_same(list(loader), expected)
+
+
+def drawn(targets: np.ndarray, sampler: str, *, epochs: int = 1) -> list[list[Draw]]:
+    """The epochs' draws, one picture per batch, so that none is left over."""
+    batches = TrainBatches(len(targets), Loading(batch_size=1), seed=3, weights=sampling_weights(sampler, targets))
+    found = []
+    for number in range(epochs):
+        batches.start(number)
+        found.append([draw for batch in batches for draw in batch])
+    return found
+
+
+@pytest.mark.parametrize(("sampler", "shares"), [("shuffle", [96, 24, 6]), ("balanced", [1, 1, 1]),
+                                                 ("sqrt", [4, 2, 1])])
+def test_samplers_draw_classes_in_their_proportions(sampler: str, shares: list[int]) -> None:
+    targets = np.repeat([0, 1, 2], [96, 24, 6])
+    expected = np.asarray(shares) / sum(shares) * 126
+    found = [np.bincount(targets[[draw.index for draw in draws]], minlength=3)
+             for draws in drawn(targets, sampler, epochs=20)]
+    assert {counts.sum() for counts in found} == {126}
+    np.testing.assert_allclose(np.mean(found, axis=0), expected, atol=2)
+
+
+def test_what_is_drawn_again_is_augmented_anew() -> None:
+    targets = np.repeat([0, 1], [60, 4])
+    (draws,) = drawn(targets, "balanced")
+    copies = np.bincount([draw.index for draw in draws], minlength=64)
+    assert set(copies[60:]) == {8}  # 32 draws for 4 pictures
+    assert set(copies[:60]) == {0, 1}
+    assert len({draw.seed for draw in draws}) == len(draws) == 64
+
+
+def test_every_picture_comes_in_some_epoch() -> None:
+    targets = np.repeat([0, 1], [60, 4])
+    seen = {draw.index for draws in drawn(targets, "balanced", epochs=12) for draw in draws}
+    assert len(seen) == 64
