@@ -16,18 +16,16 @@ from data.class_mapping import read_class_mapping
 from data.image_folder import ImageFolder
 from data.loaders import sampling_weights
 from data.train_val import open_train, open_val
-from data.transforms import Preprocessing, make_mix
+from data.transforms import Preprocessing
 from engine import Task
 from losses import ClassificationLoss, ContrastiveLoss
 from runtime.arguments import Parser
 from runtime.checkpoint import Checkpoint, check_classes
-from runtime.evaluation import Examination
-from runtime.metrics import ClassificationMeter
+from runtime.classification import examine, make_mixing
 from runtime.networks import WithFeatures
 from runtime.options import LongTailOptions, Settings, add_settings, read_settings
 from runtime.placement import Placement
 from runtime.processes import gather_rows
-from runtime.report import write_report
 from runtime.run_folder import CLASS_MAPPING
 from runtime.teacher import with_teacher
 from trainer import Subject, run_trainer
@@ -61,8 +59,7 @@ def make_task(settings: Settings, train_set: ImageFolder, seen: Preprocessing, p
     """
     augmentation, (long_tail,) = settings.augmentation, settings.own
     classes, counts = train_set.classes, train_set.counts()
-    mix = make_mix(len(classes), mixup=augmentation.mixup, cutmix=augmentation.cutmix,
-                   prob=augmentation.mixup_prob, switch_prob=augmentation.mixup_switch_prob)
+    mix = make_mixing(augmentation, len(classes))
     weights = sampling_weights(long_tail.sampler, train_set.targets)
     labels = ClassificationLoss(augmentation.smoothing, class_adjustment(long_tail, train_set.targets, weights))
     criterion = with_teacher(labels, settings.distillation, classes, seen, place)
@@ -89,18 +86,6 @@ def class_adjustment(options: LongTailOptions, targets: np.ndarray, weights: np.
                         "one or the other", "leave one of the two away")
     drawn = np.bincount(targets, weights)
     return options.logit_adjustment * torch.from_numpy(np.log(drawn / drawn.sum())).float()
-
-
-def examine(classes: list[str], train_counts: np.ndarray | None = None) -> Examination:
-    """Top-1 and its companions; with `train_counts`, (classes,), a report and the frequent and rare apart."""
-    return Examination(meter=functools.partial(ClassificationMeter, len(classes), train_counts), monitor="top1",
-                       title="top-1", headline=headline,
-                       report=functools.partial(write_report, classes=classes, train_counts=train_counts))
-
-
-def headline(figures: dict[str, float]) -> str:
-    """The line printed after every evaluation."""
-    return f"* top-1 {figures['top1']:.3f} top-5 {figures['top5']:.3f} loss {figures['loss']:.4f}"
 
 
 def find_classes(mapping: Path, checkpoint: Checkpoint) -> list[str]:

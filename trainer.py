@@ -7,13 +7,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
+
 from data.image_folder import ImageFolder
-from data.loaders import EvalBatches, Loading, make_loader
+from data.loaders import Loading
 from data.train_val import find_damaged, leave_out
 from data.transforms import Preprocessing
 from engine import Run, Task
 from runtime.checkpoint import Checkpoint, check_classes
-from runtime.evaluation import Examination, Meter, evaluate
+from runtime.evaluation import Examination, Judge, Meter
 from runtime.logbook import Logbook, progress
 from runtime.networks import load_weights
 from runtime.options import Settings
@@ -43,6 +45,8 @@ class Subject:
         examine: for --eval: how a network of these classes is judged.
         find_classes: for --eval: the classes of a checkpoint.
         config: further plain Python for every checkpoint.
+        prepare: for --eval: makes of the network what is judged, such as a folded one.
+        further: for --eval: judges on, after the validation pictures and their figures.
         finished: for --eval: takes the figures and the meter.
     """
 
@@ -52,6 +56,8 @@ class Subject:
     examine: Callable[[list[str]], Examination]
     find_classes: Callable[[Checkpoint], list[str]]
     config: dict[str, Any] = field(default_factory=dict)
+    prepare: Callable[[torch.nn.Module, Preprocessing], torch.nn.Module] | None = None
+    further: Callable[[Judge, ImageFolder, dict[str, float]], None] | None = None
     finished: Callable[[dict[str, float], Meter], None] | None = None
 
 
@@ -125,16 +131,22 @@ def evaluate_checkpoint(checkpoint: Checkpoint | None, settings: Settings, subje
         raise UserError("--eval without a checkpoint", "the checkpoint to evaluate",
                         "add --resume, for example --resume OUTPUT_DIR/model_best.pth")
     classes = subject.find_classes(checkpoint)
-    val_set = subject.open_val(_preprocessings(settings, checkpoint)[0], classes)
+    preprocessing, _ = _preprocessings(settings, checkpoint)
+    val_set = subject.open_val(preprocessing, classes)
     network = choose_architecture(settings.model, len(classes), checkpoint).create()
     load_weights(network, checkpoint.evaluated, checkpoint.path)
+    if subject.prepare:
+        network = subject.prepare(network, preprocessing)
     data = settings.data
     loading = Loading(batch_size=data.batch_size, num_workers=data.num_workers, rank=rank(), world_size=world_size())
-    loader = make_loader(val_set, EvalBatches(len(val_set), loading), loading)
     examination = subject.examine(classes)
     meter = examination.meter()
     with Logbook(None, speaks=rank() == 0) as logbook:
-        figures = evaluate(place.network(network), loader, meter, place, logbook)
+        judge = Judge(network=place.network(network), classes=classes, preprocessing=preprocessing, loading=loading,
+                      place=place, logbook=logbook)
+        figures = judge.figures(val_set, meter)
         logbook.say(examination.headline(figures))
+        if subject.further:
+            subject.further(judge, val_set, figures)
     if subject.finished:
         subject.finished(figures, meter)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -10,7 +10,10 @@ from typing import Any, Protocol
 import torch
 from torch.utils.data import DataLoader
 
+from data.image_folder import ImageFolder
 from data.image_list import Batch, ImageList
+from data.loaders import EvalBatches, Loading, make_loader
+from data.transforms import Preprocessing
 from runtime.logbook import Logbook
 from runtime.placement import Placement
 
@@ -49,11 +52,15 @@ class Examination:
     report: Callable[[Path, Any], Mapping[str, Path]] = no_report
 
 
-def evaluate(network: torch.nn.Module, loader: DataLoader, meter: Meter, place: Placement,
-             logbook: Logbook) -> dict[str, float]:
+Disturb = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # pictures (B, 3, S, S), targets -> other pictures
+
+
+def evaluate(network: torch.nn.Module, loader: DataLoader, meter: Meter, place: Placement, logbook: Logbook,
+             disturb: Disturb | None = None) -> dict[str, float]:
     """The figures of `network`, which is at `place`, over every picture of `loader` that can be read.
 
-    The loaders of all ranks together hold every batch once; the figures are the same on every rank.
+    The loaders of all ranks together hold every batch once; the figures are the same on every rank. `disturb` makes
+    the pictures harder first.
     """
     network.eval()
     numbers = loader.batch_sampler.numbers
@@ -61,9 +68,37 @@ def evaluate(network: torch.nn.Module, loader: DataLoader, meter: Meter, place: 
         for number, batch in zip(numbers, loader, strict=True):
             report_failures(batch, loader.dataset, logbook)
             if len(batch.targets):
-                meter.update(number, network(place.images(batch.images)), batch.targets.to(place.device))
+                images, targets = place.images(batch.images), batch.targets.to(place.device)
+                meter.update(number, network(disturb(images, targets) if disturb else images), targets)
             bar.update()
     return meter.result()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judge:
+    """Judges one network on any number of sets of pictures.
+
+    Attributes:
+        network: at `place`, in evaluation mode.
+        classes: names, in the order of its logits.
+        preprocessing: how it sees pictures.
+        loading: batch size and processes.
+        place: where it is.
+        logbook: what is told.
+    """
+
+    network: torch.nn.Module
+    classes: Sequence[str]
+    preprocessing: Preprocessing
+    loading: Loading
+    place: Placement
+    logbook: Logbook
+
+    def figures(self, pictures: ImageFolder, meter: Meter, *, network: torch.nn.Module | None = None,
+                disturb: Disturb | None = None) -> dict[str, float]:
+        """What `meter` collects over `pictures`, from `network` where it is another than the judge's own."""
+        loader = make_loader(pictures, EvalBatches(len(pictures), self.loading), self.loading)
+        return evaluate(network or self.network, loader, meter, self.place, self.logbook, disturb)
 
 
 def report_failures(batch: Batch, dataset: ImageList, logbook: Logbook) -> None:
