@@ -5,7 +5,6 @@ from __future__ import annotations
 import atexit
 import os
 import signal
-from collections import Counter
 from collections.abc import Callable
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
@@ -63,9 +62,8 @@ def assert_same(found: list[Batch], expected: list[Batch]) -> None:
         assert one.failures == other.failures
 
 
-def dealt(length: int, *, seed: int = 0, number: int = 0, accumulation: int = 1, repeats: int = 1,
-          **loading: int) -> list[list[Draw]]:
-    batches = TrainBatches(length, Loading(**loading), seed=seed, accumulation=accumulation, repeats=repeats)
+def dealt(length: int, *, seed: int = 0, number: int = 0, accumulation: int = 1, **loading: int) -> list[list[Draw]]:
+    batches = TrainBatches(length, Loading(**loading), seed=seed, accumulation=accumulation)
     batches.start(number)
     return list(batches)
 
@@ -97,36 +95,6 @@ def test_a_draws_seed_depends_on_seed_epoch_and_picture_only() -> None:
     assert seeds() == seeds(batch_size=12) == seeds(batch_size=2, accumulation=2)
     everything = [*seeds().values(), *seeds(number=1).values(), *seeds(seed=1).values()]
     assert len(set(everything)) == 36
-
-
-@given(st.integers(0, 100), st.integers(1, 9), st.integers(1, 3), st.integers(2, 4), st.integers(0, 3))
-def test_repeated_augmentation_draws_a_part_of_the_pictures_several_times(length: int, per_rank: int, ranks: int,
-                                                                          repeats: int, number: int) -> None:
-    how = {"number": number, "repeats": repeats}
-    by_rank = [dealt(length, **how, batch_size=per_rank, rank=rank, world_size=ranks) for rank in range(ranks)]
-    alone = dealt(length, **how, batch_size=per_rank * ranks)
-    assert [[draw for part in parts for draw in part] for parts in zip(*by_rank, strict=True)] == alone
-    drawn = [draw for batch in alone for draw in batch]
-    assert len(drawn) == length - length % (per_rank * ranks)
-    counts = Counter(draw.index for draw in drawn)
-    assert sum(count < repeats for count in counts.values()) <= 1  # the picture at the end
-    assert max(counts.values(), default=repeats) <= repeats
-    assert len({draw.seed for draw in drawn}) == len(drawn)  # each copy augmented anew
-
-
-def test_copies_stand_apart_in_their_batch() -> None:
-    """Mixup and cutmix blend neighbours, and a batch's last with its first."""
-    for batch in dealt(120, repeats=3, batch_size=12):
-        indices = [draw.index for draw in batch]
-        assert len(set(indices)) == 4
-        assert all(one != other for one, other in zip(indices, [*indices[1:], indices[0]], strict=True))
-
-
-def test_repeats_are_another_part_of_the_pictures_in_each_epoch() -> None:
-    parts = [{draw.index for batch in dealt(30, repeats=3, number=number, batch_size=6) for draw in batch}
-             for number in range(12)]
-    assert {len(part) for part in parts} == {10}
-    assert set.union(*parts) == set(range(30))
 
 
 def test_workers_change_nothing(folder: Path) -> None:
