@@ -25,6 +25,7 @@ from utils import UserError, atomic_path, write_json
 FORMAT = "lsnet-artist-1"
 LATEST, BEST, BEST_ALIAS = "checkpoint.pth", "model_best.pth", "best_checkpoint.pth"
 WEIGHTS, HUB_CONFIG = "model.safetensors", "config.json"
+HUB = "hf_hub:"
 
 
 @dataclass(kw_only=True)
@@ -79,12 +80,16 @@ class Checkpoint:
 def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     """Read a `.pth` or `.safetensors` file, or the `model.safetensors` of a folder in timm's hub layout, on the CPU.
 
+    `hf_hub:OWNER/NAME` (or `…/NAME@REVISION`) is such a folder on the Hugging Face hub, downloaded once.
+
     Only tensors and plain Python come out of a `.pth` (and the `Namespace` of older trainers); code never runs.
 
     Raises:
         UserError: no such file, a damaged one, one that wants to run code, or one without weights.
     """
     path = Path(path)
+    if path.as_posix().startswith(HUB):
+        path = _download(path.as_posix().removeprefix(HUB))
     if path.is_dir():
         path = path / WEIGHTS
     if not path.is_file():
@@ -101,6 +106,18 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     config = content.get("config") or _config_of_namespace(arguments)
     return Checkpoint(path=path, model=strip_wrappers(tensors), classes=content.get("classes"), config=config,
                       content=content if state is not content else {})
+
+
+def _download(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+
+    repository, _, revision = name.partition("@")
+    try:
+        return Path(snapshot_download(repository, revision=revision or None, allow_patterns=[HUB_CONFIG, WEIGHTS]))
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{HUB}{name}, which cannot be downloaded ({reason})", "OWNER/NAME of a public model, or of one "
+                        "that this machine may read", "check the name and the connection") from error
 
 
 def _unpickle(path: Path) -> Any:

@@ -8,7 +8,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from losses import ClassificationLoss, DistillationLoss, MultiLabelLoss, mix_several, presence_and_shares
+from losses import (
+    ClassificationLoss,
+    ContrastiveLoss,
+    DistillationLoss,
+    MultiLabelLoss,
+    mix_several,
+    presence_and_shares,
+)
 
 LOGITS = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
 OTHER = torch.randn(6, 4, generator=torch.Generator().manual_seed(1))
@@ -28,6 +35,50 @@ def test_labels_and_shares_of_one_class_count_alike(smoothing: float) -> None:
     torch.testing.assert_close(loss(LOGITS, TARGETS, IMAGES), loss(LOGITS, shares, IMAGES))
     torch.testing.assert_close(loss(LOGITS, TARGETS, IMAGES),
                                torch.nn.CrossEntropyLoss(label_smoothing=smoothing)(LOGITS, TARGETS))
+
+
+def test_adjustment_is_the_prior_that_the_logits_then_lack() -> None:
+    prior = torch.tensor([0.7, 0.1, 0.1, 0.1])
+    adjusted = ClassificationLoss(adjustment=prior.log())(LOGITS - prior.log(), TARGETS, IMAGES)
+    torch.testing.assert_close(adjusted, F.cross_entropy(LOGITS, TARGETS))
+
+
+def contrast(features: torch.Tensor, targets: torch.Tensor, gather=lambda rows: rows) -> torch.Tensor:
+    loss = ContrastiveLoss(ClassificationLoss(), weight=1.0, temperature=0.2, gather=gather)
+    zeros = torch.zeros(len(targets), 4)
+    return loss((zeros, features), targets, IMAGES) - F.cross_entropy(zeros, targets)
+
+
+def test_the_contrastive_term_is_that_of_the_paper() -> None:
+    features = OTHER.double()
+    unit = features / features.norm(dim=1, keepdim=True)
+    expected = 0.0
+    for one in range(6):
+        others = [other for other in range(6) if other != one]
+        whole = sum(math.exp(unit[one] @ unit[other] / 0.2) for other in others)
+        partners = [other for other in others if TARGETS[other] == TARGETS[one]]
+        terms = [-math.log(math.exp(unit[one] @ unit[other] / 0.2) / whole) for other in partners]
+        expected += sum(terms) / len(terms) / 6 if terms else 0.0
+    assert contrast(OTHER, TARGETS).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_contrastive_term_of_parts_is_that_of_the_whole() -> None:
+    unit = F.normalize(OTHER)
+
+    def part(rows: slice, others: slice) -> torch.Tensor:
+        return contrast(OTHER[rows], TARGETS[rows],
+                        lambda own: torch.cat([own, (unit if own.is_floating_point() else TARGETS)[others]]))
+
+    halves = part(slice(0, 3), slice(3, 6)), part(slice(3, 6), slice(0, 3))
+    torch.testing.assert_close(sum(halves) / 2, contrast(OTHER, TARGETS))
+
+
+def test_pictures_without_partners_contrast_with_nothing() -> None:
+    features = OTHER[:4].clone().requires_grad_()
+    loss = contrast(features, torch.arange(4))
+    loss.backward()
+    assert loss.item() == pytest.approx(0, abs=1e-6)
+    assert not features.grad.any()
 
 
 def test_alpha_weighs_labels_against_the_teacher() -> None:

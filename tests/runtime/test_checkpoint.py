@@ -194,3 +194,20 @@ def test_the_hub_folder_loads_here_too(tmp_path: Path, network: torch.nn.Module)
     (tmp_path / HUB_CONFIG).write_text("{")
     with pytest.raises(UserError, match="not JSON"):
         read_checkpoint(tmp_path)
+
+
+def test_a_model_on_the_hub_is_its_folder(tmp_path: Path, network: torch.nn.Module, monkeypatch) -> None:
+    publish_best(tmp_path, {**CONTENT, "model": network.state_dict()}, network, ARCHITECTURE)
+    asked = []
+    monkeypatch.setattr("huggingface_hub.snapshot_download",
+                        lambda name, revision, allow_patterns: asked.append((name, revision)) or str(tmp_path))
+    assert read_checkpoint("hf_hub:someone/lsnet@v2").classes == CLASSES
+    assert asked == [("someone/lsnet", "v2")]
+
+
+def test_a_model_that_cannot_be_downloaded_is_named(monkeypatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(UserError, match="hf_hub:someone/nothing, which cannot be downloaded"):
+        read_checkpoint("hf_hub:someone/nothing")
+    with pytest.raises(UserError, match="hf_hub:a/b/c, which cannot be downloaded"):
+        read_checkpoint("hf_hub:a/b/c")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import pytest
+import timm
 import torch
 
 from runtime.networks import (
     Architecture,
+    WithFeatures,
     check_name,
     classifier_names,
     describe,
@@ -62,3 +64,20 @@ def test_wrappers_are_stripped_only_where_every_key_has_them() -> None:
 def test_classifiers_are_named_as_timm_names_them() -> None:
     assert classifier_names(Architecture(name="lsnet_t_artist", num_classes=3).create()) == ("head.l",)
     assert classifier_names(Architecture(name="test_resnet", num_classes=3).create()) == ("fc",)
+
+
+@pytest.mark.parametrize("name", ["lsnet_t_artist", "resnet18", "repvit_m0_9", "mobilenetv4_conv_small"])
+def test_the_features_that_training_sees_are_those_of_inference(name: str) -> None:
+    network = timm.create_model(name, num_classes=3).eval()
+    images = torch.randn(2, 3, 224, 224)
+    with torch.inference_mode():
+        logits, features = WithFeatures(network)(images)
+        torch.testing.assert_close(logits, network(images))
+        torch.testing.assert_close(features, features_and_logits(network, images)[0])
+
+
+def test_both_heads_of_a_student_read_the_features() -> None:
+    network = timm.create_model("lsnet_t", num_classes=3, distillation=True).train()
+    (logits, taught), features = WithFeatures(network)(torch.randn(2, 3, 224, 224))
+    assert logits.shape == taught.shape == (2, 3)
+    assert features.shape == (2, 384)

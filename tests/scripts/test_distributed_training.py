@@ -50,11 +50,16 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def test_two_processes_learn_what_one_learns(data: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("epochs", "flags"), [
+    (7, []), (4, ["--contrastive-weight", 0.5, "--sampler", "balanced", "--freeze-backbone", 2])],
+    ids=["plain", "contrastive"])
+def test_two_processes_learn_what_one_learns(data: Path, tmp_path: Path, epochs: int, flags: list) -> None:
     for processes, batch_size in ((1, 8), (2, 4)):
-        told = finish(launch(processes, data, tmp_path / str(processes), "--epochs", 7, "--batch-size", batch_size))
-        assert told.count("epoch 7/7 loss") == 1, "one process speaks"
+        told = finish(launch(processes, data, tmp_path / str(processes), "--epochs", epochs, "--batch-size", batch_size,
+                             *flags))
+        assert told.count(f"epoch {epochs}/{epochs} loss") == 1, "one process speaks"
     one, two = records(tmp_path / "1"), records(tmp_path / "2")
+    assert len(one) == epochs
     for a, b in zip(one, two, strict=True):  # 3 updates each
         assert a["train_loss"] == pytest.approx(b["train_loss"], abs=1e-5)
         assert a["val_top1"] == b["val_top1"]

@@ -218,3 +218,33 @@ def test_a_teacher_that_cannot_teach_is_refused(trained: Path, data_set: Path, t
     refuses(capsys, "distillation-type none", *common, "--teacher-path", teacher, "--distillation-type", "none")
     refuses(capsys, "no teacher", *common, "--model", "lsnet_t_distill")
     refuses(capsys, "no file", *common, "--teacher-path", tmp_path / "nowhere.pth")
+
+
+@pytest.mark.parametrize("flags", [
+    ["--sampler", "sqrt", "--logit-adjustment", "1"],
+    ["--contrastive-weight", "0.5", "--sampler", "balanced", "--freeze-backbone", "1", "--epochs", "2"],
+], ids=["logit-adjustment", "contrastive"])
+def test_long_tails_are_taught_by_flags(data_set: Path, tmp_path: Path, flags: list[str]) -> None:
+    assert train(data_set, tmp_path / "whole", *flags) == 0
+    best = read_checkpoint(tmp_path / "whole" / "model_best.pth")
+    assert best.config["options"]["sampler"] == flags[flags.index("--sampler") + 1]
+    assert main(["--eval", "--resume", str(best.path), "--data-path", str(data_set), "--num-workers", "0"]) == 0
+
+
+@pytest.mark.parametrize(("flags", "found"), [
+    (["--contrastive-weight", 1, "--mixup", 0.2], "--contrastive-weight with --mixup"),
+    (["--logit-adjustment", 1, "--sampler", "balanced"], "--logit-adjustment with --sampler balanced")])
+def test_long_tail_flags_that_contradict_are_refused(data_set: Path, tmp_path: Path, capsys, flags: list,
+                                                     found: str) -> None:
+    assert train(data_set, tmp_path / "refused", *flags) == 2
+    assert found in capsys.readouterr().err
+    assert not (tmp_path / "refused").exists()
+
+
+def test_a_frozen_backbone_keeps_the_weights_it_came_with(trained: Path, data_set: Path, tmp_path: Path) -> None:
+    before = read_checkpoint(trained / "model_best.pth").model
+    assert train(data_set, tmp_path, "--finetune-from", trained, "--freeze-backbone", 1) == 0
+    after = read_checkpoint(tmp_path / "checkpoint.pth").model
+    moved = {key for key in before if not before[key].equal(after[key])}
+    assert moved
+    assert all(key.startswith("head.") for key in moved)
