@@ -22,15 +22,16 @@ def network() -> torch.nn.Module:
     network = timm.create_model("lsnet_t", **SMALL)
     network(torch.randn(16, 3, 32, 32))  # running statistics that are not those of a fresh norm
     torch.nn.init.normal_(network.head.l.weight)
-    return network.eval()
+    return network.eval().to(memory_format=torch.channels_last)
 
 
 @pytest.fixture(scope="module")
 def pictures() -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(1)
-    bytes_ = torch.randint(0, 256, (12, 3, 32, 32), generator=generator)
+    bytes_ = torch.randint(0, 256, (6, 3, 32, 32), generator=generator)
     bytes_[0], bytes_[1] = 0, 255  # pixels that can move one way only
-    return (bytes_ / 255 - SHIFT) / SCALE, torch.arange(12) % 5
+    images = (bytes_ / 255 - SHIFT) / SCALE
+    return images.contiguous(memory_format=torch.channels_last), torch.arange(6) % 5
 
 
 def attacked(network: torch.nn.Module, kind: str, epsilon: float, pictures: tuple[Tensor, Tensor]) -> Tensor:
@@ -58,7 +59,7 @@ def test_an_epsilon_of_0_changes_nothing(network, pictures, kind: str) -> None:
     assert torch.equal(attacked(network, kind, 0, pictures), pictures[0])
 
 
-@pytest.mark.parametrize("epsilon", [0.25, 1.0, 4.0])
+@pytest.mark.parametrize("epsilon", [0.25, 2.0])
 def test_pgd_harms_every_picture_at_least_as_much_as_fgsm(network, pictures, epsilon: float) -> None:
     targets = pictures[1]
     clean = losses(network, *pictures)
