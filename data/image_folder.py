@@ -70,10 +70,6 @@ class ImageFolder(ImageList):
         """The file of picture `index`."""
         return self.root / self.names[index]
 
-    def files(self) -> list[Path]:
-        """The picture files that a scan can open before they are needed."""
-        return [self.path(index) for index in range(len(self))]
-
     def target(self, index: int) -> int:
         """The class of picture `index`."""
         return int(self.targets[index])

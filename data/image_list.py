@@ -83,6 +83,10 @@ class ImageList(Dataset):
         """The file of picture `index`."""
         return self.paths[index]
 
+    def files(self) -> list[Path]:
+        """The picture files that a scan can open before they are needed."""
+        return [self.path(index) for index in range(len(self))]
+
     def target(self, index: int) -> int | torch.Tensor:
         """The class of picture `index`, or the weights of its labels; 0 in a list without classes."""
         return 0
