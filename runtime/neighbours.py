@@ -11,6 +11,7 @@ Metric = Literal["cosine", "dot", "l2"]
 SCORES: dict[Metric, str] = {"cosine": "cosine_similarity", "dot": "dot_product", "l2": "l2_distance"}
 QUERIES, ROWS = 256, 16384  # compared at a time: 16 MiB of scores
 SPARE = 8  # candidates beyond those asked for: float32 may swap neighbours that it cannot tell apart
+TEMPERATURE = 0.1  # of `vote`
 
 
 class Index(Protocol):
@@ -24,32 +25,35 @@ class Index(Protocol):
 
 
 class NumpyIndex:
-    """Compares with all rows, block by block; they may lie on disk, and only their lengths are kept beside."""
+    """Compares with all rows, block by block; they may lie on disk, and one number for each is kept beside."""
 
     def __init__(self, rows: np.ndarray, metric: Metric) -> None:
         self.rows, self.metric = rows, metric
-        self.squares = np.concatenate([np.einsum("nd,nd->n", block, block) for block in _blocks(rows)])
+        self.squares = np.concatenate([np.einsum("nd,nd->n", block, block) for block in _blocks(rows, ROWS)])
 
     def candidates(self, queries: np.ndarray, count: int) -> np.ndarray:
         """See `Index`."""
-        best = np.full((len(queries), 0), 0, np.float32)
-        ids = np.full((len(queries), 0), 0, np.int64)
-        for number, block in enumerate(_blocks(self.rows)):
-            closeness = self._closeness(queries @ block.T, self.squares[number * ROWS:][:len(block)])
-            chosen = _largest(closeness, count)
-            best = np.hstack([best, np.take_along_axis(closeness, chosen, 1)])
-            ids = np.hstack([ids, chosen + number * ROWS])
-            kept = _largest(best, count)
-            best, ids = np.take_along_axis(best, kept, 1), np.take_along_axis(ids, kept, 1)
+        best, ids = np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64)
+        products = np.empty((len(queries), min(ROWS, len(self.rows))), np.float32)  # once: the system clears new memory
+        for number, block in enumerate(_blocks(self.rows, ROWS)):
+            closeness = np.matmul(queries, block.T, out=products[:, :len(block)])
+            self._weigh(closeness, self.squares[number * ROWS:][:len(block)])
+            columns = np.arange(len(block))
+            if best.shape[1] == count:  # most blocks have few rows that are nearer than what was found before
+                columns = np.flatnonzero((closeness > best.min(axis=1)[:, None]).any(axis=0))
+            best = np.hstack([best, closeness[:, columns]])
+            ids = np.hstack([ids, np.broadcast_to(columns + number * ROWS, (len(queries), len(columns)))])
+            if best.shape[1] > count:
+                kept = np.argpartition(best, -count, axis=1)[:, -count:]
+                best, ids = np.take_along_axis(best, kept, 1), np.take_along_axis(ids, kept, 1)
         return ids
 
-    def _closeness(self, products: np.ndarray, squares: np.ndarray) -> np.ndarray:
-        """What orders the rows as the metric does, for one query at a time, nearest highest."""
+    def _weigh(self, products: np.ndarray, squares: np.ndarray) -> None:
+        """Make of the products what orders the rows as the metric does, nearest highest, for each query by itself."""
         if self.metric == "cosine":
             products /= np.maximum(np.sqrt(squares), np.finfo(np.float32).tiny)
         elif self.metric == "l2":
             products -= squares / 2
-        return products
 
 
 class FaissIndex:
@@ -60,7 +64,7 @@ class FaissIndex:
 
         self.rows, self.metric = rows, metric
         self._index = faiss.IndexFlatL2(rows.shape[1]) if metric == "l2" else faiss.IndexFlatIP(rows.shape[1])
-        for block in _blocks(rows):
+        for block in _blocks(rows, ROWS):
             self._index.add(np.ascontiguousarray(normalised(block) if metric == "cosine" else block))
 
     def candidates(self, queries: np.ndarray, count: int) -> np.ndarray:
@@ -112,12 +116,26 @@ def normalised(rows: np.ndarray) -> np.ndarray:
     return rows / np.where(lengths > 0, lengths, 1)
 
 
-def _blocks(rows: np.ndarray, size: int = ROWS) -> list[np.ndarray]:
+def _blocks(rows: np.ndarray, size: int) -> list[np.ndarray]:
     return [rows[start:start + size] for start in range(0, len(rows), size)]
 
 
-def _largest(values: np.ndarray, count: int) -> np.ndarray:
-    """Columns of the `count` largest of each row of `values`, in any order; all where there are no more."""
-    if values.shape[1] <= count:
-        return np.broadcast_to(np.arange(values.shape[1]), values.shape)
-    return np.argpartition(values, -count, axis=1)[:, -count:]
+def vote(labels: np.ndarray, similarities: np.ndarray, sizes: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+    """What the neighbours of each query say: the labels among them, the likeliest first, and the share of each.
+
+    A neighbour of cosine s counts for exp(s / `TEMPERATURE`), divided by the size of its class: otherwise the few
+    pictures of a new artist are outvoted by the many of others that are a little farther away.
+
+    Args:
+        labels: (Q, K) int64, those of the neighbours, nearest first.
+        similarities: (Q, K), their cosines.
+        sizes: how many rows each label has, at [label].
+    """
+    weights = np.exp((similarities - similarities[:, :1]) / TEMPERATURE) / sizes[labels]
+    answers = []
+    for row, weight in zip(labels, weights, strict=True):
+        found, places = np.unique(row, return_inverse=True)
+        shares = np.bincount(places, weight) / weight.sum()
+        order = np.argsort(-shares, kind="stable")
+        answers.append((found[order], shares[order]))
+    return answers

@@ -7,7 +7,7 @@ import pytest
 from scipy.spatial.distance import cdist
 
 import runtime.neighbours
-from runtime.neighbours import SCORES, FaissIndex, NumpyIndex, make_index, nearest, normalised
+from runtime.neighbours import SCORES, FaissIndex, NumpyIndex, make_index, nearest, normalised, vote
 
 
 @pytest.fixture(params=[NumpyIndex, FaissIndex], ids=["numpy", "faiss"])
@@ -87,3 +87,12 @@ def test_faiss_is_used_where_it_is_installed(found: object, kind: type, monkeypa
 
 def test_lengths_become_one_and_zero_stays() -> None:
     assert normalised(np.array([[3.0, 4.0], [0.0, 0.0]])).tolist() == [[0.6, 0.8], [0, 0]]
+
+
+def test_votes_as_by_hand() -> None:
+    labels, cosines = np.array([[4, 1, 4, 2], [2, 2, 2, 2]]), np.array([[0.9, 0.8, 0.7, 0.6], [1, 1, 1, 1]])
+    (order, shares), (alone, whole) = vote(labels, cosines, np.array([1, 3, 1, 9, 2]))
+    weights = np.array([(np.exp(9) + np.exp(7)) / 2, np.exp(8) / 3, np.exp(6)])
+    assert order.tolist() == [4, 1, 2]
+    np.testing.assert_allclose(shares, weights / weights.sum())
+    assert (alone.tolist(), whole.tolist()) == ([2], [1.0])

@@ -1,0 +1,40 @@
+"""Whose hand a picture is closest to: the pictures and artists of a gallery that are nearest."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from runtime.gallery import Gallery
+from runtime.neighbours import make_index, nearest, vote
+
+
+class GallerySearch:
+    """Answers whose pictures are near, and which."""
+
+    def __init__(self, gallery: Gallery, *, neighbours: int) -> None:
+        """Prepare to search `gallery`; the nearest `neighbours` pictures vote for the artist."""
+        self.gallery, self.neighbours = gallery, neighbours
+        self.pictures, self.means = make_index(gallery.features), make_index(gallery.means)
+        self.sizes = np.array(list(gallery.sizes.values()))
+
+    def __call__(self, features: np.ndarray, top_k: int) -> list[dict[str, Any]]:
+        """For each of `features`, (Q, D) float32, the `top_k` pictures and artists that are nearest, as JSON objects.
+
+        Returns:
+            objects with `pictures` (`image`, `artist`, `cosine_similarity`), `artists_by_neighbours` (`artist`,
+            `share` of the vote) and `artists_by_mean` (`artist`, `cosine_similarity` to the mean feature).
+        """
+        names, gallery = list(self.gallery.sizes), self.gallery
+        rows, scores = nearest(self.pictures, features, max(top_k, self.neighbours))
+        votes = vote(gallery.numbers[rows[:, :self.neighbours]], scores[:, :self.neighbours], self.sizes)
+        means, closeness = nearest(self.means, features, top_k)
+        return [{
+            "pictures": [{"image": gallery.images[row], "artist": gallery.artists[row], "cosine_similarity": score}
+                         for row, score in zip(rows[query, :top_k].tolist(), scores[query].tolist(), strict=False)],
+            "artists_by_neighbours": [{"artist": names[number], "share": share} for number, share in
+                                      zip(votes[query][0][:top_k], votes[query][1].tolist(), strict=False)],
+            "artists_by_mean": [{"artist": names[number], "cosine_similarity": score} for number, score in
+                                zip(means[query], closeness[query].tolist(), strict=True)],
+        } for query in range(len(features))]
