@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
-
-from tqdm import tqdm
 
 from data.artist_folders import list_artists
 from data.class_mapping import read_artist_map
@@ -18,8 +16,8 @@ from data.images import DEFAULT_MAX_PIXELS, IMAGE_EXTENSIONS, list_images
 from data.output_folder import new_folder
 from data.prepared_dataset import Placing, plan_split, write_dataset
 from data.splits import Split, SplitRule
-from data.worker_pool import Progress
 from runtime.arguments import Parser, number
+from runtime.progress import announced
 from runtime.text_table import RULE, format_table
 from utils import EXIT_DONE, UserError, command
 
@@ -82,26 +80,15 @@ def main(argv: list[str] | None = None) -> int:
     artists = list_artists(source, artist_map=artist_map, extensions=extensions)
     with new_folder(arguments.output_dir, made_by="prepare_dataset.py", overwrite=arguments.overwrite,
                     sources=[source]) as folder:
-        split = plan_split(source, artists, rule, max_pixels=placing.max_pixels, workers=workers, progress=progress)
+        split = plan_split(source, artists, rule, max_pixels=placing.max_pixels, workers=workers, progress=announced)
         show_left_out(source, split, extensions)
         if not split.train:
             raise UserError(f"no artist with at least {rule.min_images} usable pictures in {source}",
                             "one at the least", "add pictures or lower --min-images")
-        write_dataset(folder, source, split, placing, workers=workers, progress=progress("writing"))
+        write_dataset(folder, source, split, placing, workers=workers, progress=announced("writing"))
     show_artists(split)
     print(f"The data set is in {arguments.output_dir}")
     return EXIT_DONE
-
-
-def progress(doing: str) -> Progress:
-    """A bar on a terminal, a plain line elsewhere."""
-
-    def show(results: Iterable, total: int) -> Iterable:
-        if not sys.stderr.isatty():
-            print(f"{doing} {total} pictures", flush=True)
-        return tqdm(results, total=total, desc=doing, unit=" pictures", disable=not sys.stderr.isatty(), leave=False)
-
-    return show
 
 
 def show_left_out(source: Path, split: Split, extensions: Collection[str]) -> None:
