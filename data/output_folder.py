@@ -44,12 +44,12 @@ def new_folder(target: Path, *, made_by: str, overwrite: bool, sources: Sequence
     if replaced.exists() and not target.exists():  # a kill between the two renames of a swap
         os.rename(replaced, target)
     if _is_ours(target) and not overwrite:
-        _ask(target)
+        ask_to_replace(target, "holds an earlier output")
     for leftover in (building, replaced):
         if leftover.exists():
             _listed_files(leftover)
             _delete(leftover)
-    with _told_plainly(target):
+    with told_plainly(target):
         try:
             building.mkdir(parents=True)
             _mark(building, made_by)
@@ -117,14 +117,19 @@ def _files_in(folder: Path) -> Iterator[str]:
                 yield Path(parent, name).relative_to(folder).as_posix()
 
 
-def _ask(target: Path) -> None:
-    print(f"{target} holds an earlier output. Replace it? [y/N] ", end="", flush=True)
+def ask_to_replace(target: Path, state: str) -> None:
+    """Ask whether `target`, which "exists" or is otherwise as `state` says, may be replaced; one line from stdin.
+
+    Raises:
+        UserError: the answer does not begin with y; the end of input is no answer.
+    """
+    print(f"{target} {state}. Replace it? [y/N] ", end="", flush=True)
     answer = sys.stdin.readline()
     if not sys.stdin.isatty():
         print(flush=True)  # no one's return key ended the line
     if not answer.strip().lower().startswith("y"):
-        raise UserError(f"the folder {target} and the answer {answer.strip()!r}", "y to replace it",
-                        "nothing was changed; answer y, give --overwrite or choose another output folder")
+        raise UserError(f"{target} and the answer {answer.strip()!r}", "y to replace it",
+                        "nothing was changed; answer y, give --overwrite or choose another place")
 
 
 def _mark(folder: Path, made_by: str) -> None:
@@ -159,7 +164,7 @@ def _delete(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def _told_plainly(target: Path) -> Iterator[None]:
+def told_plainly(target: Path) -> Iterator[None]:
     """A full disk, missing rights or a file that another program holds open, as a `UserError`."""
     try:
         yield
