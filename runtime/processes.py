@@ -84,8 +84,12 @@ def process_group(device: torch.device) -> Iterator[str]:
     nccl = device.type == "cuda" and torch.distributed.is_nccl_available()
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    # The first rank may scan a million pictures while the others wait.
-    torch.distributed.init_process_group("cpu:gloo,cuda:nccl" if nccl else "gloo", timeout=timedelta(hours=6))
+    timeout = timedelta(hours=6)  # the first rank may scan a million pictures while the others wait
+    store, number, size = next(torch.distributed.rendezvous("env://", timeout=timeout))
+    # torchrun keeps its store over restarts, with the addresses of processes that are gone (seen in torch 2.14).
+    store = torch.distributed.PrefixStore(f"attempt_{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
+    torch.distributed.init_process_group("cpu:gloo,cuda:nccl" if nccl else "gloo", store=store, rank=number,
+                                         world_size=size, timeout=timeout)
     try:
         yield f"{size} processes, talking through {'nccl' if nccl else 'gloo'}"
     finally:

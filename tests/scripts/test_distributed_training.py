@@ -23,9 +23,9 @@ ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 FLAGS = ("--model", "test_vit", "--input-size", "32", "--num-workers", "0")
 
 
-def launch(processes: int, data: Path, output: Path, *more: object) -> subprocess.Popen:
+def launch(processes: int, data: Path, output: Path, *more: object, restarts: int = 0) -> subprocess.Popen:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}",
-               str(ROOT / "train_artist_style.py"), *FLAGS, "--data-path", str(data),
+               f"--max-restarts={restarts}", str(ROOT / "train_artist_style.py"), *FLAGS, "--data-path", str(data),
                "--output-dir", str(output), *map(str, more)]
     return subprocess.Popen(command, cwd=data.parent, env=ENVIRONMENT, stdout=subprocess.PIPE,
                             stderr=subprocess.STDOUT, text=True)
@@ -107,9 +107,17 @@ def test_a_process_that_dies_ends_the_run_and_a_new_start_finishes_it(data: Path
     assert [record["epoch"] for record in records(tmp_path)] == list(range(1, 26))
 
 
+def test_the_launcher_restarts_a_run_that_lost_a_process(data: Path, tmp_path: Path) -> None:
+    process = launch(2, data, tmp_path, "--epochs", 25, "--batch-size", 4, "--resume", "auto", restarts=1)
+    kill_a_rank(process, tmp_path)
+    told = finish(process)
+    assert "resumed" in told
+    assert [record["epoch"] for record in records(tmp_path)] == list(range(1, 26))
+
+
 def kill_a_rank(process: subprocess.Popen, output: Path) -> None:
-    """Kill the second process of a run once it trains."""
-    while "epoch " not in (line := process.stdout.readline()):
+    """Kill the second process of a run once it has saved an epoch."""
+    while "epoch 2/" not in (line := process.stdout.readline()):
         assert line, "the run ended before a process could be killed"
     children = subprocess.run(["ps", "-o", "pid=", "--ppid", str(process.pid)], capture_output=True, text=True,
                               check=True).stdout.split()
