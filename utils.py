@@ -13,7 +13,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
     import torch
@@ -113,10 +113,21 @@ def _sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
+@contextlib.contextmanager
+def text_stream(path: str | os.PathLike[str]) -> Iterator[TextIO]:
+    """Yield a file to write text to as it comes; when the block ends well, it becomes `path` in one step.
+
+    UTF-8, line feeds, and escapes, as in JSON, for bytes of names that are no Unicode.
+    """
+    with atomic_path(path) as partial, open(partial, "w", encoding="utf-8", errors="backslashreplace",
+                                            newline="\n") as file:
+        yield file
+
+
 def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Write `text` atomically: UTF-8, line feeds, and escapes, as in JSON, for bytes of names that are no Unicode."""
-    with atomic_path(path) as partial:
-        partial.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
+    """Write `text` atomically, see `text_stream`."""
+    with text_stream(path) as file:
+        file.write(text)
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:

@@ -9,7 +9,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from utils import UserError, write_text
+from utils import UserError, text_stream
 
 
 def read_rows(path: str | os.PathLike[str], columns: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
@@ -45,10 +45,9 @@ def read_rows(path: str | os.PathLike[str], columns: Sequence[str]) -> Iterator[
 
 
 def write_rows(path: str | os.PathLike[str], rows: Iterable[Iterable[object]]) -> None:
-    """Write `rows`, the header among them, atomically, in UTF-8 with LF line ends."""
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    write_text(path, text.getvalue())
+    """Write `rows` as they come, the header among them, atomically, in UTF-8 with LF line ends."""
+    with text_stream(path) as file:
+        csv.writer(file, lineterminator="\n").writerows(rows)
 
 
 def malformed(path: str | os.PathLike[str], line: int, found: str, expected: str) -> UserError:
