@@ -82,7 +82,7 @@ class DistillationLoss(nn.Module):
     """
 
     def __init__(self, labels: nn.Module, teacher: Callable[[Tensor], Tensor], *, kind: str, alpha: float,
-                 tau: float) -> None:
+                 tau: float, several: bool = False) -> None:
         """Combine two losses.
 
         Args:
@@ -91,9 +91,10 @@ class DistillationLoss(nn.Module):
             kind: `soft` compares distributions at temperature `tau`, `hard` takes the teacher's first choice as label.
             alpha: share of the teacher's loss, in [0, 1].
             tau: temperature, above 0.
+            several: each label has a probability of its own; `hard` then takes those that the teacher thinks present.
         """
         super().__init__()
-        self.labels, self.kind, self.alpha, self.tau = labels, kind, alpha, tau
+        self.labels, self.kind, self.alpha, self.tau, self.several = labels, kind, alpha, tau, several
         self.teacher = teacher
 
     def forward(self, outputs: Outputs, targets: Tensor, images: Tensor) -> Tensor:
@@ -101,7 +102,11 @@ class DistillationLoss(nn.Module):
         student, answering = outputs if isinstance(outputs, tuple) else (outputs, outputs)
         with torch.no_grad():
             taught = self.teacher(images).float()
-        if self.kind == "hard":
+        if self.several:
+            tau = 1.0 if self.kind == "hard" else self.tau
+            wanted = (taught > 0).float() if self.kind == "hard" else (taught / tau).sigmoid()
+            distillation = F.binary_cross_entropy_with_logits(answering.float() / tau, wanted) * tau**2
+        elif self.kind == "hard":
             distillation = F.cross_entropy(answering.float(), taught.argmax(1))
         else:
             distillation = F.kl_div((answering.float() / self.tau).log_softmax(1), (taught / self.tau).log_softmax(1),
@@ -121,7 +126,7 @@ class MultiLabelLoss(nn.Module):
     a tenth, and a trace that nobody can see is no presence.
     """
 
-    def __init__(self, kind: str, *, pos_weight: Tensor, ratio_weight: float) -> None:
+    def __init__(self, kind: str, *, pos_weight: Tensor, ratio_weight: float, smoothing: float = 0.0) -> None:
         """Combine the two.
 
         Args:
@@ -129,20 +134,22 @@ class MultiLabelLoss(nn.Module):
                 `focal`, summed over labels as published, since most of their terms vanish.
             pos_weight: factor of `bce` where an artist is present, (labels,).
             ratio_weight: factor of the share, at least 0; 0 turns it off.
+            smoothing: how far presence moves towards one half, and shares towards equal ones, in [0, 1).
         """
         super().__init__()
         self.presence = {"bce": self._bce, "asl": asymmetric_loss, "focal": focal_loss}[kind]
-        self.ratio_weight = ratio_weight
+        self.ratio_weight, self.smoothing = ratio_weight, smoothing
         self.register_buffer("pos_weight", pos_weight.float(), persistent=False)
 
     def forward(self, logits: Tensor, targets: Tensor, images: Tensor) -> Tensor:
         """Loss, (), of logits (B, labels) against targets (B, labels) or (B, 2, labels)."""
         logits, targets = logits.float(), targets.float()
         present, shares = targets.unbind(1) if targets.ndim == 3 else presence_and_shares(targets)
-        loss = self.presence(logits, present)
+        loss = self.presence(logits, present.lerp(torch.full_like(present, 0.5), self.smoothing))
         if self.ratio_weight:
             # log p - log sum p, without a quotient that could overflow or vanish.
-            loss = loss + self.ratio_weight * F.cross_entropy(F.logsigmoid(logits), shares)
+            loss = loss + self.ratio_weight * F.cross_entropy(F.logsigmoid(logits), shares,
+                                                              label_smoothing=self.smoothing)
         return loss
 
     def _bce(self, logits: Tensor, present: Tensor) -> Tensor:

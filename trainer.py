@@ -48,6 +48,7 @@ class Subject:
         prepare: for --eval: makes of the network what is judged, such as a folded one.
         further: for --eval: judges on, after the validation pictures and their figures.
         finished: for --eval: takes the figures and the meter.
+        notes: lines to tell the user, to which opening the pictures may add.
     """
 
     open_train: Callable[[Preprocessing], ImageFolder]
@@ -59,6 +60,7 @@ class Subject:
     prepare: Callable[[torch.nn.Module, Preprocessing], torch.nn.Module] | None = None
     further: Callable[[Judge, ImageFolder, dict[str, float]], None] | None = None
     finished: Callable[[dict[str, float], Meter], None] | None = None
+    notes: list[str] = field(default_factory=list)
 
 
 def run_trainer(settings: Settings, subject: Subject) -> int:
@@ -67,6 +69,9 @@ def run_trainer(settings: Settings, subject: Subject) -> int:
     place = Placement.choose(options.device, channels_last=options.channels_last, amp=options.amp)
     with process_group(place.device) as note:
         checkpoint = find_checkpoint(options)
+        if checkpoint and checkpoint.is_ours and checkpoint.config.get("task") != subject.config.get("task"):
+            raise UserError(f"{checkpoint.path} of another trainer", "a checkpoint of this one",
+                            "resume it where it was begun, or start from its weights with --finetune-from")
         if options.eval:
             evaluate_checkpoint(checkpoint, settings, subject, place)
         else:
@@ -82,6 +87,7 @@ def train(checkpoint: Checkpoint | None, settings: Settings, subject: Subject, p
     train_set = subject.open_train(seen)
     classes = train_set.classes
     val_set = subject.open_val(preprocessing, classes)
+    notes += subject.notes
     if checkpoint:
         check_classes(checkpoint, classes, "the data set")
     leave_out([train_set, val_set], on_first_rank(lambda: find_damaged(
@@ -142,6 +148,8 @@ def evaluate_checkpoint(checkpoint: Checkpoint | None, settings: Settings, subje
     examination = subject.examine(classes)
     meter = examination.meter()
     with Logbook(None, speaks=rank() == 0) as logbook:
+        for line in subject.notes:
+            logbook.say(line)
         judge = Judge(network=place.network(network), classes=classes, preprocessing=preprocessing, loading=loading,
                       place=place, logbook=logbook)
         figures = judge.figures(val_set, meter)

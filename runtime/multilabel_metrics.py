@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -29,15 +31,16 @@ class MultiLabelMeter:
         thresholds: that threshold, a probability; where a label has no picture, the meter's own.
     """
 
-    def __init__(self, num_labels: int, threshold: float, *, most_kept: int = MOST_KEPT) -> None:
+    def __init__(self, classes: Sequence[str], threshold: float, *, most_kept: int = MOST_KEPT) -> None:
         """Begin an evaluation.
 
         Args:
-            num_labels: columns of the logits.
+            classes: names of the labels, the columns of the logits.
             threshold: probability from which on a label counts as predicted.
             most_kept: pictures x labels up to which average precision is exact.
         """
-        self.num_labels, self.threshold, self.most_kept = num_labels, threshold, most_kept
+        self.classes, self.threshold, self.most_kept = classes, threshold, most_kept
+        self.num_labels = num_labels = len(classes)
         self.sums: dict[int, torch.Tensor] = {}
         self.support, self.predicted, self.hits = (torch.zeros(num_labels, dtype=torch.int64) for _ in range(3))
         self.present: list[tuple[np.ndarray, np.ndarray]] = []  # label and score

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from data.images import DEFAULT_MAX_PIXELS
+from data.multilabel_annotations import DEFAULT_DELIMITER
 from data.transforms import Augmentation
 from runtime.arguments import Parser, add_options, as_config, flag, read_options  # noqa: F401  (moves at integration)
 
@@ -33,8 +34,8 @@ class ModelOptions:
 class DataOptions:
     """Data."""
 
-    data_path: Path = flag(MISSING, "folder with train/ and val/, one folder per artist in each (prepare_dataset.py "
-                                    "makes it)")
+    data_path: Path = flag(MISSING, "folder of the pictures: with train/ and val/, one folder per artist in each "
+                                    "(prepare_dataset.py makes it), or where the paths of annotations start")
     batch_size: int = flag(32, "pictures per process and step", at_least=1)
     num_workers: int = flag(2, "processes that decode pictures; 0 decodes in the training process", at_least=0,
                             names=("--workers", "-j"))
@@ -77,6 +78,33 @@ class LongTailOptions:
     contrastive_weight: float = flag(0.0, "factor of a supervised contrastive loss on the features; 0 turns it off",
                                      at_least=0)
     contrastive_temperature: float = flag(0.1, "its temperature", above=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnnotationOptions:
+    """Annotations."""
+
+    train_ann: Path | None = flag(None, "CSV file image_path,labels of the pictures to train on; with --eval, its "
+                                        "labels are checked against the checkpoint's")
+    val_ann: Path = flag(MISSING, "CSV file image_path,labels of the pictures to validate with")
+    label_delimiter: str = flag(DEFAULT_DELIMITER, "what stands between labels")
+    skip_invalid: bool = flag(False, "list rows with an error and leave them out, instead of stopping")
+    allow_outside: bool = flag(False, "take relative paths that leave --data-path")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MultiLabelOptions:
+    """Several artists per picture."""
+
+    loss: Literal["bce", "asl", "focal"] = flag(
+        "bce", "how presence is asked for: binary cross-entropy with --pos-weight-cap, the asymmetric loss, or the "
+               "focal loss")
+    pos_weight_cap: float = flag(100.0, "most that a picture with a label counts in bce; it counts as much as the "
+                                        "pictures without the label divided by those with it", above=0)
+    ratio_weight: float = flag(1.0, "factor of the cross-entropy between annotated shares and p / sum(p); 0 turns it "
+                                    "off", at_least=0)
+    threshold: float = flag(0.5, "probability from which on a label counts as predicted, in precision, recall and F1",
+                            above=0, below=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,7 +168,7 @@ class RunOptions:
     finetune_from: str | None = flag(None, "start from the weights of this checkpoint, folder with config.json, or "
                                            "hf_hub:OWNER/NAME; the head starts anew where the artists differ")
     freeze_backbone: int = flag(0, "epochs at the beginning in which only the classifier learns", at_least=0)
-    eval: bool = flag(False, "evaluate --resume's checkpoint on val/ and leave")
+    eval: bool = flag(False, "evaluate --resume's checkpoint on the validation pictures and leave")
     finetune: bool = flag(False, "evaluate at pictures stretched to the input size instead of resized and cut")
     save_every: int = flag(0, "keep a checkpoint_<epoch>.pth every N epochs; 0 keeps none", at_least=0)
     save_steps: int = flag(0, "write checkpoint.pth every N updates too; 0 writes it after epochs only", at_least=0)

@@ -147,7 +147,7 @@ def _glyphs(file: str) -> frozenset[int]:
 
 
 def training_curves(records: Sequence[Mapping[str, Any]], path: str | os.PathLike[str]) -> None:
-    """Write a PNG with loss, top-1 and learning rate over the epochs.
+    """Write a PNG with loss, top-1 or macro mAP, and learning rate over the epochs.
 
     Args:
         records: the objects of `metrics.jsonl` in order, each with `epoch`; a key that a record lacks (an epoch without
@@ -161,11 +161,12 @@ def training_curves(records: Sequence[Mapping[str, Any]], path: str | os.PathLik
     loss, accuracy, rate = figure.subplots(1, 3)
     _curve(loss, records, "train_loss", "training", "#7a8699")
     _curve(loss, records, "val_loss", "validation", "#d1401f")
-    _curve(accuracy, records, "val_top1", "validation top-1", "#0b7a5e")
+    for key, name in (("val_top1", "top-1"), ("val_macro_map", "macro mAP")):  # a run has one of the two
+        _curve(accuracy, records, key, f"validation {name}", "#0b7a5e")
+        _mark_highest(accuracy, records, key)
     _curve(rate, records, "lr", "learning rate", "#3b5bdb")
-    _mark_highest(accuracy, records, "val_top1")
     rate.yaxis.set_major_formatter("{x:.3g}")
-    for axes, name in ((loss, "loss"), (accuracy, "top-1, %"), (rate, "learning rate")):
+    for axes, name in ((loss, "loss"), (accuracy, "top-1 or macro mAP, %"), (rate, "learning rate")):
         axes.set_title(name, loc="left", color=INK)
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))

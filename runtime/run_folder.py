@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from data.class_mapping import first_difference, read_class_mapping, write_class_mapping
+from data.label_stats import LABEL_STATS
 from runtime.checkpoint import BEST, BEST_ALIAS, HUB_CONFIG, LATEST, WEIGHTS, Checkpoint, check_classes, read_checkpoint
 from runtime.confusion_plot import CONFUSION
 from runtime.logbook import CURVES, LOG, METRICS
 from runtime.options import RunOptions
 from runtime.report import REPORT
+from runtime.thresholds import THRESHOLDS
 from utils import UserError
 
 CLASS_MAPPING = "class_mapping.csv"
@@ -64,7 +66,7 @@ def _move_aside(folder: Path) -> Path:
         number += 1
     aside.mkdir()
     kept = (LATEST, BEST, BEST_ALIAS, HUB_CONFIG, WEIGHTS, CLASS_MAPPING, LOG, METRICS, CURVES, REPORT, CONFUSION,
-            "tensorboard")
+            LABEL_STATS, THRESHOLDS, "tensorboard")
     for path in [*(folder / name for name in kept), *folder.glob("checkpoint_*.pth")]:
         if path.exists():
             path.rename(aside / path.name)

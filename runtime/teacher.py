@@ -37,8 +37,8 @@ class Teacher(torch.nn.Module):
 
 
 def with_teacher(labels: torch.nn.Module, options: DistillationOptions, classes: list[str], students: Preprocessing,
-                 place: Placement) -> torch.nn.Module:
-    """The loss `labels`, beside a teacher's where the flags name a teacher.
+                 place: Placement, *, several: bool = False) -> torch.nn.Module:
+    """The loss `labels`, of one artist per picture or `several`, beside a teacher's where the flags name a teacher.
 
     Raises:
         UserError: the flags contradict one another, or the teacher does not fit.
@@ -52,7 +52,7 @@ def with_teacher(labels: torch.nn.Module, options: DistillationOptions, classes:
         raise UserError(f"--distillation-type {options.kind} without a teacher", "a teacher to learn from",
                         "add --teacher-model or --teacher-path")
     return DistillationLoss(labels, open_teacher(options, classes, students, place), kind=options.kind,
-                            alpha=options.distillation_alpha, tau=options.distillation_tau)
+                            alpha=options.distillation_alpha, tau=options.distillation_tau, several=several)
 
 
 def open_teacher(options: DistillationOptions, classes: list[str], students: Preprocessing,

@@ -24,7 +24,7 @@ SCRIPT = "from tests.runtime.test_multilabel_memory import evaluate; evaluate()"
 def evaluate() -> None:
     """Feed the meter; the first labels are judged by scikit-learn, too."""
     generator = torch.Generator().manual_seed(0)
-    meter = MultiLabelMeter(LABELS, 0.4)
+    meter = MultiLabelMeter(range(LABELS), 0.4)
     kept = np.empty((PICTURES, SUBSET), np.float32), np.empty((PICTURES, SUBSET), bool)
     for number in range(PICTURES // BATCH):
         weights = torch.zeros(BATCH, LABELS)

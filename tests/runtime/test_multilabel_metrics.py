@@ -30,7 +30,7 @@ def evaluation(pictures: int, labels: int, *, ties: bool = False) -> tuple[torch
 
 
 def measure(logits: torch.Tensor, weights: torch.Tensor, *, size: int = 64, **limits: int) -> MultiLabelMeter:
-    meter = MultiLabelMeter(logits.shape[1], THRESHOLD, **limits)
+    meter = MultiLabelMeter(range(logits.shape[1]), THRESHOLD, **limits)
     for number, (part, truth) in enumerate(zip(logits.split(size), weights.split(size), strict=True)):
         meter.update(number, part, truth)
     return meter
@@ -105,7 +105,7 @@ with process_group(torch.device("cpu")):
     told = []
     for most_kept in (10**9, 20_000, 0):
         logits, weights = evaluation(1000, 30)
-        meter = MultiLabelMeter(30, 0.4, most_kept=most_kept)
+        meter = MultiLabelMeter(range(30), 0.4, most_kept=most_kept)
         for number, (part, truth) in enumerate(zip(logits.split(64), weights.split(64))):
             if number % world_size() == rank():
                 meter.update(number, part * 10.0 ** (number - 8), truth)
@@ -136,4 +136,4 @@ def test_a_loss_that_is_no_number_is_seen() -> None:
 
 def test_an_evaluation_of_nothing_is_told() -> None:
     with pytest.raises(UserError, match="found no picture to evaluate"):
-        MultiLabelMeter(3, THRESHOLD).result()
+        MultiLabelMeter("abc", THRESHOLD).result()
