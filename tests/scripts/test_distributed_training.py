@@ -124,6 +124,21 @@ def kill_a_rank(process: subprocess.Popen, output: Path) -> None:
     os.kill(max(map(int, children)), signal.SIGKILL)
 
 
+def test_the_launch_script_takes_the_number_of_processes_and_passes_flags_on(data: Path, tmp_path: Path) -> None:
+    def start(*arguments: object) -> subprocess.CompletedProcess:
+        return subprocess.run(["bash", str(ROOT / "run_multigpu_linux.sh"), *map(str, arguments)], cwd=tmp_path,
+                              env=ENVIRONMENT, capture_output=True, text=True, check=False)
+
+    done = start(2, *FLAGS, "--device", "cpu", "--data-path", data, "--output-dir", "run", "--epochs", 1, "--batch-size",
+                 4)
+    assert done.returncode == 0, done.stderr
+    assert "2 processes, talking through gloo" in done.stdout
+    assert (tmp_path / "run" / "model_best.pth").exists()
+    for wrong in ((), ("two", *FLAGS), (2, "nothing.py")):
+        done = start(*wrong)
+        assert (done.returncode, done.stderr[:6], done.stderr.count("\n")) == (2, "found ", 1)
+
+
 def test_the_environment_form_needs_all_of_its_variables(data: Path, tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, str(ROOT / "train_artist_style.py"), *FLAGS, "--data-path", str(data)],
                           cwd=tmp_path, env={**ENVIRONMENT, "WORLD_SIZE": "2", "RANK": "0"}, capture_output=True,
