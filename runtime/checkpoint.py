@@ -25,6 +25,7 @@ from utils import UserError, atomic_path, write_json
 FORMAT = "lsnet-artist-1"
 LATEST, BEST, BEST_ALIAS = "checkpoint.pth", "model_best.pth", "best_checkpoint.pth"
 WEIGHTS, HUB_CONFIG = "model.safetensors", "config.json"
+PICKLED = "pytorch_model.bin"  # the weights in a hub's older repositories, such as those of the published LSNets
 HUB = "hf_hub:"
 
 
@@ -50,6 +51,11 @@ class Checkpoint:
     def is_ours(self) -> bool:
         """Whether this project's trainers wrote the file."""
         return self.content.get("format") == FORMAT
+
+    @property
+    def task(self) -> str | None:
+        """What the network answers: `classification` (one artist), `multilabel` (several), None where no one says."""
+        return self.config.get("task", "classification" if "preprocessing" in self.config else None)
 
     @property
     def evaluated(self) -> State:
@@ -91,7 +97,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     if path.as_posix().startswith(HUB):
         path = _download(path.as_posix().removeprefix(HUB))
     if path.is_dir():
-        path = path / WEIGHTS
+        path = path / (PICKLED if (path / PICKLED).is_file() and not (path / WEIGHTS).is_file() else WEIGHTS)
     if not path.is_file():
         raise UserError(f"no file {path}", "a checkpoint (.pth or .safetensors)", "check the path")
     if path.suffix == ".safetensors":
@@ -102,6 +108,8 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     if not tensors:
         raise UserError(f"{path}, which holds no weights", "a state dict, or a dict with it under 'model'",
                         "choose a checkpoint of a trainer")
+    if path.name == PICKLED and state is content:
+        return _from_hub(path, tensors)
     arguments = content.get("args")
     config = content.get("config") or _config_of_namespace(arguments)
     return Checkpoint(path=path, model=strip_wrappers(tensors), classes=content.get("classes"), config=config,
@@ -113,11 +121,16 @@ def _download(name: str) -> Path:
 
     repository, _, revision = name.partition("@")
     try:
-        return Path(snapshot_download(repository, revision=revision or None, allow_patterns=[HUB_CONFIG, WEIGHTS]))
+        for weights in (WEIGHTS, PICKLED):
+            wanted = [HUB_CONFIG, weights]
+            folder = Path(snapshot_download(repository, revision=revision or None, allow_patterns=wanted))
+            if (folder / weights).is_file():
+                break
+        return folder
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())
-        raise UserError(f"{HUB}{name}, which cannot be downloaded ({reason})", "OWNER/NAME of a public model, or of one "
-                        "that this machine may read", "check the name and the connection") from error
+        raise UserError(f"{HUB}{name}, which cannot be downloaded ({reason})", "OWNER/NAME of a public model, or of "
+                        "one that this machine may read", "check the name and the connection") from error
 
 
 def _unpickle(path: Path) -> Any:
@@ -153,6 +166,11 @@ def _read_safetensors(path: Path) -> Checkpoint:
     except (safetensors.SafetensorError, OSError) as error:
         raise UserError(f"{path}, which is damaged or no safetensors file ({error})", "a whole .safetensors file",
                         "copy or download it again") from error
+    return _from_hub(path, state)
+
+
+def _from_hub(path: Path, state: State) -> Checkpoint:
+    """The weights of `path`, and what the config.json beside it, where there is one, says of them."""
     beside = path.with_name(HUB_CONFIG)
     hub: dict[str, Any] = {}
     if beside.is_file():
@@ -205,6 +223,7 @@ def publish_best(folder: Path, content: dict[str, Any], network: torch.nn.Module
         "architecture": architecture.name, "num_classes": architecture.num_classes,
         "num_features": network.head_hidden_size, "model_args": architecture.model_args,
         "preprocessing": preprocessing, "label_names": content["classes"],
+        "task": content["config"].get("task", "classification"),
         "pretrained_cfg": {**architecture.pretrained_cfg, "num_classes": architecture.num_classes,
                            "input_size": [3, size, size], **{key: preprocessing[key] for key in (
                                "crop_pct", "interpolation", "mean", "std")}}})

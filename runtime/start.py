@@ -79,7 +79,8 @@ def choose_preprocessing(model: ModelOptions, fit: str | None, checkpoint: Check
         return saved
     architecture = choose_architecture(model, 1, checkpoint)
     size = model.input_size or architecture.model_args.get("img_size")
-    return Preprocessing.from_pretrained_cfg(architecture.pretrained_cfg, input_size=size, fit=fit or "crop")
+    saved = checkpoint.config.get("pretrained_cfg", {}) if checkpoint else {}  # in a folder of timm's hub layout
+    return Preprocessing.from_pretrained_cfg(architecture.pretrained_cfg | saved, input_size=size, fit=fit or "crop")
 
 
 def choose_loading(options: DataOptions, pictures: int, accumulation: int, device: torch.device) -> Loading:

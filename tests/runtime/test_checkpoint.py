@@ -205,6 +205,22 @@ def test_a_model_on_the_hub_is_its_folder(tmp_path: Path, network: torch.nn.Modu
     assert asked == [("someone/lsnet", "v2")]
 
 
+def test_a_folder_of_a_hub_with_pickled_weights_loads_safely(tmp_path: Path, network: torch.nn.Module,
+                                                             monkeypatch) -> None:
+    torch.save(network.state_dict(), tmp_path / "pytorch_model.bin")
+    (tmp_path / "config.json").write_text('{"architecture": "lsnet_t_artist", "num_classes": 3, "label_names": '
+                                          '["a", "b", "c"], "pretrained_cfg": {"crop_pct": 0.5}}')
+    asked = []
+    monkeypatch.setattr("huggingface_hub.snapshot_download",
+                        lambda repository, **how: asked.append(how["allow_patterns"][1]) or str(tmp_path))
+    for source in (tmp_path, "hf_hub:someone/lsnet"):
+        checkpoint = read_checkpoint(source)
+        assert checkpoint.classes == ["a", "b", "c"]
+        assert checkpoint.model.keys() == network.state_dict().keys()
+        assert checkpoint.architecture("lsnet_t_artist").num_classes == 3
+    assert asked == ["model.safetensors", "pytorch_model.bin"]
+
+
 def test_a_model_that_cannot_be_downloaded_is_named(monkeypatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(UserError, match="hf_hub:someone/nothing, which cannot be downloaded"):

@@ -62,3 +62,12 @@ def test_a_batch_is_never_larger_than_the_data_set_allows(pictures: int, batch_s
 def test_batches_of_one_are_refused(pictures: int, batch_size: int, accumulation: int) -> None:
     with pytest.raises(UserError, match="at least 2 pictures"):
         choose_loading(data(batch_size=batch_size), pictures, accumulation, CPU)
+
+
+def test_what_a_hubs_config_says_of_the_input_counts() -> None:
+    found = Checkpoint(path=Path("hub"), model={}, config={
+        "architecture": "resnet18", "num_classes": 3, "model_args": {}, "pretrained_cfg": {
+            "input_size": [3, 160, 160], "crop_pct": 0.9, "mean": [0.5, 0.5, 0.5]}})
+    preprocessing = choose_preprocessing(ModelOptions(), None, found)
+    assert (preprocessing.input_size, preprocessing.crop_pct, preprocessing.mean, preprocessing.interpolation) == (
+        160, 0.9, (0.5, 0.5, 0.5), "bicubic")
