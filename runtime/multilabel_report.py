@@ -24,9 +24,9 @@ def headline(figures: Mapping[str, float]) -> str:
 
 def figures_table(figures: Mapping[str, float]) -> list[str]:
     """The lines of a table of all figures that `MultiLabelMeter` finds."""
-    return format_table([("", "macro", "micro"), *(
-        (title, _figure(figures, f"macro_{name}"), _figure(figures, f"micro_{name}")) for title, name in KINDS), RULE, *(
-        (title, "", format(figures[name], form)) for title, name, form in SINGLES)])
+    pairs = [(title, _figure(figures, f"macro_{name}"), _figure(figures, f"micro_{name}")) for title, name in KINDS]
+    singles = [(title, "", format(figures[name], form)) for title, name, form in SINGLES]
+    return format_table([("", "macro", "micro"), *pairs, RULE, *singles])
 
 
 def write_figures(folder: Path, figures: Mapping[str, float]) -> None:
