@@ -70,6 +70,13 @@ def alexnet_errors() -> Mapping[str, float]:
         return {row["folder"]: float(row["alexnet_error"]) for row in csv.DictReader(file)}
 
 
+def check_folders(folders: Mapping[str, Path]) -> None:
+    """Raise a `UserError` unless the folder of every protocol, by its name, is there."""
+    for name, folder in folders.items():
+        if not folder.exists():
+            raise UserError(f"no folder {folder}", f"the folder of {TITLES[name]}", "check the path")
+
+
 def evaluate_protocols(folders: Mapping[str, Path], evaluate: Evaluate) -> dict[str, Any]:
     """Every protocol whose folder is given, as plain Python.
 
@@ -78,11 +85,8 @@ def evaluate_protocols(folders: Mapping[str, Path], evaluate: Evaluate) -> dict[
         evaluate: scores one folder.
 
     Raises:
-        UserError: a folder is missing, or holds nothing of its protocol.
+        UserError: a folder holds nothing of its protocol.
     """
-    for name, folder in folders.items():
-        if not folder.is_dir():
-            raise UserError(f"no folder {folder}", f"the folder of {TITLES[name]}", "check the path")
     return {name: evaluate_corruptions(folder, evaluate) if name == CORRUPTED else
             evaluate_shift(folder, SHIFTED[name], evaluate) for name, folder in folders.items()}
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from timm.data import ImageNetInfo
 
-from robust_utils import SEVERITIES, Score, alexnet_errors, evaluate_protocols, lines, table, wordnet_ids
+from robust_utils import SEVERITIES, Score, alexnet_errors, check_folders, evaluate_protocols, lines, table, wordnet_ids
 from utils import UserError
 
 # Hendrycks and Dietterich, arXiv 1903.12261, table 1 (AlexNet's errors there: in %, rounded)
@@ -102,6 +102,6 @@ def test_the_other_protocols_choose_among_their_own_classes(tmp_path: Path) -> N
 
 def test_folders_that_are_not_there_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"nowhere.*ImageNet-R"):
-        evaluate_protocols({"imagenet_r": tmp_path / "nowhere"}, Evaluation({}))
+        check_folders({"imagenet_c": tmp_path, "imagenet_r": tmp_path / "nowhere"})
     with pytest.raises(UserError, match=r"no corruption.*brightness"):
         evaluate_protocols({"imagenet_c": tmp_path}, Evaluation({}))

@@ -33,4 +33,4 @@ def test_damaged_pictures_and_wrong_folders_are_told(tmp_path: Path, capsys) -> 
     assert "left out: a/1.png (empty file (0 bytes))" in capsys.readouterr().err
     assert main(["--input-dir", str(tmp_path / "in"), "--output-dir", str(tmp_path / "in" / "a" / "out")]) == 2
     assert main(["--input-dir", str(tmp_path / "in"), "--output-dir", str(tmp_path / "out"), "--kinds", "fog"]) == 2
-    assert "--kinds fog" in capsys.readouterr().err
+    assert "--kinds 'fog'" in capsys.readouterr().err
