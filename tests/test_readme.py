@@ -29,6 +29,7 @@ LANGUAGES = ("README.md", "README.zh-CN.md")
 SCRIPTS = sorted(path.relative_to(ROOT).as_posix() for path in (*ROOT.glob("*.py"), *(ROOT / "tools").glob("*.py"))
                  if "def build_parser(" in path.read_text(encoding="utf-8"))
 FLAG = re.compile(r"--[A-Za-z][\w-]*")
+LAUNCHER = {"--nnodes", "--node-rank", "--master-addr", "--master-port", "--max-restarts"}  # torchrun's own
 Flags = Mapping[str, list[list[str]]]  # script: for each flag its spellings, the one to document first
 
 
@@ -106,7 +107,7 @@ def hyphened(name: str) -> str:
 
 
 def faults_of_prose(document: Document, flags: Flags, root: Path) -> list[str]:
-    known = {name for several in flags.values() for names in several for name in names}
+    known = LAUNCHER.union(name for several in flags.values() for names in several for name in names)
     codes = [code for line in document.prose for code in re.findall(r"`([^`]+)`", line)]
     return [f"no script has {match[0]}" for code in codes
             if (match := FLAG.match(code)) and hyphened(match[0]) not in known]
