@@ -4,7 +4,8 @@ What README.md and README.zh-CN.md keep to, so that this can be checked:
 
 - A script's flags stand in a table below a heading, and before the next one, that consists of the script's path, as in
   `### tools/compare_vectors.py`. The first column holds the flags in backticks, a flag and its further spellings or its
-  `--no-` form in one cell. Every script has such a section; one without flags needs no table.
+  `--no-` form in one cell. Every script has such a section; one without flags needs no table. A line there that begins
+  with a link to another script's section, as in `[train.py](#trainpy): ...`, shares the flags of its table.
 - Commands stand in fenced blocks, whose fences begin their lines. A line of a command may go on with `\`, a backtick or
   `^` at its end. What follows the name of a script up to the end of the command is that script's.
 - A flag in backticks in running text, such as `--lr`, is a flag of some script.
@@ -40,6 +41,7 @@ class Document:
     levels: list[int] = field(default_factory=list)  # of the headings
     blocks: list[tuple[str, str]] = field(default_factory=list)  # mark and text of the fenced blocks
     tables: dict[str, list[str]] = field(default_factory=dict)  # script: flags of its table
+    shares: dict[str, str] = field(default_factory=dict)  # script: the one whose table it shares
     prose: list[str] = field(default_factory=list)  # the lines outside blocks
 
 
@@ -55,6 +57,8 @@ def parsed(text: str, scripts: Collection[str]) -> Document:
                     document.tables[section] = []
             elif line.startswith("|") and section in scripts:
                 document.tables[section] += FLAG.findall(line.split("|")[1])
+            elif section in scripts and (link := re.match(r"\[`?([\w./]+)`?\]\(#", line)):
+                document.shares[section] = link[1]
         if number + 2 < len(parts):
             document.blocks.append((parts[number + 1].strip("` "), parts[number + 2]))
     return document
@@ -84,8 +88,9 @@ def faults_of_tables(document: Document, flags: Flags, root: Path) -> list[str]:
     for script, listed in document.tables.items():
         known = {name for names in flags[script] for name in names}
         faults += [f"{script}: {name} is in the table, not in the parser" for name in listed if name not in known]
+        everything = [*listed, *document.tables.get(document.shares.get(script, ""), [])]
         faults += [f"{script}: {names[0]} is in the parser, not in the table" for names in flags[script]
-                   if names[0] not in listed]
+                   if names[0] not in everything]
     return faults
 
 
@@ -164,7 +169,7 @@ def test_the_languages_have_the_same_parts() -> None:
 
 # ---- the checks can fail ---------------------------------------------------------------------------------------------
 
-FLAGS = {"main.py": [["--lr", "--rate"], ["--pin-mem", "--no-pin-mem"]], "tools/one.py": []}
+FLAGS = {"main.py": [["--lr", "--rate"], ["--pin-mem", "--no-pin-mem"]], "tools/one.py": [["--lr", "--rate"]]}
 SOUND = """# Title
 See [the rules](notes/rules.md#one) and [elsewhere](https://example.org); `--lr 1` and `pip --upgrade`.
 ### main.py
@@ -177,6 +182,7 @@ torchrun --nproc_per_node=2 main.py --lr 1 \\
   --no_pin_mem  # --remark
 ```
 ### `tools/one.py`
+[main.py](#mainpy): its flags.
 ```tree
 ├── main.py
 ├── notes/
@@ -205,6 +211,7 @@ def test_a_sound_document_passes(root: Path) -> None:
     ("| `--lr`, ", "| `--lr`, `--batch`, ", "main.py: --batch is in the table, not in the parser"),
     ("--lr 1 \\", "--lt 1 \\", "main.py has no --lt: torchrun"),
     ("--no_pin_mem", "--no_pin", "main.py has no --no_pin: torchrun"),
+    ("[main.py](#mainpy): its flags.\n", "", "tools/one.py: --lr is in the parser, not in the table"),
     ("`--lr 1`", "`--lt 1`", "no script has --lt"),
     ("```tree", "```text", "0 blocks are marked tree"),
     ("rules.md   #", "rule.md   #", "the tree names notes/rule.md, which does not exist"),
