@@ -1,13 +1,15 @@
-"""Generated artists: each draws the same kinds of subjects in any colours; only the manner of drawing tells whose."""
+"""Generated artists, alone or mixed: all draw the same subjects in any colours; the manner alone tells whose."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from data.demo_manners import ARTISTS, Motif, smooth_noise
+from data.multilabel_annotations import format_labels
 from utils import mix_seed
 
 
@@ -33,6 +35,40 @@ def draw_picture(artist: str, *, size: int, seed: int) -> Image.Image:
     rng = np.random.default_rng(seed)
     motif = Motif(tone=_subject(rng, 2 * size), colours=_colours(rng), rng=rng)
     return ARTISTS[artist](motif).resize((size, size), Image.Resampling.BOX)
+
+
+def write_demo_blends(folder: Path, *, artists: int, pictures: int, size: int, seed: int) -> None:
+    """Write `folder/0001.jpg`, … by one to three artists each, and `0001.txt`, … with their shares as labels.
+
+    Args:
+        folder: made if missing.
+        artists: how many of `ARTISTS`, from the first.
+        pictures: how many.
+        size: side of the square pictures, px.
+        seed: another seed draws other pictures in the same manners.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in range(1, pictures + 1):
+        rng = np.random.default_rng(mix_seed(seed, number, 1))
+        names = rng.permutation(list(ARTISTS)[:artists])[:rng.integers(1, 4)].tolist()
+        percent = np.diff(np.sort(rng.integers(0, 101 - 20 * len(names), len(names) - 1)), prepend=0,
+                          append=100 - 20 * len(names)) + 20  # each at least a fifth, so that it can be seen
+        shares = dict(zip(names, (percent / 100).tolist(), strict=True))
+        picture = draw_blend(shares, size=size, seed=mix_seed(seed, number, 2))
+        picture.save(folder / f"{number:04}.jpg", quality=92)
+        (folder / f"{number:04}.txt").write_text(format_labels(shares) + "\n", encoding="utf-8", newline="\n")
+
+
+def draw_blend(shares: Mapping[str, float], *, size: int, seed: int) -> Image.Image:
+    """One subject that each artist of `shares` (artist → share, in all 1) drew in an area of that share, `size` px."""
+    rng = np.random.default_rng(seed)
+    tone, colours = _subject(rng, 2 * size), _colours(rng)
+    ranks = np.empty(tone.size)
+    ranks[smooth_noise(rng, 2 * size, 2).argsort(None)] = (np.arange(tone.size) + 0.5) / tone.size
+    hands = np.searchsorted(np.cumsum(list(shares.values())), ranks.reshape(tone.shape))
+    drawn = [np.asarray(ARTISTS[artist](Motif(tone=tone, colours=colours, rng=rng))) for artist in shares]
+    blend = np.choose(np.minimum(hands, len(drawn) - 1)[..., None], drawn)
+    return Image.fromarray(blend).resize((size, size), Image.Resampling.BOX)
 
 
 def _colours(rng: np.random.Generator) -> np.ndarray:

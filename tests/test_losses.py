@@ -194,3 +194,21 @@ def test_mixing_several_artists_mixes_presence_and_shares_apart() -> None:
     _, mixed = mix_several(lambda images, rows: (images, 0.3 * rows + 0.7 * rows.roll(1, 0)))(IMAGES[:2], WEIGHTS[:2])
     torch.testing.assert_close(mixed[0], torch.tensor([[1, 0.7, 0, 0], [0.65, 0.35, 0, 0]]))
     torch.testing.assert_close(mixed[1], torch.tensor([[1, 0.3, 0, 0], [0.85, 0.15, 0, 0]]))
+
+
+def test_smoothing_moves_presence_to_one_half_and_shares_to_equal_ones() -> None:
+    loss = MultiLabelLoss("bce", pos_weight=torch.ones(4), ratio_weight=1.0, smoothing=0.2)
+    presence = F.binary_cross_entropy_with_logits(LOGITS, 0.8 * PRESENT + 0.1)
+    share = F.cross_entropy(F.logsigmoid(LOGITS), 0.8 * WEIGHTS / WEIGHTS.sum(1, keepdim=True) + 0.2 / 4)
+    torch.testing.assert_close(loss(LOGITS, WEIGHTS, IMAGES), presence + share)
+
+
+def test_a_teacher_of_several_artists_is_asked_about_each() -> None:
+    def taught(kind: str, tau: float) -> torch.Tensor:
+        labels = MultiLabelLoss("bce", pos_weight=POSITIVES, ratio_weight=0.0)
+        return DistillationLoss(labels, lambda images: OTHER, kind=kind, alpha=1.0, tau=tau, several=True)(
+            LOGITS, WEIGHTS, IMAGES)
+
+    p, q = (OTHER / 3).sigmoid(), (LOGITS / 3).sigmoid()
+    torch.testing.assert_close(taught("soft", 3.0), 9 * -(p * q.log() + (1 - p) * (1 - q).log()).mean())
+    torch.testing.assert_close(taught("hard", 3.0), F.binary_cross_entropy_with_logits(LOGITS, (OTHER > 0).float()))

@@ -1,4 +1,4 @@
-"""Draw the pictures of a few generated artists, one folder each: something to try the toolkit on.
+"""Draw the pictures of a few generated artists, one folder each or mixed: something to try the toolkit on.
 
 Example: python tools/make_demo_dataset.py --output-dir demo_artists
 """
@@ -10,7 +10,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from data.demo import ARTISTS, write_demo_artists
+from data.demo import ARTISTS, write_demo_artists, write_demo_blends
 from data.output_folder import new_folder
 from runtime.arguments import Parser, number
 from utils import EXIT_DONE, command
@@ -28,6 +28,8 @@ def build_parser() -> Parser:
     add("--size", type=number(int, at_least=16, at_most=4096), default=128, metavar="PX",
         help="side of the square pictures, px (default: 128)")
     add("--seed", type=number(int, at_least=0), default=0, help="another seed draws other pictures (default: 0)")
+    add("--blend", action="store_true", help="as many pictures in one folder, each by one to three artists in areas of "
+                                             "known shares, which a .txt beside it names")
     add("--overwrite", action="store_true", help="replace an earlier output without asking")
     return parser
 
@@ -36,11 +38,15 @@ def build_parser() -> Parser:
 def main(argv: list[str] | None = None) -> int:
     """Draw the pictures; the exit code."""
     arguments = build_parser().parse_args(argv)
+    pictures = arguments.artists * arguments.images_per_artist
     with new_folder(arguments.output_dir, made_by="make_demo_dataset.py", overwrite=arguments.overwrite) as folder:
-        write_demo_artists(folder, artists=arguments.artists, pictures_per_artist=arguments.images_per_artist,
-                           size=arguments.size, seed=arguments.seed)
-    print(f"{arguments.artists * arguments.images_per_artist} pictures by {arguments.artists} artists are in "
-          f"{arguments.output_dir}")
+        if arguments.blend:
+            write_demo_blends(folder, artists=arguments.artists, pictures=pictures, size=arguments.size,
+                              seed=arguments.seed)
+        else:
+            write_demo_artists(folder, artists=arguments.artists, pictures_per_artist=arguments.images_per_artist,
+                               size=arguments.size, seed=arguments.seed)
+    print(f"{pictures} pictures by {arguments.artists} artists are in {arguments.output_dir}")
     return EXIT_DONE
 
 

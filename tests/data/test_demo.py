@@ -6,10 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from data.demo import draw_picture, write_demo_artists
+from data.demo import draw_blend, draw_picture, write_demo_artists, write_demo_blends
 from data.demo_manners import ARTISTS
 from data.images import decode_image, list_images
+from data.multilabel_annotations import parse_labels
 from utils import mix_seed
 
 
@@ -71,3 +73,28 @@ def test_the_manner_tells_the_artists_apart() -> None:
     accuracy = 100 * (distances.argmin(-1) == np.arange(6)[:, None]).mean()
     print(f"nearest mean edges: {accuracy:.1f} %")
     assert accuracy >= 70
+
+
+# ---- several artists on one picture ----
+
+
+def test_blends_are_the_same_for_the_same_arguments_and_say_their_shares(tmp_path: Path) -> None:
+    for name, seed in (("a", 5), ("b", 5), ("c", 6)):
+        write_demo_blends(tmp_path / name, artists=4, pictures=30, size=16, seed=seed)
+    contents = [[path.read_bytes() for path in sorted((tmp_path / name).iterdir())] for name in "abc"]
+    assert contents[0] == contents[1]
+    assert not set(contents[0][::2]) & set(contents[2][::2])
+    shares = [parse_labels(path.read_text(encoding="utf-8").strip()) for path in sorted((tmp_path / "a").glob("*.txt"))]
+    assert {len(each) for each in shares} == {1, 2, 3}
+    assert set().union(*shares) == set(list(ARTISTS)[:4])
+    for each in shares:
+        assert sum(each.values()) == pytest.approx(1)
+        assert min(each.values()) >= 0.2
+
+
+def test_each_artist_of_a_blend_has_an_area_of_the_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    for place, artist in enumerate("xyz"):  # who paint the whole picture in one colour
+        monkeypatch.setitem(ARTISTS, artist, lambda motif, grey=100 * place: Image.new("RGB", (128, 128), (grey,) * 3))
+    blend = np.asarray(draw_blend({"x": 0.5, "y": 0.2, "z": 0.3}, size=64, seed=1), float)[..., 0]
+    assert blend.mean() == pytest.approx(0.2 * 100 + 0.3 * 200, abs=0.2)
+    assert [(blend == grey).mean() for grey in (0, 100, 200)] == pytest.approx([0.5, 0.2, 0.3], abs=0.06)

@@ -29,6 +29,14 @@ def test_artists_are_drawn_and_replaced_only_on_request(run_script, tmp_path: Pa
     assert {path.name: path.read_bytes() for path in list_images(out)} == first
 
 
+def test_blends_stand_in_one_folder_each_beside_its_labels(run_script, tmp_path: Path) -> None:
+    result = run_script("tools/make_demo_dataset.py", "--output-dir", tmp_path / "out", "--artists", 2,
+                        "--images-per-artist", 3, "--size", 32, "--blend")
+    assert (result.returncode, result.stderr) == (0, "")
+    pictures, texts = list_images(tmp_path / "out"), (tmp_path / "out").glob("*.txt")
+    assert {path.stem for path in pictures} == {path.stem for path in texts} == {f"{n:04}" for n in range(1, 7)}
+
+
 @pytest.mark.parametrize("flags", [["--artists", "0"], ["--artists", "9"], ["--images-per-artist", "0"],
                                    ["--size", "8"]])
 def test_numbers_out_of_range_are_one_line(run_script, tmp_path: Path, flags: list[str]) -> None:
