@@ -1,4 +1,4 @@
-"""Small generated data sets: artists who differ by the direction of their strokes, split into train/ and val/."""
+"""Small generated data sets: artists who differ by the direction of their strokes, and pictures by several artists."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+
+from data.demo import write_demo_blends
+from data.multilabel_annotations import Annotation, parse_labels, write_annotations
 
 
 def stroke_picture(angle: float, rng: np.random.Generator, size: int = 32) -> Image.Image:
@@ -25,4 +28,14 @@ def write_data_set(root: Path, *, artists: int = 3, train: int = 8, val: int = 4
             folder.mkdir(parents=True)
             for number in range(count):
                 stroke_picture(np.pi * artist / artists, rng, size).save(folder / f"{side}_{number}.png")
+    return root
+
+
+def write_annotated_set(root: Path, *, artists: int = 3, train: int = 16, val: int = 8, size: int = 32) -> Path:
+    """`root`/pictures by one to three of `artists` each, `root`/train.csv and `root`/val.csv that annotate them."""
+    write_demo_blends(root / "pictures", artists=artists, pictures=train + val, size=size, seed=0)
+    rows = [Annotation(path.with_suffix(".jpg").name, parse_labels(path.read_text(encoding="utf-8").strip()))
+            for path in sorted((root / "pictures").glob("*.txt"))]
+    write_annotations(root / "train.csv", rows[:train])
+    write_annotations(root / "val.csv", rows[train:])
     return root
