@@ -8,7 +8,7 @@ import os
 import struct
 import warnings
 import zlib
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
@@ -25,6 +25,7 @@ EXTENSION_FORMATS = {
 IMAGE_EXTENSIONS: frozenset[str] = frozenset(EXTENSION_FORMATS)
 _FORMATS = tuple(dict.fromkeys(EXTENSION_FORMATS.values()))
 DEFAULT_MAX_PIXELS = 200_000_000
+Reduction = Callable[[tuple[int, int]], int]
 # Everything Pillow's decoders are known to raise on a damaged file; `UnidentifiedImageError` is an OSError.
 _DECODER_ERRORS = (OSError, SyntaxError, ValueError, EOFError, ArithmeticError, LookupError, TypeError, AttributeError,
                    RuntimeError, MemoryError, struct.error, zlib.error)
@@ -51,7 +52,7 @@ class ImageError(Exception):
 
 
 def decode_image(path: str | os.PathLike[str], *, content: bytes | None = None,
-                 max_pixels: int = DEFAULT_MAX_PIXELS) -> Image.Image:
+                 max_pixels: int = DEFAULT_MAX_PIXELS, reduction: Reduction | None = None) -> Image.Image:
     """The picture as a viewer shows it, in mode RGB, without metadata.
 
     EXIF orientation is applied, colours are converted from the embedded ICC profile to sRGB, transparency is laid over
@@ -62,6 +63,7 @@ def decode_image(path: str | os.PathLike[str], *, content: bytes | None = None,
         path: the file.
         content: its bytes, where it lies in an archive and cannot be opened by its path.
         max_pixels: width times height above which nothing is decoded, px.
+        reduction: by what a JPEG of a given width and height is divided while it is decoded: 1, 2, 4 or 8.
 
     Raises:
         ImageError: the file is missing, no picture, truncated, otherwise damaged or too large; nothing else is raised.
@@ -71,6 +73,9 @@ def decode_image(path: str | os.PathLike[str], *, content: bytes | None = None,
             width, height = image.size
             if width * height > max_pixels:
                 raise ImageError(path, f"{width}x{height} px, more than the limit of {max_pixels} px (--max-pixels)")
+            if reduction:
+                divisor = reduction(image.size)
+                image.draft(None, (width // divisor, height // divisor))
             image.load()
             seen = as_seen(image)
     except UnidentifiedImageError:

@@ -93,8 +93,8 @@ class Augmentation:
     reprob: float
 
 
-def eval_transform(preprocessing: Preprocessing) -> Transform:
-    """RGB picture of any shape -> (3, S, S) float32, normalised."""
+def fit_square(preprocessing: Preprocessing) -> Callable[[Image.Image], Image.Image]:
+    """RGB picture of any shape -> the S x S pixels that evaluation looks at."""
     size = preprocessing.input_size
     mode = str_to_interp_mode(preprocessing.interpolation)
     if preprocessing.fit == "squash":
@@ -105,7 +105,12 @@ def eval_transform(preprocessing: Preprocessing) -> Transform:
     else:
         short_side = int(size / preprocessing.crop_pct)
         shape = [cut_extremes, transforms.Resize(short_side, mode), transforms.CenterCrop(size)]
-    return transforms.Compose([*shape, transforms.ToTensor(),
+    return transforms.Compose(shape)
+
+
+def eval_transform(preprocessing: Preprocessing) -> Transform:
+    """RGB picture of any shape -> (3, S, S) float32, normalised."""
+    return transforms.Compose([fit_square(preprocessing), transforms.ToTensor(),
                                transforms.Normalize(preprocessing.mean, preprocessing.std)])
 
 
