@@ -5,17 +5,22 @@ Example: python inference_artist.py --mode both --checkpoint runs/lsnet_t/model_
 
 from __future__ import annotations
 
+import functools
 import sys
+import time
+from collections.abc import Sequence
 from dataclasses import MISSING, dataclass
 from pathlib import Path
 from typing import Literal
 
 from data.images import list_images
-from runtime.arguments import Parser, add_options, flag, read_options
-from runtime.logbook import progress
-from runtime.options import InferenceOptions
-from runtime.predictor import Failure, Predictor
-from runtime.records import record, write_folder, write_single
+from runtime.arguments import Parser, add_options, as_config, flag, read_options
+from runtime.calibration import Calibration
+from runtime.folder_run import FolderOptions, run_folder
+from runtime.options import InferenceOptions, ResultOptions
+from runtime.predictor import Predictor
+from runtime.records import Describe, record, records
+from runtime.result_files import Overview, write_results, write_single
 from runtime.showcase import Showcase
 from utils import EXIT_DONE, EXIT_PARTIAL, UserError, command
 
@@ -30,14 +35,15 @@ class Options:
     output: Path = flag(MISSING, "folder for the results")
     top_k: int = flag(5, "artists named per picture", at_least=1)
     threshold: float = flag(0.0, "least probability of an artist that is named", at_least=0, at_most=1)
+    calibration: bool = flag(True, "use the calibration.json beside the checkpoint, where there is one")
     contact_sheet: bool = flag(False, "write contact_sheet.png, pictures of the folder with their predicted artists")
 
 
 def build_parser() -> Parser:
     """The flags of this command."""
     parser = Parser(prog="inference_artist.py", description=__doc__)
-    add_options(parser, Options)
-    add_options(parser, InferenceOptions)
+    for group in (Options, FolderOptions, ResultOptions, InferenceOptions):
+        add_options(parser, group)
     return parser
 
 
@@ -45,42 +51,78 @@ def build_parser() -> Parser:
 def main(argv: list[str] | None = None) -> int:
     """Infer; 0, or 3 when some pictures could not be read."""
     arguments = build_parser().parse_args(argv)
-    options, network = read_options(arguments, Options), read_options(arguments, InferenceOptions)
-    if not options.input.exists():
-        raise UserError(f"no {options.input}", "a picture or a folder of pictures", "check --input")
-    pictures = list_images(options.input) if options.input.is_dir() else [options.input]
-    if not pictures:
-        raise UserError(f"no picture in {options.input}", "at least one", "check --input")
-    predictor = Predictor.from_checkpoint(network.checkpoint, model=network.model, class_csv=network.class_csv,
-                                          device=network.device)
+    options, folder, files, network = (read_options(arguments, group) for group in (
+        Options, FolderOptions, ResultOptions, InferenceOptions))
+    pictures = find_pictures(options, folder)
+    predictor = Predictor.from_options(network)
     if options.mode != "cluster" and predictor.classes is None:
         raise UserError(f"{network.checkpoint}, which does not name its artists", "a class mapping",
                         "add --class-csv OUTPUT_DIR/class_mapping.csv of its training, or use --mode cluster")
-    failures = infer(predictor, pictures, options, network)
-    for failure in failures:
-        print(f"not read: {failure.path} ({failure.reason})", file=sys.stderr)
-    print(f"{len(pictures) - len(failures)} of {len(pictures)} pictures; results are in {options.output}")
-    return EXIT_PARTIAL if failures else EXIT_DONE
-
-
-def infer(predictor: Predictor, pictures: list[Path], options: Options, network: InferenceOptions) -> list[Failure]:
-    """Write the results of all pictures; those that could not be read."""
-    shape = {"mode": options.mode, "top_k": options.top_k, "threshold": options.threshold}
-    workers = min(network.num_workers, len(pictures) // network.batch_size)
-    answers = predictor.predict(pictures, batch_size=network.batch_size, num_workers=workers,
-                                max_pixels=network.max_pixels)
+    what = {"mode": options.mode, "top_k": options.top_k, "threshold": options.threshold,
+            "calibration": find_calibration(predictor, options, network)}
+    describe = functools.partial(record, **what)
     if not options.input.is_dir():
-        answer = next(answers)
-        write_single(answer, options.output, **shape)
-        for line in record(answer, **shape).get("classification", ()):
-            print(f"{line['probability']:7.2%}  {line['class_name']}")
-        return [answer] if isinstance(answer, Failure) else []
-    answers = progress(answers, len(pictures))
-    showcase = Showcase(len(pictures)) if options.contact_sheet and predictor.classes else None
-    failures = write_folder(showcase.watch(answers) if showcase else answers, options.input, options.output, **shape)
-    if showcase:
-        showcase.write(options.output / "contact_sheet.png")
-    return failures
+        return infer_one(predictor, options, files, network, describe)
+    started = time.monotonic()
+    journal = run_folder(predictor, pictures, options.input, options.output, describe, options=folder, network=network,
+                         what={**what, "calibration": what["calibration"] and as_config(what["calibration"])})
+    if folder.shard:
+        found = Overview.of([journal])
+    else:
+        found = write_results([journal], options.output, files, has_features=options.mode != "classify")
+        if options.contact_sheet and options.mode != "cluster":
+            showcase = Showcase(options.input, predictor.classes, len(pictures))
+            showcase.watch(journal.entries())
+            showcase.write(options.output / "contact_sheet.png")
+        journal.remove()
+    return report(found, options.output if not folder.shard else journal.folder, time.monotonic() - started)
+
+
+def find_pictures(options: Options, folder: FolderOptions) -> Sequence[Path]:
+    """What is to be looked at."""
+    if not options.input.exists():
+        raise UserError(f"no {options.input}", "a picture or a folder of pictures", "check --input")
+    if not options.input.is_dir() and (folder.resume or folder.shard):
+        raise UserError(f"--resume or --shard with the single picture {options.input}", "a folder", "check --input")
+    if folder.shard and options.contact_sheet:
+        raise UserError("--contact-sheet with --shard", "one of them: a shard does not see the whole folder",
+                        "leave --contact-sheet away")
+    pictures = list_images(options.input) if options.input.is_dir() else [options.input]
+    if not pictures:
+        raise UserError(f"no picture in {options.input}", "at least one", "check --input")
+    return pictures
+
+
+def find_calibration(predictor: Predictor, options: Options, network: InferenceOptions) -> Calibration | None:
+    """The calibration beside the checkpoint, where it is wanted and artists are named."""
+    if not options.calibration or options.mode == "cluster":
+        return None
+    return Calibration.beside(network.checkpoint, predictor.fingerprint, network.view)
+
+
+def infer_one(predictor: Predictor, options: Options, files: ResultOptions, network: InferenceOptions,
+              describe: Describe) -> int:
+    """Write and print the record of a single picture."""
+    (name, said), = records(predictor.answer([options.input], network), options.input.parent, describe)
+    path = write_single(name, said, options.output, files)
+    for entry in said.get("classification", ()):
+        calibrated = f" (calibrated {entry['calibrated_probability']:.2%})" if "calibrated_probability" in entry else ""
+        print(f"{entry['probability']:7.2%}  {entry['class_name']}{calibrated}")
+    if "verdict" in said:
+        print(f"verdict: {said['verdict']}")
+    if "error" in said:
+        print(f"not read: {options.input} ({said['error']})", file=sys.stderr)
+    print(f"{'error' not in said:d} of 1 pictures; results are in {path.parent}")
+    return EXIT_PARTIAL if "error" in said else EXIT_DONE
+
+
+def report(found: Overview, where: Path, seconds: float) -> int:
+    """Tell what became of a folder; the exit code."""
+    for name, reason in found.failures:
+        print(f"not read: {name} ({reason})", file=sys.stderr)
+    print(f"{found.pictures - len(found.failures)} of {found.pictures} pictures in {seconds:.1f} s; results are in "
+          f"{where}")
+    return EXIT_PARTIAL if found.failures else EXIT_DONE
 
 
 if __name__ == "__main__":

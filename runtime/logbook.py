@@ -114,6 +114,7 @@ class Logbook:
                 self.board.file_writer.add_summary(summary)
 
 
-def progress(items: Iterable[Item], total: int) -> Iterable[Item]:
-    """`items` as they come, with a bar of pictures per second and time left on a terminal."""
-    return tqdm(items, total=total, unit="img", leave=False, dynamic_ncols=True, disable=not sys.stderr.isatty())
+def progress(items: Iterable[Item], total: int, done: int = 0) -> Iterable[Item]:
+    """`items` as they come after the first `done`, with a bar of pictures per second and time left on a terminal."""
+    return tqdm(items, total=total, initial=done, unit="img", leave=False, dynamic_ncols=True,
+                disable=not sys.stderr.isatty())

@@ -186,12 +186,29 @@ class InferenceOptions:
     model: str | None = flag(None, "architecture; checked against the checkpoint, needed only for files that do not "
                                     "say it")
     class_csv: Path | None = flag(None, "class_mapping.csv; checked against the checkpoint, needed only for files that "
-                                        "do not name their artists")
+                                        "do not name their artists", names=("--class-mapping",))
     batch_size: int = flag(32, "pictures per step", at_least=1)
     device: str = flag("auto", "auto, cpu, cuda, cuda:N or mps")
+    amp: Literal["auto", "bf16", "fp16", "off"] = flag("off", "precision of weights and pictures: off is float32, auto "
+                                                              "bf16 on GPUs that compute it and float32 elsewhere")
+    compile: bool = flag(False, "compile the network (torch.compile); the first batch takes a minute or two")
+    view: Literal["default", "multicrop"] = flag(
+        "default", "default is what training evaluated; multicrop adds five crops of it at twice the size and averages "
+                   "the answers, in six times the time")
+    draft: bool = flag(True, "decode a JPEG of over twice the size needed at 1/2, 1/4 or 1/8 of its size")
     num_workers: int = flag(2, "processes that decode pictures; 0 decodes in this one", at_least=0,
                             names=("--workers", "-j"))
     max_pixels: int = flag(DEFAULT_MAX_PIXELS, "pictures whose header claims more pixels count as damaged", at_least=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResultOptions:
+    """Result files."""
+
+    format: Literal["json", "jsonl", "csv"] = flag(
+        "json", "batch_results.json; one JSON object a line, with the picture as image; or a table without features")
+    features_format: Literal["npy", "npz"] = flag(
+        "npy", "features.npy and image_names.txt, or both in features.npz as features and image_names")
 
 
 # ---- what every trainer has ----

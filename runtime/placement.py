@@ -1,4 +1,4 @@
-"""Where a network runs: device, memory format, and the precision of its forward pass while it trains."""
+"""Where a network runs: device, memory format, and the precision of its forward pass."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from utils import UserError, resolve_device
 
 @dataclass(frozen=True, kw_only=True)
 class Placement:
-    """A device, a memory format and a training precision, for networks and for their input.
+    """A device, a memory format and a precision, for networks and for their input.
 
     Attributes:
         device: where.
         memory_format: channels innermost or planes.
-        amp: dtype of autocast while training, or None for float32. Evaluation is always float32.
+        amp: dtype of autocast while training, and of all weights in inference, or None for float32. The evaluation of
+            a trainer is always float32.
     """
 
     device: torch.device

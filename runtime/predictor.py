@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch.utils.data import BatchSampler
 
 from data.class_mapping import read_class_mapping
-from data.image_list import Batch, ImageList
 from data.images import DEFAULT_MAX_PIXELS
-from data.loaders import EvalBatches, Loading, make_loader
-from data.transforms import Preprocessing, eval_transform
+from data.loaders import Loading, make_loader
+from data.transforms import Preprocessing
+from data.views import Normalise, ViewList, Views
 from runtime.checkpoint import Checkpoint, check_classes, read_checkpoint
+from runtime.fingerprint import fingerprint
 from runtime.networks import features_and_logits, load_weights
+from runtime.options import InferenceOptions
 from runtime.placement import Placement
 from utils import UserError
 
@@ -58,18 +62,32 @@ class Predictor:
     Attributes:
         classes: class names; None where the checkpoint knows none and no mapping was given.
         preprocessing: what the checkpoint was evaluated with.
+        fingerprint: tells this model from others; empty where no checkpoint was read.
+        task: what the network was trained for, see `Checkpoint.task`.
     """
 
     def __init__(self, network: torch.nn.Module, classes: Sequence[str] | None, preprocessing: Preprocessing,
-                 placement: Placement) -> None:
+                 placement: Placement, *, compile: bool = False, fingerprint: str = "",
+                 task: str | None = None) -> None:
         """Fold `network` for inference and move it to its place; see `from_checkpoint`."""
         network = network.eval()
-        self.network = placement.network(network.for_inference() if hasattr(network, "for_inference") else network)
+        network = network.for_inference() if hasattr(network, "for_inference") else network
+        self.dtype = placement.amp or torch.float32
+        self.network = placement.network(network).to(self.dtype)
+        self.ask = torch.compile(features_and_logits) if compile else features_and_logits
+        self.normalise = Normalise(preprocessing, placement.device)
         self.classes, self.preprocessing, self.placement = classes, preprocessing, placement
+        self.fingerprint, self.task = fingerprint, task
+
+    @classmethod
+    def from_options(cls, options: InferenceOptions) -> Predictor:
+        """The predictor that the flags ask for; see `from_checkpoint`."""
+        return cls.from_checkpoint(options.checkpoint, model=options.model, class_csv=options.class_csv,
+                                   device=options.device, amp=options.amp, compile=options.compile)
 
     @classmethod
     def from_checkpoint(cls, path: str | Path, *, model: str | None = None, class_csv: str | Path | None = None,
-                        device: str = "auto") -> Predictor:
+                        device: str = "auto", amp: str = "off", compile: bool = False) -> Predictor:
         """The predictor of a checkpoint; architecture, classes and preprocessing come from the file.
 
         Args:
@@ -77,11 +95,13 @@ class Predictor:
             model: architecture; checked against the file, needed for files of other programs.
             class_csv: class_mapping.csv; checked against the file, needed to name classes of files of other programs.
             device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
+            amp: precision of weights and pictures: `off` (float32), `bf16`, `fp16`, or `auto`, see `Placement.choose`.
+            compile: hand the network to torch.compile.
 
         Raises:
             UserError: the file cannot be read or contradicts `model` or `class_csv`.
         """
-        placement = Placement.choose(device)
+        placement = Placement.choose(device, amp=amp)
         checkpoint = read_checkpoint(path)
         architecture = checkpoint.architecture(model)
         classes = _classes(checkpoint, class_csv)
@@ -95,28 +115,66 @@ class Predictor:
         else:
             preprocessing = Preprocessing.from_pretrained_cfg(
                 architecture.pretrained_cfg, input_size=architecture.model_args.get("img_size"), fit="crop")
-        return cls(network, classes, preprocessing, placement)
+        return cls(network, classes, preprocessing, placement, compile=compile, fingerprint=fingerprint(checkpoint),
+                   task=checkpoint.task)
+
+    def answer(self, paths: Sequence[Path], options: InferenceOptions, *, start: int = 0) -> Iterator[Result | Failure]:
+        """One answer per path as the flags ask for; see `predict`."""
+        return self.predict(paths, batch_size=options.batch_size, num_workers=options.num_workers,
+                            max_pixels=options.max_pixels, view=options.view, draft=options.draft, start=start)
 
     def predict(self, paths: Sequence[Path], *, batch_size: int = 32, num_workers: int = 0,
-                max_pixels: int = DEFAULT_MAX_PIXELS) -> Iterator[Result | Failure]:
-        """One answer per path, in the order given, whatever state the files are in."""
-        pictures = ImageList(paths, eval_transform(self.preprocessing), max_pixels=max_pixels)
-        loading = Loading(batch_size=batch_size, num_workers=num_workers,
-                          pin_memory=self.placement.device.type == "cuda")
-        for batch in make_loader(pictures, EvalBatches(len(paths), loading), loading):
-            answers: dict[int, Result | Failure] = {
-                index: Failure(paths[index], reason) for index, reason in batch.failures}
-            answers |= self._answer(batch, paths)
-            yield from (answers[index] for index in sorted(answers))
+                max_pixels: int = DEFAULT_MAX_PIXELS, view: str = "default", draft: bool = True,
+                start: int = 0) -> Iterator[Result | Failure]:
+        """One answer per path, in the order given, whatever state the files are in.
 
-    def _answer(self, batch: Batch, paths: Sequence[Path]) -> dict[int, Result | Failure]:
-        if not len(batch.indices):
-            return {}
-        with torch.inference_mode():
-            features, logits = features_and_logits(self.network, self.placement.images(batch.images))
-        features, logits = features.float().cpu(), logits.float().cpu()
-        return {index: Result(paths[index], features[row], logits[row], self.classes)
-                for row, index in enumerate(batch.indices.tolist())}
+        The network sees full batches of readable pictures, the last one filled up: a file that cannot be read moves no
+        other one to another place in its batch, so it does not change the last bit of another answer.
+
+        Args:
+            paths: picture files.
+            batch_size: pictures that the network looks at together.
+            num_workers: processes that decode meanwhile; 0 decodes in this one.
+            max_pixels: pictures whose header claims more count as unreadable, px.
+            view: one of `data.views.VIEWS`; features and logits are the means over the views.
+            draft: decode JPEGs that are much larger than needed at a part of their size.
+            start: paths to pass over; where whole batches of them could be read, the others' answers stay the same.
+        """
+        size = min(batch_size, len(paths)) or 1
+        pictures = ViewList(paths, Views(self.preprocessing, view), max_pixels=max_pixels, draft=draft)
+        loading = Loading(batch_size=size, num_workers=min(num_workers, (len(paths) - start) // size),
+                          pin_memory=self.placement.device.type == "cuda")
+        waiting: deque[Failure | Path] = deque()  # a path: of a picture in `held`
+        held = torch.empty(0, dtype=torch.uint8)
+        for batch in make_loader(pictures, BatchSampler(range(start, len(paths)), size, drop_last=False), loading):
+            reasons = dict(batch.failures)
+            waiting += [Failure(paths[index], reasons[index]) if index in reasons else paths[index]
+                        for index in sorted([*reasons, *batch.indices.tolist()])]
+            held = torch.cat([part for part in (held, batch.images) if len(part)] or [held])
+            if len(held) >= size:
+                yield from self._results(held[:size], waiting)
+                held = held[size:]
+            while waiting and isinstance(waiting[0], Failure):
+                yield waiting.popleft()
+        if len(held):
+            filled = torch.cat([held, held.new_zeros(size - len(held), *held.shape[1:])])
+            yield from self._results(filled, waiting)
+
+    def _results(self, pixels_BVHWC: torch.Tensor, waiting: deque[Failure | Path]) -> Iterator[Result | Failure]:
+        """Answers to what waits, as far as pictures go; rows without a picture are left aside."""
+        features, logits = zip(*map(self._look, pixels_BVHWC.unbind(1)), strict=True)  # by views
+        features, logits = (torch.stack(parts).mean(0).cpu() for parts in (features, logits))
+        row = 0
+        while waiting and row < len(features):
+            found = waiting.popleft()
+            yield found if isinstance(found, Failure) else Result(found, features[row], logits[row], self.classes)
+            row += not isinstance(found, Failure)
+
+    @torch.inference_mode()
+    def _look(self, pixels_BHWC: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        images = self.normalise(pixels_BHWC.to(self.placement.device, non_blocking=True))
+        features, logits = self.ask(self.network, self.placement.images(images).to(self.dtype))
+        return features.float(), logits.float()
 
 
 def _classes(checkpoint: Checkpoint, class_csv: str | Path | None) -> Sequence[str] | None:
