@@ -2,42 +2,119 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
-from sklearn.cluster import KMeans
+from sklearn.cluster import HDBSCAN, KMeans, MiniBatchKMeans
+from sklearn.metrics import silhouette_score
 
+from runtime.arguments import flag
 from utils import UserError
 
-RESTARTS = 10  # k-means keeps the best of as many starts
+DEFAULT_CLUSTERS = 8
+RESTARTS, RESTARTS_TRIED = 10, 3  # k-means keeps the best of as many starts; fewer while numbers of clusters are tried
+MOST_TRIED, STEP = 100, 1.15  # numbers of clusters that auto tries: up to this, each larger by this factor
+SILHOUETTE_SAMPLE = 2000  # pictures: the silhouette compares each with each
 
 
-def kmeans_clusters(features: np.ndarray, names: Sequence[str], num_clusters: int, *, seed: int) -> dict[str, Any]:
-    """K-means of `features`, (N, D), as the JSON object of cluster_assignments.json.
+@dataclass(frozen=True, kw_only=True)
+class ClusterOptions:
+    """How to group."""
+
+    num_clusters: int | Literal["auto"] | None = flag(
+        None, f"number of groups; auto tries 2 to {MOST_TRIED} and takes the one with the highest silhouette (default: "
+              f"{DEFAULT_CLUSTERS}; hdbscan finds its own)", at_least=1)
+    algorithm: Literal["kmeans", "minibatch", "hdbscan"] = flag(
+        "kmeans", "kmeans; minibatch, its faster form for hundreds of thousands of pictures; or hdbscan, which groups "
+                  "where pictures are dense and leaves the others out")
+    min_cluster_size: int = flag(5, "pictures in the smallest group of hdbscan", at_least=2)
+    seed: int = flag(0, "seed of k-means' starting points and of the map", at_least=0, at_most=2**32 - 1)
+
+
+def group_features(features: np.ndarray, names: Sequence[str], options: ClusterOptions) -> dict[str, Any]:
+    """Groups of `features`, (N, D), as the JSON object of cluster_assignments.json.
 
     Args:
         features: one row per picture.
         names: one per row.
-        num_clusters: number of groups, at most N.
-        seed: of the starting centroids.
+        options: how.
 
     Returns:
-        `num_clusters`, `inertia` (summed squared distance to the centroids) and `clusters`, largest first, each with
-        `cluster_id`, `size`, `centroid` (D numbers) and `images`, nearest to the centroid first.
+        `algorithm`, `num_clusters`, `inertia` (summed squared distance to the centroids), `clusters`, largest first,
+        each with `cluster_id`, `size`, `centroid` (the mean, D numbers) and `images`, nearest to the centroid first;
+        with auto also `silhouettes` of the numbers tried, with hdbscan `unassigned`, the pictures of no group.
 
     Raises:
-        UserError: more clusters than pictures.
+        UserError: more clusters than pictures, or a number of clusters for hdbscan.
     """
-    if num_clusters > len(features):
-        raise UserError(f"--num-clusters {num_clusters} for {len(features)} readable picture(s)",
-                        f"at most {len(features)}", "ask for fewer clusters or give more pictures")
-    fitted = KMeans(num_clusters, n_init=RESTARTS, random_state=seed).fit(features)
-    distances = np.linalg.norm(features - fitted.cluster_centers_[fitted.labels_], axis=1)
-    members = [np.flatnonzero(fitted.labels_ == cluster) for cluster in range(num_clusters)]
-    members.sort(key=len, reverse=True)
-    clusters = [{"cluster_id": number, "size": len(rows),
-                 "centroid": fitted.cluster_centers_[fitted.labels_[rows[0]]].tolist(),
-                 "images": [names[row] for row in rows[np.argsort(distances[rows], kind="stable")]]}
-                for number, rows in enumerate(members) if len(rows)]
-    return {"num_clusters": len(clusters), "inertia": float(fitted.inertia_), "clusters": clusters}
+    extra: dict[str, Any] = {}
+    if options.algorithm == "hdbscan":
+        labels = _dense_groups(features, options)
+        extra["unassigned"] = [names[row] for row in np.flatnonzero(labels < 0)]
+    else:
+        count = options.num_clusters or DEFAULT_CLUSTERS
+        if count == "auto":
+            tried = _silhouettes(features, options)
+            extra["silhouettes"] = tried
+            count = max(tried, key=tried.get)
+        if count > len(features):
+            raise UserError(f"--num-clusters {count} for {len(features)} readable picture(s)",
+                            f"at most {len(features)}", "ask for fewer clusters or give more pictures")
+        labels = _k_means(features, count, options, RESTARTS)
+    clusters, inertia = _described(features, labels, names)
+    return {"algorithm": options.algorithm, "num_clusters": len(clusters), "inertia": inertia, **extra,
+            "clusters": clusters}
+
+
+def group_numbers(groups: Mapping[str, Any], names: Sequence[str]) -> np.ndarray:
+    """The `cluster_id` of each of `names` in what `group_features` gave, (N,) int64; -1 for those in none."""
+    found = {name: cluster["cluster_id"] for cluster in groups["clusters"] for name in cluster["images"]}
+    return np.array([found.get(name, -1) for name in names], np.int64)
+
+
+def _k_means(features: np.ndarray, count: int, options: ClusterOptions, restarts: int) -> np.ndarray:
+    kind = MiniBatchKMeans if options.algorithm == "minibatch" else KMeans
+    return kind(count, n_init=restarts, random_state=options.seed).fit_predict(features)
+
+
+def _dense_groups(features: np.ndarray, options: ClusterOptions) -> np.ndarray:
+    if options.num_clusters is not None:
+        raise UserError(f"--num-clusters {options.num_clusters} with --algorithm hdbscan, which finds the number "
+                        "itself", "no number", "leave it away, or set --min-cluster-size")
+    if len(features) < options.min_cluster_size:
+        raise UserError(f"{len(features)} readable picture(s) for groups of --min-cluster-size "
+                        f"{options.min_cluster_size}", "at least as many", "lower it or give more pictures")
+    return HDBSCAN(min_cluster_size=options.min_cluster_size, copy=True).fit_predict(features)
+
+
+def _silhouettes(features: np.ndarray, options: ClusterOptions) -> dict[int, float]:
+    """The mean silhouette, -1 to 1, of each number of clusters that is tried.
+
+    **Source:** P. Rousseeuw, Silhouettes, J. Comput. Appl. Math. 20 (1987).
+    """
+    sample = np.random.default_rng(options.seed).permutation(len(features))[:SILHOUETTE_SAMPLE]
+    counts = {round(2 * STEP**power) for power in range(100)}
+    tried = {}
+    for count in sorted(count for count in counts if count <= min(MOST_TRIED, len(features) - 1)):
+        labels = _k_means(features, count, options, RESTARTS_TRIED)[sample]
+        # Equal pictures fall into fewer groups than asked for, perhaps into one, which has no silhouette.
+        tried[count] = float(silhouette_score(features[sample], labels)) if len(set(labels)) > 1 else -1.0
+    if not tried:
+        raise UserError(f"--num-clusters auto for {len(features)} readable picture(s)", "at least 3",
+                        "give more pictures, or a number")
+    return tried
+
+
+def _described(features: np.ndarray, labels: np.ndarray, names: Sequence[str]) -> tuple[list[dict[str, Any]], float]:
+    members = [np.flatnonzero(labels == label) for label in range(labels.max(initial=-1) + 1)]
+    members = sorted((rows for rows in members if len(rows)), key=len, reverse=True)
+    clusters, inertia = [], 0.0
+    for number, rows in enumerate(members):
+        centroid = features[rows].mean(axis=0)
+        distances = np.linalg.norm(features[rows] - centroid, axis=1)
+        inertia += float((distances.astype(np.float64) ** 2).sum())
+        clusters.append({"cluster_id": number, "size": len(rows), "centroid": centroid.tolist(),
+                         "images": [names[row] for row in rows[np.argsort(distances, kind="stable")]]})
+    return clusters, inertia

@@ -1,7 +1,7 @@
-"""Extract the feature vectors of a folder's pictures and group them with k-means.
+"""Extract the feature vectors of a folder's pictures and group them, or group vectors that were extracted before.
 
-Example: python tools/extract_cluster_features.py --images-dir new --checkpoint runs/lsnet_t/model_best.pth
---num-clusters 6 --output-dir results
+Example: python tools/extract_cluster_features.py --images-dir new --checkpoint my_run/model_best.pth --num-clusters 6
+--output-dir results
 """
 
 from __future__ import annotations
@@ -9,16 +9,20 @@ from __future__ import annotations
 import sys
 from dataclasses import MISSING, dataclass
 from pathlib import Path
+from typing import Literal
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from data.images import list_images
 from runtime.arguments import Parser, add_options, flag, read_options
-from runtime.clustering import kmeans_clusters
+from runtime.cluster_pictures import MAP, SHEET, cluster_map, cluster_sheet
+from runtime.clustering import ClusterOptions, group_features
 from runtime.logbook import progress
+from runtime.neighbours import normalised
 from runtime.options import InferenceOptions
-from runtime.predictor import Predictor
+from runtime.predictor import Failure, Predictor
 from runtime.records import extract_features, write_features
+from runtime.vectors import Vectors, read_vectors
 from utils import EXIT_DONE, EXIT_PARTIAL, UserError, command, write_json
 
 
@@ -26,18 +30,22 @@ from utils import EXIT_DONE, EXIT_PARTIAL, UserError, command, write_json
 class Options:
     """What to group."""
 
-    images_dir: Path = flag(MISSING, "folder of pictures")
-    recursive: bool = flag(True, "search its sub-folders too")
-    num_clusters: int = flag(8, "number of groups", at_least=1)
-    output_dir: Path = flag(MISSING, "folder for features.npy, image_names.txt and cluster_assignments.json")
-    seed: int = flag(0, "seed of k-means' starting points", at_least=0, at_most=2**32 - 1)
+    images_dir: Path | None = flag(None, "folder of pictures; with --features, the one they were extracted from, for "
+                                         "the PNGs")
+    features: Path | None = flag(None, "group these vectors instead: features.npy with image_names.txt beside it, or "
+                                       "another file or folder that tools/compare_vectors.py reads")
+    recursive: bool = flag(True, "search the folder's sub-folders too")
+    normalize: bool = flag(False, "group and draw features of length 1, so that only their direction counts")
+    projection: Literal["tsne", "pca"] = flag("tsne", "how map.png brings features into the plane")
+    output_dir: Path = flag(MISSING, "folder for cluster_assignments.json, clusters.png, map.png and the features")
 
 
 def build_parser() -> Parser:
     """The flags of this command."""
     parser = Parser(prog="tools/extract_cluster_features.py", description=__doc__)
     add_options(parser, Options)
-    add_options(parser, InferenceOptions)
+    add_options(parser, ClusterOptions)
+    add_options(parser, InferenceOptions, checkpoint=None)
     return parser
 
 
@@ -45,27 +53,38 @@ def build_parser() -> Parser:
 def main(argv: list[str] | None = None) -> int:
     """Extract and group; 0, or 3 when some pictures could not be read."""
     arguments = build_parser().parse_args(argv)
-    options, network = read_options(arguments, Options), read_options(arguments, InferenceOptions)
-    if not options.images_dir.is_dir():
+    options, grouping, network = (read_options(arguments, group)
+                                  for group in (Options, ClusterOptions, InferenceOptions))
+    if options.images_dir and not options.images_dir.is_dir():
         raise UserError(f"no folder {options.images_dir}", "a folder of pictures", "check --images-dir")
-    pictures = list_images(options.images_dir, recursive=options.recursive)
-    if options.num_clusters > len(pictures):
-        raise UserError(f"{len(pictures)} picture(s) in {options.images_dir}", f"at least --num-clusters "
-                        f"{options.num_clusters}", "ask for fewer clusters or give more pictures")
-    predictor = Predictor.from_checkpoint(network.checkpoint, model=network.model, class_csv=network.class_csv,
-                                          device=network.device)
-    answers = predictor.predict(pictures, batch_size=network.batch_size, num_workers=network.num_workers,
-                                max_pixels=network.max_pixels)
-    names, features, failures = extract_features(progress(answers, len(pictures)), options.images_dir)
-    clusters = kmeans_clusters(features, names, options.num_clusters, seed=options.seed)
-    write_features(options.output_dir, names, features)
-    write_json(options.output_dir / "cluster_assignments.json", clusters)
+    found, failures = (read_vectors([options.features]), []) if options.features else extract(options, network)
+    features = normalised(found.rows) if options.normalize else found.rows
+    groups = group_features(features, found.names, grouping)
+    if not options.features:
+        write_features(options.output_dir, found.names, found.rows)
+    write_json(options.output_dir / "cluster_assignments.json", groups)
+    if options.images_dir and groups["clusters"]:
+        cluster_sheet(groups["clusters"], options.images_dir, options.output_dir / SHEET)
+    cluster_map(features, found.names, groups["clusters"], options.output_dir / MAP, folder=options.images_dir,
+                projection=options.projection, seed=grouping.seed)
     for failure in failures:
         print(f"not read: {failure.path} ({failure.reason})", file=sys.stderr)
-    for cluster in clusters["clusters"]:
+    for cluster in groups["clusters"]:
         print(f"cluster {cluster['cluster_id']}: {cluster['size']} pictures, such as {cluster['images'][0]}")
+    if groups.get("unassigned"):
+        print(f"in no cluster: {len(groups['unassigned'])} pictures, such as {groups['unassigned'][0]}")
     print(f"results are in {options.output_dir}")
     return EXIT_PARTIAL if failures else EXIT_DONE
+
+
+def extract(options: Options, network: InferenceOptions) -> tuple[Vectors, list[Failure]]:
+    """The features of the folder's pictures, and those that could not be read."""
+    if options.images_dir is None or network.checkpoint is None:
+        raise UserError("nothing to group", "--images-dir and --checkpoint, or --features", "add what is missing")
+    pictures = list_images(options.images_dir, recursive=options.recursive)
+    answers = Predictor.from_options(network).answer(pictures, network)
+    names, features, failures = extract_features(progress(answers, len(pictures)), options.images_dir)
+    return Vectors(names, features), failures
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""K-means finds the groups there are, and tells them in an order that people can read."""
+"""The groups there are are found, and told in an order that people can read."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import json
 import numpy as np
 import pytest
 from sklearn.datasets import make_blobs
-from sklearn.metrics import adjusted_rand_score
+from sklearn.metrics import adjusted_rand_score, silhouette_score
 
-from runtime.clustering import kmeans_clusters
+from runtime.clustering import ClusterOptions, group_features
 from utils import UserError
 
 SIZES = [7, 20, 12, 5]
@@ -23,9 +23,15 @@ def blobs() -> tuple[np.ndarray, np.ndarray, list[str]]:
     return features.astype(np.float32), labels, [f"{number}.png" for number in range(len(labels))]
 
 
-def test_separated_groups_are_found(blobs: tuple) -> None:
+def grouped(features: np.ndarray, names: list[str], count: int | str | None = None, **options: object) -> dict:
+    return group_features(features, names, ClusterOptions(num_clusters=count, **options))
+
+
+@pytest.mark.parametrize("options", [
+    {"count": 4}, {"count": 4, "algorithm": "minibatch"}, {"count": "auto"}, {"algorithm": "hdbscan"}], ids=str)
+def test_separated_groups_are_found(blobs: tuple, options: dict) -> None:
     features, labels, names = blobs
-    found = kmeans_clusters(features, names, 4, seed=0)
+    found = grouped(features, names, **options)
     assigned = {name: cluster["cluster_id"] for cluster in found["clusters"] for name in cluster["images"]}
     assert sorted(assigned) == sorted(names)
     assert adjusted_rand_score(labels, [assigned[name] for name in names]) == 1.0
@@ -36,7 +42,7 @@ def test_separated_groups_are_found(blobs: tuple) -> None:
 
 def test_centroids_distances_and_inertia_are_those_of_the_members(blobs: tuple) -> None:
     features, _, names = blobs
-    found = kmeans_clusters(features, names, 4, seed=0)
+    found = grouped(features, names, 4)
     inertia = 0.0
     for cluster in found["clusters"]:
         members = features[[names.index(name) for name in cluster["images"]]]
@@ -50,14 +56,14 @@ def test_centroids_distances_and_inertia_are_those_of_the_members(blobs: tuple) 
 
 def test_the_seed_decides_and_the_result_is_json(blobs: tuple) -> None:
     features, _, names = blobs
-    assert kmeans_clusters(features, names, 9, seed=3) == kmeans_clusters(features, names, 9, seed=3)
-    assert json.loads(json.dumps(kmeans_clusters(features, names, 9, seed=3), allow_nan=False))["num_clusters"] == 9
+    assert grouped(features, names, 9, seed=3) == grouped(features, names, 9, seed=3)
+    assert json.loads(json.dumps(grouped(features, names, 9, seed=3), allow_nan=False))["num_clusters"] == 9
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_fewer_distinct_pictures_than_clusters_give_fewer_clusters() -> None:
     features = np.array([[0, 0], [0, 0], [5, 5]], np.float32)
-    found = kmeans_clusters(features, ["a", "b", "c"], 3, seed=0)
+    found = grouped(features, ["a", "b", "c"], 3)
     assert found["num_clusters"] == 2
     assert [cluster["images"] for cluster in found["clusters"]] == [["a", "b"], ["c"]]
 
@@ -65,4 +71,42 @@ def test_fewer_distinct_pictures_than_clusters_give_fewer_clusters() -> None:
 @pytest.mark.parametrize("count", [0, 2])
 def test_more_clusters_than_pictures_are_refused(count: int) -> None:
     with pytest.raises(UserError, match=rf"--num-clusters 3 for {count} readable"):
-        kmeans_clusters(np.zeros((count, 2), np.float32), ["x"] * count, 3, seed=0)
+        grouped(np.zeros((count, 2), np.float32), ["x"] * count, 3)
+
+
+def test_auto_takes_the_highest_silhouette(blobs: tuple) -> None:
+    features, labels, names = blobs
+    tried = grouped(features, names, "auto")["silhouettes"]
+    assert max(tried, key=tried.get) == 4
+    assert tried[4] == pytest.approx(silhouette_score(features, labels), abs=1e-6)
+    assert min(tried) == 2
+    assert max(tried) < len(names)
+    assert {2, 3, 4, 5, 6, 7} <= set(tried)
+
+
+@pytest.mark.parametrize("count", [0, 2])
+def test_auto_needs_something_to_choose_from(count: int) -> None:
+    with pytest.raises(UserError, match="--num-clusters auto"):
+        grouped(np.eye(count, 2, dtype=np.float32), ["x"] * count, "auto")
+
+
+def test_hdbscan_leaves_out_what_is_in_no_dense_group(blobs: tuple) -> None:
+    features, labels, names = blobs
+    found = grouped(np.vstack([features, np.full((1, 6), 500, np.float32)]), [*names, "far"], algorithm="hdbscan")
+    assert found["unassigned"] == ["far"]
+    assert found["num_clusters"] == 4
+    assert grouped(features, names, algorithm="hdbscan", min_cluster_size=6)["num_clusters"] == 3
+
+
+def test_hdbscan_refuses_a_number_and_too_few_pictures(blobs: tuple) -> None:
+    features, _, names = blobs
+    with pytest.raises(UserError, match="finds the number itself"):
+        grouped(features, names, 4, algorithm="hdbscan")
+    with pytest.raises(UserError, match="3 readable picture"):
+        grouped(features[:3], names[:3], algorithm="hdbscan")
+
+
+def test_nothing_dense_gives_no_groups() -> None:
+    found = grouped(np.eye(6, dtype=np.float32), list("abcdef"), algorithm="hdbscan", min_cluster_size=4)
+    assert (found["clusters"], found["num_clusters"], found["inertia"]) == ([], 0, 0)
+    assert found["unassigned"] == list("abcdef")

@@ -8,18 +8,31 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from runtime.vectors import read_vectors
 from tools.extract_cluster_features import main
 
 
-def test_the_documented_command_leaves_the_documented_files(trained: Path, data_set: Path, tmp_path: Path,
-                                                            run_script) -> None:
+@pytest.fixture(scope="module")
+def results(trained: Path, data_set: Path, run_script, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the documented command leaves."""
+    output = tmp_path_factory.mktemp("clusters")
     done = run_script("tools/extract_cluster_features.py", "--images-dir", data_set / "val", "--model",
                       "lsnet_t_artist", "--checkpoint", trained / "model_best.pth", "--num-clusters", 3, "--output-dir",
-                      tmp_path)
+                      output)
     assert done.returncode == 0, done.stderr
-    names = (tmp_path / "image_names.txt").read_text().splitlines()
-    features = dict(zip(names, np.load(tmp_path / "features.npy"), strict=True))
-    content = json.loads((tmp_path / "cluster_assignments.json").read_text())
+    return output
+
+
+def clusters(folder: Path) -> dict:
+    return json.loads((folder / "cluster_assignments.json").read_text(encoding="utf-8"))
+
+
+def test_the_documented_command_leaves_the_documented_files(results: Path) -> None:
+    assert sorted(path.name for path in results.iterdir()) == [
+        "cluster_assignments.json", "clusters.png", "features.npy", "image_names.txt", "map.png"]
+    names = (results / "image_names.txt").read_text().splitlines()
+    features = dict(zip(names, np.load(results / "features.npy"), strict=True))
+    content = clusters(results)
     assert sorted(name for cluster in content["clusters"] for name in cluster["images"]) == names
     for cluster in content["clusters"]:
         assert cluster["size"] == len(cluster["images"])
@@ -27,12 +40,50 @@ def test_the_documented_command_leaves_the_documented_files(trained: Path, data_
         np.testing.assert_allclose(cluster["centroid"], mean, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize(("clusters", "folder"), [(13, "val"), (2, "nowhere")])
-def test_what_cannot_be_grouped_is_said(trained: Path, data_set: Path, tmp_path: Path, capsys, clusters: int,
-                                        folder: str) -> None:
-    assert main(["--images-dir", str(data_set / folder), "--checkpoint", str(trained / "model_best.pth"),
-                 "--num-clusters", str(clusters), "--output-dir", str(tmp_path / "out")]) == 2
-    assert capsys.readouterr().err.count("\n") == 1
+def regroup(results: Path, output: Path, *more: object) -> dict:
+    assert main(["--features", str(results / "features.npy"), "--output-dir", str(output), *map(str, more)]) == 0
+    return clusters(output)
+
+
+def test_what_was_extracted_is_grouped_again_without_the_model(results: Path, tmp_path: Path) -> None:
+    assert regroup(results, tmp_path, "--num-clusters", 3) == clusters(results)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cluster_assignments.json", "map.png"]
+
+
+def test_normalised_features_are_grouped_by_direction(results: Path, tmp_path: Path) -> None:
+    content = regroup(results, tmp_path, "--normalize", "--num-clusters", 2, "--projection", "pca")
+    found = read_vectors([results])
+    unit = dict(zip(found.names, found.rows / np.linalg.norm(found.rows, axis=1, keepdims=True), strict=True))
+    for cluster in content["clusters"]:
+        mean = np.mean([unit[name] for name in cluster["images"]], axis=0)
+        np.testing.assert_allclose(cluster["centroid"], mean, atol=1e-6)
+
+
+def test_the_number_can_be_found_and_other_algorithms_asked(results: Path, data_set: Path, tmp_path: Path,
+                                                            capsys) -> None:
+    assert "silhouettes" in regroup(results, tmp_path / "auto", "--num-clusters", "auto", "--algorithm", "minibatch")
+    found = regroup(results, tmp_path / "dense", "--algorithm", "hdbscan", "--min-cluster-size", 2, "--images-dir",
+                    data_set / "val")
+    grouped = [name for cluster in found["clusters"] for name in cluster["images"]]
+    assert sorted([*grouped, *found["unassigned"]]) == list(read_vectors([results]).names)
+    assert (tmp_path / "dense" / "clusters.png").exists() == bool(grouped)
+
+
+@pytest.mark.parametrize(("flags", "told"), [
+    (["--images-dir", "{data}/val", "--checkpoint", "{run}/model_best.pth", "--num-clusters", "13"],
+     "--num-clusters 13 for 12 readable"),
+    (["--images-dir", "{data}/nowhere", "--checkpoint", "{run}/model_best.pth"], "no folder"),
+    (["--images-dir", "{data}/val"], "nothing to group"), (["--checkpoint", "{run}/model_best.pth"], "nothing to"),
+    (["--features", "{data}/nowhere.npy"], "no "),
+    (["--images-dir", "{data}/val", "--checkpoint", "{run}/model_best.pth", "--no-recursive"], "0 readable"),
+])
+def test_what_cannot_be_grouped_is_said(trained: Path, data_set: Path, tmp_path: Path, capsys, flags: list[str],
+                                        told: str) -> None:
+    given = [flag.format(data=data_set, run=trained) for flag in flags]
+    assert main(["--output-dir", str(tmp_path / "out"), *given]) == 2
+    found = capsys.readouterr().err
+    assert found.count("\n") == 1
+    assert told in found
     assert not (tmp_path / "out").exists()
 
 
