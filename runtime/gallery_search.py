@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from data.artist_folders import nfc
 from runtime.gallery import Gallery
 from runtime.neighbours import make_index, nearest, vote
+
+NEIGHBOURS = 20  # pictures that vote
 
 
 class GallerySearch:
@@ -38,3 +42,20 @@ class GallerySearch:
             "artists_by_mean": [{"artist": names[number], "cosine_similarity": score} for number, score in
                                 zip(means[query], closeness[query].tolist(), strict=True)],
         } for query in range(len(features))]
+
+
+def gallery_accuracy(search: GallerySearch, features: np.ndarray, labels: Sequence[str]) -> dict[str, float]:
+    """How often the artist of `features`, (Q, D), is the first that `search` names, in percent.
+
+    Returns:
+        `neighbours` and `mean`, the two ways to name an artist, over all pictures; `balanced_neighbours` and
+        `balanced_mean`, the mean over artists of the share of theirs.
+    """
+    answers = search(features, 1)
+    figures = {}
+    for way in ("neighbours", "mean"):
+        right = np.array([answer[f"artists_by_{way}"][0]["artist"] == nfc(label)
+                          for answer, label in zip(answers, labels, strict=True)], np.float64)
+        by_artist = [right[[other == label for other in labels]].mean() for label in sorted(set(labels))]
+        figures |= {way: 100 * float(right.mean()), f"balanced_{way}": 100 * float(np.mean(by_artist))}
+    return figures

@@ -1,0 +1,83 @@
+"""A gallery as users build, change and export it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from runtime.vectors import read_vectors
+from tools.build_gallery import main
+
+
+def sizes(gallery: Path) -> dict[str, int]:
+    about = json.loads((gallery / "gallery.json").read_text(encoding="utf-8"))
+    return {each["artist"]: each["pictures"] for each in about["artists"]}
+
+
+@pytest.fixture(scope="module")
+def built(trained: Path, data_set: Path, run_script, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    gallery = tmp_path_factory.mktemp("built") / "gallery"
+    done = run_script("tools/build_gallery.py", "--images-dir", data_set / "val", "--checkpoint",
+                      trained / "model_best.pth", "--gallery", gallery)
+    assert done.returncode == 0, done.stderr
+    assert "12 pictures by 3 artists" in done.stdout
+    return gallery
+
+
+def change(gallery: Path, trained: Path, *more: object) -> int:
+    return main(["--gallery", str(gallery), "--checkpoint", str(trained / "model.safetensors"), "--workers", "0",
+                 *map(str, more)])
+
+
+def test_an_artist_comes_and_goes_and_the_rest_stays(built: Path, trained: Path, data_set: Path,
+                                                     tmp_path: Path) -> None:
+    gallery, artist = tmp_path / "gallery", tmp_path / "New Artist"
+    shutil.copytree(built, gallery)
+    shutil.copytree(data_set / "train" / "artist_1", artist)
+    before = read_vectors([gallery])
+    assert change(gallery, trained, "--add", artist) == 0
+    assert sizes(gallery) == {"New Artist": 8, "artist_0": 4, "artist_1": 4, "artist_2": 4}
+    assert change(gallery, trained, "--add", artist) == 0  # again: the same pictures
+    assert sizes(gallery)["New Artist"] == 8
+    assert main(["--gallery", str(gallery), "--remove", "New Artist"]) == 0
+    after = read_vectors([gallery])
+    assert after.names == before.names
+    np.testing.assert_array_equal(after.rows, before.rows)
+
+
+def test_a_damaged_picture_is_listed_and_left_out(built: Path, trained: Path, data_set: Path, tmp_path: Path,
+                                                  capsys) -> None:
+    gallery = tmp_path / "gallery"
+    shutil.copytree(built, gallery)
+    shutil.copytree(data_set / "val" / "artist_0", tmp_path / "more" / "Z")
+    (tmp_path / "more" / "Z" / "bad.png").write_bytes(b"")
+    assert change(gallery, trained, "--add", tmp_path / "more") == 3
+    assert "bad.png" in capsys.readouterr().err
+    assert sizes(gallery)["Z"] == 4
+
+
+def test_an_export_is_made_without_the_model(built: Path, tmp_path: Path) -> None:
+    assert main(["--gallery", str(built), "--export", str(tmp_path)]) == 0
+    assert np.load(tmp_path / "vectors.npy").shape == (12, 384)
+    assert len((tmp_path / "vectors.csv").read_text(encoding="utf-8").splitlines()) == 13
+
+
+@pytest.mark.parametrize(("flags", "told"), [
+    ([], "0 of --images-dir, --add, --remove and --export"),
+    (["--remove", "artist_0", "--export", "x"], "2 of --images-dir"),
+    (["--remove", "artist_9"], "no artist 'artist_9'"), (["--remove", ""], "no artist ''"),
+    (["--images-dir", "{data}/val"], "no --checkpoint"),
+    (["--add", "{data}/val", "--checkpoint", "{trained}/checkpoint.pth"], "of the model"),
+])
+def test_what_cannot_be_done_changes_nothing(built: Path, trained: Path, data_set: Path, capsys, flags: list[str],
+                                             told: str) -> None:
+    before = (built / "gallery.json").read_bytes()
+    assert main(["--gallery", str(built), *(flag.format(data=data_set, trained=trained) for flag in flags)]) == 2
+    found = capsys.readouterr().err
+    assert found.count("\n") == 1
+    assert told in found
+    assert (built / "gallery.json").read_bytes() == before
