@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from main import main
-from robust_utils import wordnet_ids
+from robust_utils import alexnet_errors, wordnet_ids
 
 IDS = wordnet_ids("imagenet_1k")
 # A network that likes three classes in this order, whatever it sees. ImageNet-A has the second, ImageNet-R all three.
@@ -72,3 +72,32 @@ def test_protocols_give_the_figures_computed_by_hand(stubborn: Path, tmp_path: P
     assert "998 classes of fog/1" in found["imagenet_c"]["missing"]
     assert "ImageNet-A top-1 1.485 of 202 pictures, 200 classes" in told
     assert all(len(line) <= 80 for line in told.splitlines() if line.startswith(("fog", "ImageNet-C:")))
+
+
+@pytest.mark.slow
+def test_a_whole_imagenet_c_has_the_mce_computed_by_hand(tmp_path: Path, monkeypatch, capsys) -> None:
+    """ImageNet of twenty classes; the network always answers the fourth, which has 1 to 5 of 20 to 24 pictures."""
+    few = tuple(IDS[:20])
+    monkeypatch.setattr("robust_utils.wordnet_ids", lambda name: few)
+    network = timm.create_model("test_resnet", num_classes=20)
+    with torch.no_grad():
+        for parameter in network.fc.parameters():
+            parameter.zero_()
+        network.fc.bias[3] = 1
+    torch.save(network.state_dict(), tmp_path / "bare.pth")
+    val = tree(tmp_path / "data" / "val", few)
+    shares = []
+    for place, corruption in enumerate(alexnet_errors()):
+        counts = [5, 5, 5, 5, 5] if place % 2 else [5, 4, 3, 2, 1]
+        for severity, count in enumerate(counts, 1):
+            tree(tmp_path / "c" / corruption / str(severity), few, **{few[3]: count})
+        shares.append(sum(count / (19 + count) for count in counts) / 5)
+    flags = ["--eval", "--model", "test_resnet", "--resume", tmp_path / "bare.pth", "--data-path", val.parent,
+             "--output-dir", tmp_path, "--input-size", 32, "-j", 0, "--inc_path", tmp_path / "c"]
+    assert main(list(map(str, flags))) == 0
+    found = json.loads((tmp_path / "robustness.json").read_text())["imagenet_c"]
+    expected = [100 * (1 - share) / error for share, error in zip(shares, alexnet_errors().values(), strict=True)]
+    assert [each["ce"] for each in found["corruptions"].values()] == pytest.approx(expected)
+    assert found["mce"] == pytest.approx(sum(expected) / 15)
+    assert found["missing"] == []
+    assert f"{sum(expected) / 15:.1f}" in capsys.readouterr().out.splitlines()[-2]

@@ -1,0 +1,74 @@
+"""train.sh and eval.sh: the commands they start."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from main import build_parser
+from tests.conftest import ROOT
+
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="bash scripts")
+
+
+def started(tmp_path: Path, script: str, *arguments: str, **environment: str) -> list[str] | str:
+    """The words that `script` would start Python with, or its complaint."""
+    echo = tmp_path / "python"
+    echo.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    echo.chmod(0o755)
+    done = subprocess.run(["bash", str(ROOT / script), *arguments], cwd=tmp_path, capture_output=True, text=True,
+                          env={**os.environ, "PYTHON": str(echo), **environment}, check=False)
+    assert done.returncode == (2 if done.stderr else 0)
+    return done.stderr or done.stdout.splitlines()
+
+
+@pytest.mark.parametrize(("model", "recipe"), [
+    ("lsnet_t", "--weight-decay 0.025"), ("lsnet_b", "--weight-decay 0.05"),
+    ("lsnet_s_distill", "--weight-decay 0.025 --distillation-type hard --teacher-model regnety_160"),
+    ("lsnet_b_distill", "--weight-decay 0.05 --distillation-type hard --teacher-model regnety_160")])
+def test_training_has_the_published_flags(tmp_path: Path, model: str, recipe: str) -> None:
+    words = started(tmp_path, "train.sh", model, "image net", "--epochs", "3", GPUS="2")
+    assert words[:4] == ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    assert Path(words[4]).resolve() == ROOT / "main.py"
+    assert words[5:] == ["--model", model, "--data-path", "image net", "--dist-eval", *shlex.split(recipe),
+                         "--epochs", "3"]
+    build_parser().parse_args(words[5:])
+    assert "--nproc_per_node=8" in started(tmp_path, "train.sh", model, "imagenet")
+
+
+def test_wrong_calls_are_told(tmp_path: Path) -> None:
+    assert "found the model resnet18; expected lsnet_t" in started(tmp_path, "train.sh", "resnet18", "imagenet")
+    assert "found 1 argument(s); expected MODEL IMAGENET" in started(tmp_path, "train.sh", "lsnet_t")
+    assert "found 2 argument(s); expected MODEL CHECKPOINT DATA" in started(tmp_path, "eval.sh", "lsnet_t", "x.pth")
+
+
+def test_evaluation_passes_further_flags_on(tmp_path: Path) -> None:
+    words = started(tmp_path, "eval.sh", "lsnet_t", "a b.pth", "imagenet", "--deploy", "--inc_path", "c")
+    assert words[1:] == ["--eval", "--model", "lsnet_t", "--resume", "a b.pth", "--data-path", "imagenet", "--deploy",
+                         "--inc_path", "c"]
+    build_parser().parse_args(words[1:])
+
+
+@pytest.mark.slow
+def test_both_launchers_train_and_evaluate_as_one_process_does(data_set: Path, tmp_path: Path) -> None:
+    """With torchrun, and with the older launcher's --use_env, on two processes each; eval.sh gives the same line on one."""
+    lines = set()
+    for name, launcher in (("new", ["torch.distributed.run", "--standalone"]),
+                           ("old", ["torch.distributed.launch", "--use_env", "--master_port", "29517"])):
+        done = subprocess.run(
+            [sys.executable, "-m", *launcher, "--nproc_per_node=2", str(ROOT / "main.py"), "--model", "test_vit",
+             "--data-path", str(data_set), "--output-dir", name, "--input-size", "32", "--batch-size", "6", "--epochs",
+             "1", "-j", "0", "--dist-eval", "--device", "cpu"], cwd=tmp_path, capture_output=True, text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False)
+        assert done.returncode == 0, done.stderr
+        assert "2 processes, talking through gloo" in done.stdout
+        lines.add(next(line for line in done.stdout.splitlines() if line.startswith("* top-1")))
+    done = subprocess.run(["bash", str(ROOT / "eval.sh"), "test_vit", "old/model_best.pth", str(data_set), "-j", "0",
+                           "--batch-size", "6"], cwd=tmp_path, capture_output=True, text=True,
+                          env={**os.environ, "PYTHON": sys.executable}, check=False)
+    assert lines == {done.stdout.strip()}, done.stderr
