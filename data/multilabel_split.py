@@ -74,7 +74,7 @@ def plan_multilabel_split(folder: Path, annotations: Sequence[Annotation], rule:
     for first, *others in find_copies(sound, workers=workers, progress=progress("comparing")):
         for path in others:
             same = labels[path] == labels[first]
-            left_out[names[path]] = f"same file as {names[first]}" + ("" if same else ", which has other labels")
+            left_out[names[path]] = f"same file as {names[first]}" + ("" if same else ", labelled otherwise")
     split = split_annotations([annotation for annotation in annotations if annotation.path not in left_out], rule)
     split.left_out, split.damaged = left_out | split.left_out, len(damaged)
     return split

@@ -64,6 +64,6 @@ def test_no_picture_by_content_is_on_both_sides_and_none_is_damaged(tmp_path: Pa
                             Annotation("large.png", {"a": 1.0})])
     assert {name: reason.partition(" (")[0] for name, reason in split.left_out.items()} == {
         "bad.png": "no picture in a known format", "large.png": "200x200 px, more than the limit of 10000 px",
-        "same.png": "same file as 1.png", "other.png": "same file as 1.png, which has other labels"}
+        "same.png": "same file as 1.png", "other.png": "same file as 1.png, labelled otherwise"}
     assert split.damaged == 2
     assert sorted(annotation.path for annotation in split.train + split.val) == [name for name, _ in ANNOTATIONS]

@@ -64,7 +64,7 @@ def test_damaged_pictures_are_listed_and_copies_stay_on_one_side(mix: Path, caps
     assert main(arguments(mix)) == 3
     told = capsys.readouterr().out
     assert "left out: 2.png (no picture in a known format)" in told
-    assert "left out: copy.png (same file as 4.png, which has other labels)" in told
+    assert "left out: copy.png (same file as 4.png, labelled otherwise)" in told
     assert not {"2.png", "copy.png"} & (read(mix)[0].keys() | read(mix)[1].keys())
 
 
