@@ -43,16 +43,16 @@ class ImageFolder(ImageList):
         known = {name: place for place, name in enumerate(self.classes)}
         strangers = [name for name in listed if name not in known]
         if strangers:
-            raise UserError(f"{self.root / strangers[0]} ({len(strangers)} artist(s) that the training set lacks)",
-                            "the artists of the training set only", "move or remove these folders, or train with them")
+            raise UserError(f"{self.root / strangers[0]} ({len(strangers)} class(es) that the training set lacks)",
+                            "the classes of the training set only", "move or remove these folders, or train with them")
         self.names: list[str] = []
         targets: list[int] = []
         for name, pictures in listed.items():
             if not name.isprintable():  # among them the stand-ins for bytes that are no valid Unicode
-                raise UserError(f"the artist folder {name!r}", "a name that class_mapping.csv can hold",
+                raise UserError(f"the class folder {name!r}", "a name that class_mapping.csv can hold",
                                 "rename the folder, or run prepare_dataset.py with --artist-map")
             if not pictures:
-                raise UserError(f"no picture in {self.root / name}", "at least one per artist",
+                raise UserError(f"no picture in {self.root / name}", "at least one per class",
                                 "add pictures, remove the folder, or run prepare_dataset.py again")
             self.names += pictures
             targets += [known[name]] * len(pictures)
@@ -87,10 +87,10 @@ class ImageFolder(ImageList):
 
 def _class_folders(root: Path) -> list[str]:
     if not root.is_dir():
-        raise UserError(f"no folder {root}", "one folder per artist in it",
+        raise UserError(f"no folder {root}", "one folder per artist, or class, in it",
                         "check --data-path; prepare_dataset.py makes train/ and val/")
     folders = sorted(entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
     if not folders:
-        raise UserError(f"no artist folder in {root}", "one folder per artist",
+        raise UserError(f"no class folder in {root}", "one folder per artist, or class",
                         "check the path, or run prepare_dataset.py")
     return folders

@@ -21,12 +21,12 @@ def open_train(data_path: Path, preprocessing: Preprocessing, augmentation: Augm
     """The training pictures; their folders, in code-point order, are the classes.
 
     Raises:
-        UserError: no such folder, an empty artist folder, or fewer than two artists.
+        UserError: no such folder, an empty class folder, or fewer than two classes.
     """
     dataset = open_pictures(data_path / "train", train_transform(preprocessing, augmentation), max_pixels=max_pixels)
     if len(dataset.classes) < 2:
-        raise UserError(f"one artist ({dataset.classes[0]}) in {dataset.root}", "at least two to tell apart",
-                        "add the folders of other artists")
+        raise UserError(f"one class ({dataset.classes[0]}) in {dataset.root}", "at least two to tell apart",
+                        "add the folders of others")
     return dataset
 
 
@@ -34,7 +34,7 @@ def open_val(data_path: Path, preprocessing: Preprocessing, classes: list[str], 
     """The validation pictures, in the class ids of the training set.
 
     Raises:
-        UserError: no such folder, or an artist that `classes` lacks.
+        UserError: no such folder, or a class that `classes` lacks.
     """
     return open_pictures(data_path / "val", eval_transform(preprocessing), classes=classes, max_pixels=max_pixels)
 

@@ -17,8 +17,8 @@ from runtime.arguments import Parser, add_options, as_config, flag, read_options
 class ModelOptions:
     """Model."""
 
-    model: str | None = flag(None, "preset of model/lsnet_artist.py, or any model that timm knows (default: "
-                                   "lsnet_t_artist, or what the resumed checkpoint holds)")
+    model: str | None = flag(None, "preset of model/, or any model that timm knows (where it may be left away: "
+                                   "what the resumed checkpoint holds, or lsnet_t_artist)")
     input_size: int | None = flag(None, "side of the square input, px (default: the preset's own)", at_least=32,
                                   names=("--img-size",))
     feature_dim: int | None = flag(None, "length of the feature vector, made by a projection layer (default: the "

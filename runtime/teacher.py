@@ -75,8 +75,8 @@ def open_teacher(options: DistillationOptions, classes: list[str], students: Pre
         cfg, own = {**architecture.pretrained_cfg}, checkpoint.config.get("preprocessing")
         cfg["input_size"] = (3, size, size) if (size := architecture.model_args.get("img_size")) else cfg["input_size"]
     if network.num_classes != len(classes):
-        raise UserError(f"a teacher of {network.num_classes} classes for {len(classes)} artists",
-                        "one that was trained on the same artists", "train the teacher on this data set first")
+        raise UserError(f"a teacher of {network.num_classes} classes for {len(classes)} of the data set",
+                        "one that was trained on the same classes", "train the teacher on this data set first")
     own = Preprocessing.from_dict(own) if own else Preprocessing.from_pretrained_cfg(cfg, input_size=None, fit="crop")
     return place.network(Teacher(network, own, students))
 

@@ -56,7 +56,7 @@ def test_evaluation_passes_further_flags_on(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_both_launchers_train_and_evaluate_as_one_process_does(data_set: Path, tmp_path: Path) -> None:
-    """With torchrun, and with the older launcher's --use_env, on two processes each; eval.sh gives the same line on one."""
+    """With torchrun, and the older launcher's --use_env, on two processes each; eval.sh gives the same line on one."""
     lines = set()
     for name, launcher in (("new", ["torch.distributed.run", "--standalone"]),
                            ("old", ["torch.distributed.launch", "--use_env", "--master_port", "29517"])):
