@@ -1,4 +1,4 @@
-"""Name the artist of a picture or of a folder of pictures, and extract feature vectors.
+"""Name the artist of a picture or of a folder of pictures, extract feature vectors, or search a gallery.
 
 Example: python inference_artist.py --mode both --checkpoint runs/lsnet_t/model_best.pth --input new --output results
 """
@@ -17,6 +17,7 @@ from data.images import list_images
 from runtime.arguments import Parser, add_options, as_config, flag, read_options
 from runtime.calibration import Calibration
 from runtime.folder_run import FolderOptions, run_folder
+from runtime.gallery_search import NEIGHBOURS, GallerySearch, told
 from runtime.options import InferenceOptions, ResultOptions
 from runtime.predictor import Predictor
 from runtime.records import Describe, record, records
@@ -29,11 +30,14 @@ from utils import EXIT_DONE, EXIT_PARTIAL, UserError, command
 class Options:
     """What to infer."""
 
-    mode: Literal["classify", "cluster", "both"] = flag(
-        "classify", "classify names artists, cluster extracts feature vectors, both does both in one pass")
+    mode: Literal["classify", "cluster", "both", "search"] = flag(
+        "classify", "classify names artists, cluster extracts feature vectors, both does both in one pass, search "
+                    "finds the nearest pictures and artists of --gallery")
     input: Path = flag(MISSING, "a picture, or a folder searched with its sub-folders")
     output: Path = flag(MISSING, "folder for the results")
     top_k: int = flag(5, "artists named per picture", at_least=1)
+    gallery: Path | None = flag(None, "for search: the folder that tools/build_gallery.py made with this checkpoint")
+    neighbours: int = flag(NEIGHBOURS, "for search: nearest pictures that vote for the artist", at_least=1)
     threshold: float = flag(0.0, "least probability of an artist that is named", at_least=0, at_most=1)
     calibration: bool = flag(True, "use the calibration.json beside the checkpoint, where there is one")
     contact_sheet: bool = flag(False, "write contact_sheet.png, pictures of the folder with their predicted artists")
@@ -55,12 +59,15 @@ def main(argv: list[str] | None = None) -> int:
         Options, FolderOptions, ResultOptions, InferenceOptions))
     pictures = find_pictures(options, folder)
     predictor = Predictor.from_options(network)
-    if options.mode != "cluster" and predictor.classes is None:
+    if options.mode in ("classify", "both") and predictor.classes is None:
         raise UserError(f"{network.checkpoint}, which does not name its artists", "a class mapping",
                         "add --class-csv OUTPUT_DIR/class_mapping.csv of its training, or use --mode cluster")
     what = {"mode": options.mode, "top_k": options.top_k, "threshold": options.threshold,
             "calibration": find_calibration(predictor, options, network)}
     describe = functools.partial(record, **what)
+    if search := open_search(predictor, options):
+        describe = functools.partial(search.describe, top_k=options.top_k)
+        what |= {"gallery": str(options.gallery), "in it": len(search.gallery.images), "neighbours": options.neighbours}
     if not options.input.is_dir():
         return infer_one(predictor, options, files, network, describe)
     started = time.monotonic()
@@ -69,8 +76,8 @@ def main(argv: list[str] | None = None) -> int:
     if folder.shard:
         found = Overview.of([journal])
     else:
-        found = write_results([journal], options.output, files, has_features=options.mode != "classify")
-        if options.contact_sheet and options.mode != "cluster":
+        found = write_results([journal], options.output, files, has_features=options.mode in ("cluster", "both"))
+        if options.contact_sheet and options.mode in ("classify", "both"):
             showcase = Showcase(options.input, predictor.classes, len(pictures))
             showcase.watch(journal.entries())
             showcase.write(options.output / "contact_sheet.png")
@@ -95,9 +102,17 @@ def find_pictures(options: Options, folder: FolderOptions) -> Sequence[Path]:
 
 def find_calibration(predictor: Predictor, options: Options, network: InferenceOptions) -> Calibration | None:
     """The calibration beside the checkpoint, where it is wanted and artists are named."""
-    if not options.calibration or options.mode == "cluster":
+    if not options.calibration or options.mode in ("cluster", "search"):
         return None
     return Calibration.beside(network.checkpoint, predictor.fingerprint, network.view)
+
+
+def open_search(predictor: Predictor, options: Options) -> GallerySearch | None:
+    """The search that the flags ask for, if they do."""
+    if (options.gallery is not None) != (options.mode == "search"):
+        raise UserError(f"--mode {options.mode} with{'out' if options.gallery is None else ''} --gallery",
+                        "--mode search and --gallery together", "add or leave away one of them")
+    return GallerySearch.open(options.gallery, predictor.fingerprint, options.neighbours) if options.gallery else None
 
 
 def infer_one(predictor: Predictor, options: Options, files: ResultOptions, network: InferenceOptions,
@@ -108,6 +123,8 @@ def infer_one(predictor: Predictor, options: Options, files: ResultOptions, netw
     for entry in said.get("classification", ()):
         calibrated = f" (calibrated {entry['calibrated_probability']:.2%})" if "calibrated_probability" in entry else ""
         print(f"{entry['probability']:7.2%}  {entry['class_name']}{calibrated}")
+    for line in told(said):
+        print(line)
     if "verdict" in said:
         print(f"verdict: {said['verdict']}")
     if "error" in said:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from data.artist_folders import nfc
-from runtime.gallery import Gallery
+from runtime.gallery import Gallery, read_gallery
 from runtime.neighbours import make_index, nearest, vote
+from runtime.predictor import Result
 
 NEIGHBOURS = 20  # pictures that vote
 
@@ -22,6 +24,15 @@ class GallerySearch:
         self.gallery, self.neighbours = gallery, neighbours
         self.pictures, self.means = make_index(gallery.features), make_index(gallery.means)
         self.sizes = np.array(list(gallery.sizes.values()))
+
+    @classmethod
+    def open(cls, folder: Path, model: str, neighbours: int) -> GallerySearch:
+        """The search of the gallery in `folder`, which is of the network with the fingerprint `model`."""
+        return cls(read_gallery(folder, model), neighbours=neighbours)
+
+    def describe(self, result: Result, *, top_k: int) -> dict[str, Any]:
+        """The record of one picture."""
+        return self(result.features[None].numpy(), top_k)[0]
 
     def __call__(self, features: np.ndarray, top_k: int) -> list[dict[str, Any]]:
         """For each of `features`, (Q, D) float32, the `top_k` pictures and artists that are nearest, as JSON objects.
@@ -42,6 +53,15 @@ class GallerySearch:
             "artists_by_mean": [{"artist": names[number], "cosine_similarity": score} for number, score in
                                 zip(means[query], closeness[query].tolist(), strict=True)],
         } for query in range(len(features))]
+
+
+def told(record: Mapping[str, Any]) -> list[str]:
+    """The record of one picture as lines for people; none for a record of another kind."""
+    if "pictures" not in record:
+        return []
+    return [*(f"{each['share']:7.2%}  {each['artist']}, by neighbours" for each in record["artists_by_neighbours"]),
+            *(f"{each['cosine_similarity']:7.4f}  {each['artist']}, by mean" for each in record["artists_by_mean"]),
+            *(f"{each['cosine_similarity']:7.4f}  {each['image']}" for each in record["pictures"])]
 
 
 def gallery_accuracy(search: GallerySearch, features: np.ndarray, labels: Sequence[str]) -> dict[str, float]:

@@ -14,7 +14,7 @@ import numpy as np
 from utils import UserError
 
 FEATURES, NAMES = "features.npy", "image_names.txt"  # a matrix, and the names of its rows
-READABLE = ".npy, .npz or .json"
+READABLE = ".npy, .npz, .json or .jsonl"
 Named = Iterable[tuple[str, Any]]
 
 
@@ -37,8 +37,9 @@ def read_vectors(paths: Sequence[Path]) -> Vectors:
     - `.npy`: one vector, called like the file, or a matrix. The lines of image_names.txt beside features.npy, and of
       X.txt beside any other X.npy, name its rows; without such a file they are `X.npy[0]`, `X.npy[1]` and so on.
     - `.npz`: `features`, and `image_names` where there are names.
-    - `.json`: a record of one picture or of a folder's, cluster_assignments.json (the centroids), or plain lists.
-    - A folder: its features.npy; without one, all its .npy and .npz files; without any, its .json files.
+    - `.json`: a record of one picture or of a folder's, cluster_assignments.json (the centroids), or plain lists;
+      `.jsonl`: a record on each line.
+    - A folder: its features.npy; without one, all its .npy and .npz files; without any, its .json and .jsonl.
 
     Raises:
         UserError: nothing to read, a file that holds no vectors, other names than rows, numbers that are not finite, or
@@ -68,11 +69,11 @@ def _files(path: Path) -> list[Path]:
     if (path / FEATURES).is_file():
         return [path / FEATURES]
     arrays = sorted(file for file in path.iterdir() if file.suffix in (".npy", ".npz"))
-    return arrays or sorted(path.glob("*.json"))
+    return arrays or sorted(file for file in path.iterdir() if file.suffix in (".json", ".jsonl"))
 
 
 def _read(file: Path) -> Vectors:
-    readers = {".npy": _from_npy, ".npz": _from_npz, ".json": _from_json}
+    readers = {".npy": _from_npy, ".npz": _from_npz, ".json": _from_json, ".jsonl": _from_json}
     if file.suffix not in readers:
         raise _malformed(file, "is no file of vectors")
     try:
@@ -106,7 +107,10 @@ def _named(file: Path, values: np.ndarray, names: list[str] | None) -> Vectors:
 
 
 def _from_json(file: Path) -> Vectors:
-    found = list(_vectors_in(json.loads(file.read_text(encoding="utf-8")), file.as_posix()))
+    text = file.read_text(encoding="utf-8")
+    content = {record["image"]: record for record in map(json.loads, text.split("\n")[:-1])} \
+        if file.suffix == ".jsonl" else json.loads(text)
+    found = list(_vectors_in(content, file.as_posix()))
     return Vectors([name for name, _ in found], _matrix([vector for _, vector in found] or np.empty((0, 0))))
 
 

@@ -68,6 +68,11 @@ def test_json_of_every_command_is_read(tmp_path: Path, monkeypatch: pytest.Monke
     assert read(as_json(Path("x.json"), content)) == found
 
 
+def test_json_lines_are_read(tmp_path: Path) -> None:
+    (tmp_path / "x.jsonl").write_text('{"image": "a.jpg", "features": [1, 2]}\n{"image": "b.jpg", "error": "bad"}\n')
+    assert read(tmp_path / "x.jsonl") == read(tmp_path) == {"a.jpg": [1, 2]}
+
+
 def test_a_folder_is_its_features_or_else_its_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     as_json(Path("b.json"), [5, 6])
