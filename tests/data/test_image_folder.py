@@ -61,7 +61,7 @@ def test_an_unknown_artist_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
         ImageFolder(tmp_path, to_tensor, classes=["a", "b"])
     assert str(tmp_path / "x") in caught.value.found
-    assert "2 artist(s)" in caught.value.found
+    assert "2 class(es)" in caught.value.found
 
 
 @pytest.mark.parametrize("problem", ["missing", "a file", "empty", "files only"])

@@ -55,7 +55,7 @@ def test_validation_uses_the_class_ids_of_training(data_path: Path) -> None:
 
 def test_one_artist_is_not_enough(data_path: Path) -> None:
     (data_path / "train" / "artist_0").rename(data_path / "train" / ".artist_0")
-    with pytest.raises(UserError, match=r"one artist \(artist_1\)"):
+    with pytest.raises(UserError, match=r"one class \(artist_1\)"):
         open_both(data_path)
 
 
