@@ -59,6 +59,8 @@ def main(argv: list[str] | None = None) -> int:
         Options, FolderOptions, ResultOptions, InferenceOptions))
     pictures = find_pictures(options, folder)
     predictor = Predictor.from_options(network)
+    if options.mode in ("classify", "both"):
+        predictor.check_task("classification", network.checkpoint)
     if options.mode in ("classify", "both") and predictor.classes is None:
         raise UserError(f"{network.checkpoint}, which does not name its artists", "a class mapping",
                         "add --class-csv OUTPUT_DIR/class_mapping.csv of its training, or use --mode cluster")

@@ -26,6 +26,7 @@ from runtime.label_records import (
 from runtime.logbook import progress
 from runtime.options import InferenceOptions
 from runtime.predictor import Failure, Predictor
+from runtime.records import tell_failures
 from utils import EXIT_DONE, EXIT_PARTIAL, UserError, command
 
 
@@ -73,8 +74,7 @@ def main(argv: list[str] | None = None) -> int:
                          raw=options.debug_full)
     failures: list[Failure] = []
     write_label_records(describe(predictor, pictures, network, choice, failures), options.output, style)
-    for failure in failures:
-        print(f"not read: {failure.path} ({failure.reason})", file=sys.stderr)
+    tell_failures(failures)
     print(f"{len(pictures) - len(failures)} of {len(pictures)} pictures; results are in {options.output}")
     return EXIT_PARTIAL if failures else EXIT_DONE
 
@@ -86,9 +86,7 @@ def open_predictor(network: InferenceOptions) -> Predictor:
         UserError: it was trained for one artist per picture, or its labels have no names.
     """
     predictor = Predictor.from_options(network)
-    if predictor.task not in ("multilabel", None):
-        raise UserError(f"{network.checkpoint}, which was trained for one artist per picture",
-                        "a checkpoint of train_artist_multilabel.py", "use inference_artist.py for this one")
+    predictor.check_task("multilabel", network.checkpoint)
     if predictor.classes is None:
         raise UserError(f"{network.checkpoint}, which does not name its labels", "a class mapping",
                         "add --class-mapping OUTPUT_DIR/class_mapping.csv of its training")

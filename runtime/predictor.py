@@ -23,6 +23,9 @@ from runtime.options import InferenceOptions
 from runtime.placement import Placement
 from utils import UserError
 
+TASKS = {"classification": ("one artist per picture", "inference_artist.py"),
+         "multilabel": ("several artists per picture", "predict_artist_multilabel.py")}
+
 
 @dataclass(frozen=True, eq=False)
 class Result:
@@ -118,6 +121,12 @@ class Predictor:
         return cls(network, classes, preprocessing, placement, compile=compile, fingerprint=fingerprint(checkpoint),
                    task=checkpoint.task)
 
+    def check_task(self, task: str, checkpoint: Path) -> None:
+        """Raise a `UserError` unless `checkpoint` was trained for `task`, or does not say for what."""
+        if self.task not in (task, None):
+            raise UserError(f"{checkpoint}, which was trained for {TASKS[self.task][0]}",
+                            f"a network for {TASKS[task][0]}", f"use {TASKS[self.task][1]} for this one")
+
     def answer(self, paths: Sequence[Path], options: InferenceOptions, *, start: int = 0) -> Iterator[Result | Failure]:
         """One answer per path as the flags ask for; see `predict`."""
         return self.predict(paths, batch_size=options.batch_size, num_workers=options.num_workers,
@@ -162,7 +171,7 @@ class Predictor:
 
     def _results(self, pixels_BVHWC: torch.Tensor, waiting: deque[Failure | Path]) -> Iterator[Result | Failure]:
         """Answers to what waits, as far as pictures go; rows without a picture are left aside."""
-        features, logits = zip(*map(self._look, pixels_BVHWC.unbind(1)), strict=True)  # by views
+        features, logits = zip(*map(self.look, pixels_BVHWC.unbind(1)), strict=True)  # by views
         features, logits = (torch.stack(parts).mean(0).cpu() for parts in (features, logits))
         row = 0
         while waiting and row < len(features):
@@ -171,7 +180,8 @@ class Predictor:
             row += not isinstance(found, Failure)
 
     @torch.inference_mode()
-    def _look(self, pixels_BHWC: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def look(self, pixels_BHWC: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Features (B, D) and logits (B, classes), float32, of one view of B pictures, (B, S, S, 3) uint8."""
         images = self.normalise(pixels_BHWC.to(self.placement.device, non_blocking=True))
         features, logits = self.ask(self.network, self.placement.images(images).to(self.dtype))
         return features.float(), logits.float()

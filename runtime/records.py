@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,12 @@ def write_features(folder: Path, names: Sequence[str], features: np.ndarray) -> 
     with atomic_path(folder / FEATURES) as partial, open(partial, "wb") as file:
         np.save(file, features)
     write_text(folder / NAMES, "".join(map(name_line, names)))
+
+
+def tell_failures(failures: Iterable[Failure]) -> None:
+    """Name on stderr what could not be read, and why."""
+    for failure in failures:
+        print(f"not read: {failure.path} ({failure.reason})", file=sys.stderr)
 
 
 def name_line(name: str) -> str:

@@ -17,7 +17,7 @@ from runtime.gallery import Gallery, export_gallery, read_gallery, write_gallery
 from runtime.logbook import progress
 from runtime.options import InferenceOptions
 from runtime.predictor import Failure, Predictor
-from runtime.records import extract_features
+from runtime.records import extract_features, tell_failures
 from utils import EXIT_DONE, EXIT_PARTIAL, UserError, command
 
 
@@ -66,8 +66,7 @@ def main(argv: list[str] | None = None) -> int:
         gallery, failures = extract(options.images_dir, open_predictor(network), network)
     write_gallery(options.gallery, gallery, overwrite=options.overwrite or not options.images_dir,
                   sources=[folder for folder in (options.images_dir, options.add) if folder])
-    for failure in failures:
-        print(f"not read: {failure.path} ({failure.reason})", file=sys.stderr)
+    tell_failures(failures)
     print(f"{len(gallery.images)} pictures by {len(gallery.sizes)} artists are in {options.gallery}")
     return EXIT_PARTIAL if failures else EXIT_DONE
 

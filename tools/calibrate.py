@@ -17,6 +17,7 @@ from runtime.calibration import Calibration, place
 from runtime.calibration_run import ask, calibrate
 from runtime.options import InferenceOptions
 from runtime.predictor import Predictor
+from runtime.records import tell_failures
 from runtime.reliability_plot import reliability_plot
 from runtime.text_table import format_table
 from utils import EXIT_DONE, EXIT_PARTIAL, UserError, command
@@ -67,8 +68,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def report(calibration: Calibration, figures: dict, failures: list) -> None:
     """Print the figures."""
-    for failure in failures:
-        print(f"not read: {failure.path} ({failure.reason})", file=sys.stderr)
+    tell_failures(failures)
     print(f"{figures['pictures']} validation pictures, {figures['accuracy']:.1%} right; "
           f"{figures['outside_pictures']} by unknown artists")
     print(f"temperature {calibration.temperature:.3f}: ECE {figures['ece_before']:.4f} before, "

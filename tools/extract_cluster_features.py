@@ -21,7 +21,7 @@ from runtime.logbook import progress
 from runtime.neighbours import normalised
 from runtime.options import InferenceOptions
 from runtime.predictor import Failure, Predictor
-from runtime.records import extract_features, write_features
+from runtime.records import extract_features, tell_failures, write_features
 from runtime.vectors import Vectors, read_vectors
 from utils import EXIT_DONE, EXIT_PARTIAL, UserError, command, write_json
 
@@ -67,8 +67,7 @@ def main(argv: list[str] | None = None) -> int:
         cluster_sheet(groups["clusters"], options.images_dir, options.output_dir / SHEET)
     cluster_map(features, found.names, groups["clusters"], options.output_dir / MAP, folder=options.images_dir,
                 projection=options.projection, seed=grouping.seed)
-    for failure in failures:
-        print(f"not read: {failure.path} ({failure.reason})", file=sys.stderr)
+    tell_failures(failures)
     for cluster in groups["clusters"]:
         print(f"cluster {cluster['cluster_id']}: {cluster['size']} pictures, such as {cluster['images'][0]}")
     if groups.get("unassigned"):

@@ -11,6 +11,7 @@ import pytest
 import timm
 import torch
 
+import inference_artist
 from data.class_mapping import write_class_mapping
 from data.transforms import Preprocessing
 from predict_artist_multilabel import main
@@ -122,6 +123,15 @@ def test_a_network_of_one_artist_per_picture_is_refused(samples: Path, tmp_path:
                      str(tmp_path / "out.json")]) == 2
         assert "use inference_artist.py" in capsys.readouterr().err
     assert not (tmp_path / "out.json").exists()
+
+
+def test_a_network_of_several_artists_is_refused_where_one_is_named(run: Path, samples: Path, tmp_path: Path,
+                                                                    capsys: pytest.CaptureFixture) -> None:
+    arguments = ["--checkpoint", str(run / "model_best.pth"), "--input", str(samples / "a.png"), "--output",
+                 str(tmp_path / "out"), "--workers", "0"]
+    assert inference_artist.main(arguments) == 2
+    assert "use predict_artist_multilabel.py" in capsys.readouterr().err
+    assert inference_artist.main([*arguments, "--mode", "cluster"]) == 0
 
 
 def test_an_older_file_needs_its_labels_named(run: Path, samples: Path, tmp_path: Path,
