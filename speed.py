@@ -28,7 +28,8 @@ def build_parser() -> Parser:
     parser = Parser(prog="speed.py", description=__doc__)
     parser.add_argument("--model", nargs="+", default=["lsnet_t", "lsnet_s", "lsnet_b"], metavar="NAME",
                         help="presets of model/ or timm models; a preset with :unfold or :shifted behind it computes "
-                             "the LS convolution in plain operations (default: lsnet_t lsnet_s lsnet_b)")
+                             "the LS convolution in plain operations, with :plain-unfold or :plain-shifted in NCHW "
+                             "throughout (default: lsnet_t lsnet_s lsnet_b)")
     add_options(parser, Workload)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all that was measured as JSON")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="write a PNG: speed over parameters and over "

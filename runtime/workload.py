@@ -20,6 +20,7 @@ from utils import UserError
 
 CLASSES = 1000
 FORMULATIONS = {"unfold": ska_reference, "shifted": ska_products}  # of SKA in plain operations, to compare with
+PLAIN = "plain-"  # before them: the whole network with its tensors in planes (NCHW), as PyTorch has them unasked
 Step = Callable[[], Any]
 
 
@@ -55,7 +56,10 @@ def prepare(name: str, workload: Workload, placement: Placement) -> tuple[nn.Mod
     preset, colon, formulation = name.partition(":")
     network = describe(preset, CLASSES, input_size=workload.resolution).create()
     if colon:
-        _reformulate(network, name, formulation)
+        _reformulate(network, name, formulation.removeprefix(PLAIN))
+    if formulation.startswith(PLAIN):
+        network.patch_embed.register_forward_pre_hook(lambda _, inputs: inputs[0].contiguous())
+        placement = dataclasses.replace(placement, memory_format=torch.contiguous_format)
     images = torch.randn(workload.pictures, 3, workload.resolution, workload.resolution)
     if workload.train:
         amp = None if workload.dtype == "float32" else getattr(torch, workload.dtype)

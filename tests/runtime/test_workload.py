@@ -53,17 +53,22 @@ def test_training(name: str, dtype: str) -> None:
 
 def test_formulations_answer_alike() -> None:
     answers = []
-    for name in ("lsnet_t", "lsnet_t:unfold", "lsnet_t:shifted"):
+    for name in ("lsnet_t", "lsnet_t:unfold", "lsnet_t:shifted", "lsnet_t:plain-unfold", "lsnet_t:plain-shifted"):
         torch.manual_seed(0)
         network, step = prepare(name, small(), PLACEMENT)
         assert {layer.aggregate for layer in network.modules() if isinstance(layer, LSConv)} == {
-            module.FORMULATIONS.get(name.partition(":")[2], LSConv.aggregate)}
+            module.FORMULATIONS.get(name.rpartition(":")[2].removeprefix("plain-"), LSConv.aggregate)}
+        formats = set()
+        network.blocks2[0].register_forward_hook(
+            lambda _, inputs, output, formats=formats: formats.add(output.is_contiguous()))
+        step()
+        assert formats == {"plain" in name}
         answers += outputs(network, step)
     for other in answers[1:]:
         torch.testing.assert_close(other, answers[0])
 
 
-@pytest.mark.parametrize("name", ["lsnet_t:plain", "lsnet_t:", "test_resnet:unfold", "lsnet_q", ":unfold"])
+@pytest.mark.parametrize("name", ["lsnet_t:plain-", "lsnet_t:", "test_resnet:unfold", "lsnet_q", ":unfold"])
 def test_unknown_names(name: str) -> None:
     with pytest.raises(UserError, match="the unknown model"):
         prepare(name, small(), PLACEMENT)
