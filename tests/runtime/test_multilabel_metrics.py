@@ -114,6 +114,7 @@ with process_group(torch.device("cpu")):
 """
 
 
+@pytest.mark.slow
 def test_one_two_and_three_processes_agree_to_the_last_digit(tmp_path) -> None:
     told = set()
     for count in (1, 2, 3):
