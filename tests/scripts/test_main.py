@@ -63,6 +63,7 @@ def teacher(imagenet: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return output / "model_best.pth"
 
 
+@pytest.mark.slow
 def test_every_form_of_a_network_has_the_same_top1(imagenet: Path, teacher: Path, run_script, tmp_path: Path,
                                                    capsys) -> None:
     """Distilled from a timm teacher as a user does it; then from file and hub folder, folded, and exported."""
