@@ -120,7 +120,7 @@ class Run:
         """What will run, on one line."""
         parameters = sum(parameter.numel() for parameter in self.state.network.parameters())
         train, val = len(self.train_loader.dataset), len(self.val_loader.dataset)
-        return (f"{self.architecture.name}, {parameters / 1e6:.2f} M parameters, {len(self.classes)} artists, {train} "
+        return (f"{self.architecture.name}, {parameters / 1e6:.2f} M parameters, {len(self.classes)} classes, {train} "
                 f"pictures to train and {val} to validate, {self.state.updates_per_epoch} updates of "
                 f"{self.state.per_update} pictures per epoch, learning rate {self.lr:.2e}, on {self.place}")
 
@@ -248,7 +248,8 @@ class Run:
         if world_size() > 1:  # each rank has running statistics of its own pictures; the first rank's count
             for buffer in self.state.evaluated.buffers():
                 torch.distributed.broadcast(buffer, 0)
-        return evaluate(self.state.evaluated, self.val_loader, meter, self.place, logbook)
+        network = self.task.examination.asked(self.state.evaluated)
+        return evaluate(network, self.val_loader, meter, self.place, logbook)
 
     # ---- checkpoints ----
 

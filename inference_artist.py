@@ -114,7 +114,9 @@ def open_search(predictor: Predictor, options: Options) -> GallerySearch | None:
     if (options.gallery is not None) != (options.mode == "search"):
         raise UserError(f"--mode {options.mode} with{'out' if options.gallery is None else ''} --gallery",
                         "--mode search and --gallery together", "add or leave away one of them")
-    return GallerySearch.open(options.gallery, predictor.fingerprint, options.neighbours) if options.gallery else None
+    if options.gallery is None:
+        return None
+    return GallerySearch.of_folder(options.gallery, predictor.fingerprint, options.neighbours)
 
 
 def infer_one(predictor: Predictor, options: Options, files: ResultOptions, network: InferenceOptions,

@@ -22,10 +22,12 @@ from losses import ClassificationLoss, ContrastiveLoss
 from runtime.arguments import Parser
 from runtime.checkpoint import Checkpoint, check_classes
 from runtime.classification import examine, make_mixing
+from runtime.evaluation import Examination
 from runtime.networks import WithFeatures
 from runtime.options import LongTailOptions, Settings, add_settings, read_settings
 from runtime.placement import Placement
 from runtime.processes import gather_rows
+from runtime.retrieval_meter import RetrievalOptions, with_retrieval
 from runtime.run_folder import CLASS_MAPPING
 from runtime.teacher import with_teacher
 from trainer import Subject, run_trainer
@@ -35,19 +37,19 @@ from utils import UserError, command
 def build_parser() -> Parser:
     """The flags of this command."""
     parser = Parser(prog="train_artist_style.py", description=__doc__)
-    add_settings(parser, LongTailOptions)
+    add_settings(parser, LongTailOptions, RetrievalOptions)
     return parser
 
 
 @command
 def main(argv: list[str] | None = None) -> int:
     """Train, or evaluate with --eval; the exit code."""
-    settings = read_settings(build_parser().parse_args(argv), LongTailOptions)
-    data = settings.data
+    settings = read_settings(build_parser().parse_args(argv), LongTailOptions, RetrievalOptions)
+    data, (_, retrieval) = settings.data, settings.own
     return run_trainer(settings, Subject(
         open_train=lambda seen: open_train(data.data_path, seen, settings.augmentation, max_pixels=data.max_pixels),
         open_val=lambda seen, classes: open_val(data.data_path, seen, classes, max_pixels=data.max_pixels),
-        make_task=functools.partial(make_task, settings), examine=examine,
+        make_task=functools.partial(make_task, settings), examine=functools.partial(make_examination, retrieval),
         find_classes=functools.partial(find_classes, data.data_path / CLASS_MAPPING)))
 
 
@@ -57,7 +59,7 @@ def make_task(settings: Settings, train_set: ImageFolder, seen: Preprocessing, p
     Raises:
         UserError: flags that contradict one another.
     """
-    augmentation, (long_tail,) = settings.augmentation, settings.own
+    augmentation, (long_tail, retrieval) = settings.augmentation, settings.own
     classes, counts = train_set.classes, train_set.counts()
     mix = make_mixing(augmentation, len(classes))
     weights = sampling_weights(long_tail.sampler, train_set.targets)
@@ -69,8 +71,15 @@ def make_task(settings: Settings, train_set: ImageFolder, seen: Preprocessing, p
                             "pictures with one artist each are compared; leave the mixing away")
         criterion = ContrastiveLoss(criterion, weight=long_tail.contrastive_weight,
                                     temperature=long_tail.contrastive_temperature, gather=gather_rows)
-    return Task(criterion=criterion.to(place.device), examination=examine(classes, counts), mix=mix, weights=weights,
-                learner=WithFeatures if long_tail.contrastive_weight else None)
+    return Task(criterion=criterion.to(place.device), examination=make_examination(retrieval, classes, counts), mix=mix,
+                weights=weights, learner=WithFeatures if long_tail.contrastive_weight else None)
+
+
+def make_examination(options: RetrievalOptions, classes: list[str],
+                     train_counts: np.ndarray | None = None) -> Examination:
+    """Top-1 and its companions, and retrieval where it is asked for."""
+    examination = examine(classes, train_counts)
+    return with_retrieval(examination) if options.eval_retrieval else examination
 
 
 def class_adjustment(options: LongTailOptions, targets: np.ndarray, weights: np.ndarray | None) -> torch.Tensor | None:

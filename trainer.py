@@ -152,7 +152,7 @@ def evaluate_checkpoint(checkpoint: Checkpoint | None, settings: Settings, subje
             logbook.say(line)
         judge = Judge(network=place.network(network), classes=classes, preprocessing=preprocessing, loading=loading,
                       place=place, logbook=logbook)
-        figures = judge.figures(val_set, meter)
+        figures = judge.figures(val_set, meter, network=examination.asked(judge.network))
         logbook.say(examination.headline(figures))
         if subject.further:
             subject.further(judge, val_set, figures)

@@ -33,6 +33,11 @@ def no_report(folder: Path, meter: Any) -> Mapping[str, Path]:
     return {}
 
 
+def unchanged(network: torch.nn.Module) -> torch.nn.Module:
+    """The network, as a meter of its logits asks it."""
+    return network
+
+
 @dataclass(frozen=True, kw_only=True)
 class Examination:
     """How one trainer's networks are judged.
@@ -43,6 +48,7 @@ class Examination:
         title: its name for people.
         headline: the figures of an evaluation as the line that is printed.
         report: writes the details of the best evaluation to a folder; the PNGs among them, by title.
+        asked: makes of the network what the meter reads, such as one that tells its features, too.
     """
 
     meter: Callable[[], Meter]
@@ -50,6 +56,7 @@ class Examination:
     title: str
     headline: Callable[[dict[str, float]], str]
     report: Callable[[Path, Any], Mapping[str, Path]] = no_report
+    asked: Callable[[torch.nn.Module], torch.nn.Module] = unchanged
 
 
 Disturb = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # pictures (B, 3, S, S), targets -> other pictures

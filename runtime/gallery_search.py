@@ -26,7 +26,7 @@ class GallerySearch:
         self.sizes = np.array(list(gallery.sizes.values()))
 
     @classmethod
-    def open(cls, folder: Path, model: str, neighbours: int) -> GallerySearch:
+    def of_folder(cls, folder: Path, model: str, neighbours: int) -> GallerySearch:
         """The search of the gallery in `folder`, which is of the network with the fingerprint `model`."""
         return cls(read_gallery(folder, model), neighbours=neighbours)
 
