@@ -1,0 +1,90 @@
+"""Calibration as users run it, and what inference then says."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from inference_artist import main as infer
+from tests.pictures import stroke_picture
+from tools.calibrate import main
+
+
+@pytest.fixture(scope="module")
+def run(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The trained network, in a folder that may be written to."""
+    folder = tmp_path_factory.mktemp("calibrated") / "run"
+    folder.mkdir()
+    shutil.copyfile(trained / "model_best.pth", folder / "model_best.pth")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def outside(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("outside") / "stranger"
+    folder.mkdir()
+    for number in range(4):
+        stroke_picture(number, np.random.default_rng(number)).rotate(20).save(folder / f"{number}.png")
+    return folder.parent
+
+
+@pytest.fixture(scope="module")
+def told(run: Path, data_set: Path, outside: Path, run_script) -> str:
+    done = run_script("tools/calibrate.py", "--checkpoint", run / "model_best.pth", "--data-path", data_set,
+                      "--unknown-dir", outside, "--error-rate", 0.1, "--workers", 0)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_figures_are_printed_and_written(run: Path, told: str) -> None:
+    content = json.loads((run / "calibration.json").read_text())
+    figures = content["figures"]
+    assert (figures["pictures"], figures["outside_pictures"], content["error_rate"]) == (12, 4, 0.1)
+    assert f"ECE {figures['ece_before']:.4f} before, {figures['ece_after']:.4f} after" in told
+    assert f"AUROC {figures['auroc']:.4f}, FPR at 95 % TPR {figures['fpr95']:.4f}" in told
+    assert all(sum(column) == pytest.approx(1) or sum(column) == 0
+               for column in zip(*figures["verdicts"].values(), strict=True))
+    with Image.open(run / "calibration.png") as drawing:
+        assert drawing.format == "PNG"
+
+
+def test_inference_adds_what_was_learnt(run: Path, told: str, data_set: Path, tmp_path: Path, capsys) -> None:
+    common = ["--checkpoint", str(run / "model_best.pth"), "--workers", "0"]
+    assert infer([*common, "--input", str(data_set / "val"), "--output", str(tmp_path)]) == 0
+    records = json.loads((tmp_path / "batch_results.json").read_text())
+    content = json.loads((run / "calibration.json").read_text())
+    for record in records.values():
+        raw, calibrated = (np.array([entry[key] for entry in record["classification"]])
+                           for key in ("probability", "calibrated_probability"))
+        scaled = raw ** (1 / content["temperature"])
+        np.testing.assert_allclose(calibrated, scaled / scaled.sum(), rtol=1e-3)
+        known = calibrated.max() >= content["possible"]
+        assert record["verdict"] in (("confident", "possible") if known else ("unknown",))
+    assert infer([*common, "--input", str(data_set / "val" / "artist_0" / "val_0.png"), "--output", str(tmp_path)]) == 0
+    assert "verdict: " in capsys.readouterr().out
+    assert infer([*common, "--input", str(data_set / "val"), "--output", str(tmp_path), "--no-calibration"]) == 0
+    assert "verdict" not in (tmp_path / "batch_results.json").read_text()
+
+
+def test_another_view_is_refused(run: Path, told: str, data_set: Path, tmp_path: Path, capsys) -> None:
+    assert infer(["--checkpoint", str(run / "model_best.pth"), "--input", str(data_set / "val"), "--output",
+                  str(tmp_path / "out"), "--view", "multicrop"]) == 2
+    assert "--no-calibration" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("arguments", "expected"), [
+    (["--data-path", "nowhere"], "no folder"), (["--unknown-dir", "{data}/val"], "bears the name of an artist"),
+    (["--unknown-dir", "{data}/train/nothing"], "nothing"), (["--error-rate", "1"], "--error-rate 1")])
+def test_bad_input_gets_one_line(trained: Path, data_set: Path, capsys, arguments: list[str], expected: str) -> None:
+    assert main(["--checkpoint", str(trained / "model_best.pth"), "--data-path", str(data_set), "--workers", "0",
+                 *(argument.format(data=data_set) for argument in arguments)]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert expected in error
+    assert not (trained / "calibration.json").exists()
