@@ -169,3 +169,25 @@ def test_an_old_file_needs_its_classes_named(trained: Path, data_set: Path, tmp_
     assert infer(tmp_path / "old.pth", source, output, "--model", "lsnet_t_artist", "--class-csv",
                  tmp_path / "four.csv") == 2
     assert "4 classes" in capsys.readouterr().err
+
+
+def test_formats_resume_and_views_of_a_folder(trained: Path, folder: Path, results: Path, tmp_path: Path) -> None:
+    common = ("--mode", "both", "--batch-size", 5, "--resume", "--no-draft")
+    assert infer(trained / "model_best.pth", folder, tmp_path / "csv", *common, "--format", "csv", "--features-format",
+                 "npz") == 3
+    assert sorted(path.name for path in (tmp_path / "csv").iterdir()) == ["batch_results.csv", "features.npz"]
+    with np.load(tmp_path / "csv" / "features.npz") as archive:
+        assert np.array_equal(archive["features"], np.load(results / "features.npy"))
+    assert infer(trained / "model_best.pth", folder, tmp_path / "crops", "--view", "multicrop", "--format", "jsonl",
+                 "--amp", "bf16") == 3
+    lines = (tmp_path / "crops" / "batch_results.jsonl").read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line)["image"] for line in lines] == list(read(results / "batch_results.json"))
+
+
+@pytest.mark.parametrize(("arguments", "expected"), [
+    (["--shard", "3/2"], "--shard 3/2"), (["--shard", "1/2", "--contact-sheet"], "leave --contact-sheet away")])
+def test_what_cannot_be_divided_is_told(trained: Path, folder: Path, tmp_path: Path, capsys, arguments: list[str],
+                                        expected: str) -> None:
+    assert infer(trained / "model_best.pth", folder, tmp_path / "out", *arguments) == 2
+    assert expected in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
