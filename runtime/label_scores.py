@@ -15,7 +15,8 @@ import torch
 
 MOST_KEPT = 200_000_000  # scores; 4 bytes each
 BINS, RANGE = 4096, 16.0  # from logit -16 to 16; what is beyond falls into the last bin on its side
-AT_ONCE = 1 << 22  # scores handled at a time
+AT_ONCE = 1 << 21  # scores handled at a time
+SLAB = 1 << 24  # scores kept in one piece: above 32 MiB, which glibc gives back to the system when it is released
 
 
 class Rivals(NamedTuple):
@@ -34,21 +35,55 @@ class Rivals(NamedTuple):
     most_of_all: np.ndarray
 
 
+class PresentScores:
+    """The labels and scores of what is present, in arrays that double when they are full.
+
+    One small array per batch would split the memory that large temporaries leave behind, and the next ones would no
+    longer fit: 50 MB more for every batch of 500 pictures x 20,000 labels were measured.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._labels, self._scores = np.empty(1 << 16, np.int32), np.empty(1 << 16, np.float32)
+
+    def add(self, labels: torch.Tensor, scores: torch.Tensor) -> None:
+        """Keep the labels (K,) and scores (K,) of a batch."""
+        end = self.count + len(labels)
+        if end > len(self._labels):
+            self._labels, self._scores = (np.resize(array, 2 * end) for array in (self._labels, self._scores))
+        self._labels[self.count:end], self._scores[self.count:end] = labels.cpu().numpy(), scores.cpu().numpy()
+        self.count = end
+
+    def all(self) -> tuple[np.ndarray, np.ndarray]:
+        """Labels (N,) int32 and scores (N,) float32, in the order they came in."""
+        return self._labels[:self.count], self._scores[:self.count]
+
+
 class KeptScores:
     """Every score; `Rivals` are exact."""
 
     def __init__(self, num_labels: int) -> None:
-        self.num_labels = num_labels
-        self.parts: list[torch.Tensor] = []
+        self.num_labels, self.pictures = num_labels, 0
+        self.rows = max(1, SLAB // num_labels)
+        self._slabs: list[np.ndarray] = []
 
     def add(self, scores: torch.Tensor) -> None:
         """Keep the scores (B, labels) float32 of a batch; -inf stands for a label that is present."""
-        self.parts.append(scores.cpu())
+        rest = scores.cpu().numpy()
+        while len(rest):
+            place = self.pictures % self.rows
+            if not place:
+                self._slabs.append(np.empty((self.rows, self.num_labels), np.float32))
+            part, rest = np.split(rest, [self.rows - place])
+            self._slabs[-1][place:place + len(part)] = part
+            self.pictures += len(part)
 
-    @property
-    def count(self) -> int:
-        """Scores kept."""
-        return sum(part.numel() for part in self.parts)
+    def forget(self) -> Iterator[torch.Tensor]:
+        """The scores, (…, labels), as many at a time as their memory is released at."""
+        while self._slabs:
+            slab = self._slabs.pop()
+            yield torch.from_numpy(slab[:self.pictures - len(self._slabs) * self.rows])
+            self.pictures = len(self._slabs) * self.rows
 
     def floor(self, scores: np.ndarray) -> np.ndarray:
         """The lowest scores that count as equal to `scores`: they themselves."""
@@ -57,10 +92,10 @@ class KeptScores:
     def rivals(self, labels: np.ndarray, scores: np.ndarray) -> Rivals:
         """Those of present labels: `labels` (K,) ascending, and their `scores` (K,)."""
         own, overall = np.zeros(len(scores), np.int64), np.zeros(len(scores), np.int64)
-        pictures = sum(len(part) for part in self.parts)
+        pictures = self.pictures
         width = max(1, AT_ONCE // max(1, pictures))
         for first in range(0, self.num_labels if pictures else 0, width):
-            columns = np.concatenate([part[:, first:first + width].numpy() for part in self.parts])
+            columns = np.concatenate([slab[:, first:first + width] for slab in self._slabs])[:pictures]
             columns.sort(0)
             bounds = np.searchsorted(labels, np.arange(first, first + columns.shape[1] + 1))
             for column, start, stop in zip(columns.T, bounds[:-1], bounds[1:], strict=True):

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from runtime.label_scores import AT_ONCE, MOST_KEPT, BinnedScores, KeptScores, Rivals
+from runtime.label_scores import AT_ONCE, MOST_KEPT, BinnedScores, KeptScores, PresentScores, Rivals
 from runtime.processes import gather
 from utils import UserError
 
@@ -41,17 +41,17 @@ class MultiLabelMeter:
         """
         self.classes, self.threshold, self.most_kept = classes, threshold, most_kept
         self.num_labels = num_labels = len(classes)
-        self.sums: dict[int, torch.Tensor] = {}
+        self.sums: dict[int, list[float]] = {}
         self.support, self.predicted, self.hits = (torch.zeros(num_labels, dtype=torch.int64) for _ in range(3))
-        self.present: list[tuple[np.ndarray, np.ndarray]] = []  # label and score
+        self.present = PresentScores()
         self.absent: KeptScores | BinnedScores = KeptScores(num_labels)
 
     def update(self, number: int, logits: torch.Tensor, targets: torch.Tensor) -> None:
         """Count batch `number`: `logits` (B, labels), `targets` (B, labels) weights, 0 for absent labels."""
         rows = max(1, AT_ONCE // self.num_labels)
         parts = [self._count(*part) for part in zip(logits.split(rows), targets.split(rows), strict=True)]
-        self.sums[number] = torch.stack(parts).sum(0).cpu()
-        if isinstance(self.absent, KeptScores) and self.absent.count > self.most_kept:
+        self.sums[number] = torch.stack(parts).sum(0).tolist()
+        if isinstance(self.absent, KeptScores) and self.absent.pictures * self.num_labels > self.most_kept:
             self._count_in_bins(logits.device)
 
     def _count(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -62,14 +62,14 @@ class MultiLabelMeter:
         self.support += present.sum(0).cpu()
         self.predicted += predicted.sum(0).cpu()
         self.hits += (predicted & present).sum(0).cpu()
-        self.present.append((present.nonzero()[:, 1].cpu().numpy(), scores[present].cpu().numpy()))
+        self.present.add(present.nonzero()[:, 1], scores[present])
         self.absent.add(scores.masked_fill(present, -torch.inf))
         return sums
 
     def _count_in_bins(self, device: torch.device) -> None:
         kept, self.absent = self.absent, BinnedScores(self.num_labels, device)
-        while kept.parts:
-            self.absent.add(kept.parts.pop())
+        for scores in kept.forget():
+            self.absent.add(scores)
 
     def result(self) -> dict[str, float]:
         """The figures, the same on every rank.
@@ -84,7 +84,7 @@ class MultiLabelMeter:
         Raises:
             UserError: no picture, or none with a label, was counted on any rank.
         """
-        parts = gather((self.sums, self.support, self.predicted, self.hits, self.present))
+        parts = gather((self.sums, self.support, self.predicted, self.hits, self.present.all()))
         batches = {number: sums for part in parts for number, sums in part[0].items()}
         self.support, self.predicted, self.hits = (sum(part[place] for part in parts) for place in (1, 2, 3))
         if not self.support.any():
@@ -92,12 +92,11 @@ class MultiLabelMeter:
                             "see the list above")
         total = torch.zeros(5, dtype=torch.float64)
         for number in sorted(batches):
-            total += batches[number]
+            total += torch.tensor(batches[number], dtype=torch.float64)
         loss, error, shares, coverage, pictures = total.tolist()
         if isinstance(self.absent, KeptScores) and pictures * self.num_labels > self.most_kept:
             self._count_in_bins(torch.device("cpu"))  # the ranks together have more than each of them
-        labels, scores = (np.concatenate(column) for column in
-                          zip(*(pair for part in parts for pair in part[4]), strict=True))
+        labels, scores = (np.concatenate(column) for column in zip(*(part[4] for part in parts), strict=True))
         return {**self._rank(labels, scores), **self._decisions(), "share_error": error / shares,
                 "coverage": coverage / pictures, "loss": loss / (pictures * self.num_labels),
                 "pictures": int(pictures), "labels": int((self.support > 0).sum())}
