@@ -6,6 +6,7 @@ Example: python speed.py --model lsnet_t lsnet_t:unfold resnet18 --batch-size 32
 from __future__ import annotations
 
 import platform
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,7 +30,8 @@ def build_parser() -> Parser:
     parser.add_argument("--model", nargs="+", default=["lsnet_t", "lsnet_s", "lsnet_b"], metavar="NAME",
                         help="presets of model/ or timm models; a preset with :unfold or :shifted behind it computes "
                              "the LS convolution in plain operations, with :plain-unfold or :plain-shifted in NCHW "
-                             "throughout (default: lsnet_t lsnet_s lsnet_b)")
+                             "throughout; @bfloat16, @compile, … set the mode of one (default: lsnet_t lsnet_s "
+                             "lsnet_b)")
     add_options(parser, Workload)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all that was measured as JSON")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="write a PNG: speed over parameters and over "
@@ -58,7 +60,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def record(one: Measurement, first: Measurement, workload: Workload) -> dict[str, Any]:
     """What was measured of one network, as plain Python."""
-    published = PUBLISHED.get(one.model.partition(":")[0])
+    published = PUBLISHED.get(re.split("[:@]", one.model)[0])
     return {"model": one.model, "images_per_second": workload.pictures / one.seconds, "seconds": one.seconds,
             "spread": one.spread, "times_as_fast_as_first": one.times_as_fast_as(first), "peak_bytes": one.peak_bytes,
             "parameters": one.parameters, "published_top1": published.top1 if published else None,

@@ -21,6 +21,7 @@ from utils import UserError
 CLASSES = 1000
 FORMULATIONS = {"unfold": ska_reference, "shifted": ska_products}  # of SKA in plain operations, to compare with
 PLAIN = "plain-"  # before them: the whole network with its tensors in planes (NCHW), as PyTorch has them unasked
+DTYPES = ("float32", "bfloat16", "float16")
 Step = Callable[[], Any]
 
 
@@ -50,9 +51,14 @@ class Workload:
 def prepare(name: str, workload: Workload, placement: Placement) -> tuple[nn.Module, Step]:
     """The network of that name, and a function that lets it work on a batch once.
 
+    A name is a model's, with `:` and a formulation of SKA behind it, and with `@` and a mode of its own (a precision,
+    `compile`), as in `lsnet_t:plain-unfold@bfloat16@compile`.
+
     Raises:
-        UserError: no such model or formulation, or its norms do not fold.
+        UserError: no such model, formulation or mode, or its norms do not fold.
     """
+    name, *modes = name.split("@")
+    workload = _in_modes(workload, modes)
     preset, colon, formulation = name.partition(":")
     network = describe(preset, CLASSES, input_size=workload.resolution).create()
     if colon:
@@ -69,6 +75,15 @@ def prepare(name: str, workload: Workload, placement: Placement) -> tuple[nn.Mod
     network = placement.network(folded(network, images[:1]) if workload.fuse else network.eval())
     network, images = (value.to(getattr(torch, workload.dtype)) for value in (network, placement.images(images)))
     return network, _inference(_compiled(network) if workload.compile else network, images)
+
+
+def _in_modes(workload: Workload, modes: list[str]) -> Workload:
+    """`workload` in the precision, and compiled or not, that a name asks for on its own."""
+    for mode in modes:
+        if mode not in (*DTYPES, "compile"):
+            raise UserError(f"the mode @{mode}", f"one of @{', @'.join((*DTYPES, 'compile'))}", "correct --model")
+        workload = dataclasses.replace(workload, **({"compile": True} if mode == "compile" else {"dtype": mode}))
+    return workload
 
 
 def _reformulate(network: nn.Module, name: str, formulation: str) -> None:

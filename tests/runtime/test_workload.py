@@ -87,3 +87,16 @@ def test_compiles_on_demand(monkeypatch: pytest.MonkeyPatch, train: bool) -> Non
 def test_pictures_per_batch() -> None:
     assert [Workload().pictures, Workload(latency=True).pictures] == [32, 1]
     assert Workload(latency=True, batch_size=8).pictures == 8
+
+
+def test_a_name_sets_its_own_mode(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled: list[str] = []
+    monkeypatch.setattr(module, "_compiled", lambda network: compiled.append(type(network).__name__) or network)
+    network, step = prepare("lsnet_t:unfold@bfloat16", small(), PLACEMENT)
+    assert {parameter.dtype for parameter in network.parameters()} == {torch.bfloat16}
+    step()
+    assert not compiled
+    prepare("test_resnet@compile", small(), PLACEMENT)[1]()
+    assert compiled == ["ResNet"]
+    with pytest.raises(UserError, match="the mode @int8"):
+        prepare("lsnet_t@int8", small(), PLACEMENT)
