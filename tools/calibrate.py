@@ -53,6 +53,7 @@ def main(argv: list[str] | None = None) -> int:
     if options.unknown_dir and not outside:
         raise UserError(f"no picture in {options.unknown_dir}", "at least one", "check --unknown-dir")
     predictor = Predictor.from_options(network)
+    predictor.check_task("classification", network.checkpoint)
     if predictor.classes is None:
         raise UserError(f"{network.checkpoint}, which does not name its artists", "a class mapping", "add --class-csv")
     known, others = ask(predictor, list_images(folder), network), ask(predictor, outside, network)

@@ -129,8 +129,8 @@ def test_the_launch_script_takes_the_number_of_processes_and_passes_flags_on(dat
         return subprocess.run(["bash", str(ROOT / "run_multigpu_linux.sh"), *map(str, arguments)], cwd=tmp_path,
                               env=ENVIRONMENT, capture_output=True, text=True, check=False)
 
-    done = start(2, *FLAGS, "--device", "cpu", "--data-path", data, "--output-dir", "run", "--epochs", 1, "--batch-size",
-                 4)
+    done = start(2, *FLAGS, "--device", "cpu", "--data-path", data, "--output-dir", "run", "--epochs", 1,
+                 "--batch-size", 4)
     assert done.returncode == 0, done.stderr
     assert "2 processes, talking through gloo" in done.stdout
     assert (tmp_path / "run" / "model_best.pth").exists()
