@@ -49,7 +49,7 @@ def main(argv=None):
     if arguments.command == "test":
         install("requirements-dev.txt")
         call(PYTHON, "-m", "ruff", "check", ".", failure="ruff found what it lists above")
-        call(PYTHON, "-m", "pytest", "-q", *rest, failure="pytest did not pass, see above")
+        call(PYTHON, "-m", "pytest", "-q", "-n2", "--dist=loadfile", *rest, failure="pytest did not pass, see above")
     elif rest:
         parser.error(f"unknown arguments: {' '.join(rest)}")
     else:

@@ -11,6 +11,9 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # test processes share the cores; set before torch is imported
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 from tests.pictures import write_data_set
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -153,10 +153,11 @@ def test_workers_outlive_a_signal_that_reaches_the_whole_group(signum: signal.Si
     """The first asks to finish the update and save; without its workers the process could not finish."""
     loading = Loading(batch_size=1, num_workers=2)
     batches = iter(make_loader(pictures(folder), EvalBatches(COUNT, loading), loading))
-    next(batches)
+    for _ in batches._workers:  # each has begun when it has made its first batch
+        next(batches)
     for worker in batches._workers:
         os.kill(worker.pid, signum)
-    assert len(list(batches)) == COUNT - 1
+    assert len(list(batches)) == COUNT - 2
 
 
 def test_workers_end_with_a_process_that_still_holds_its_loader(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

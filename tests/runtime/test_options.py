@@ -14,7 +14,9 @@ from utils import UserError, mix_seed, seed_everything
 ALL = tuple(value for value in vars(options).values() if isinstance(value, type)
             and dataclasses.is_dataclass(value) and value.__module__ == options.__name__
             and value is not options.Settings)
-TRAINING = tuple(group for group in ALL if group is not InferenceOptions)
+TRAINING = (*options.GROUPS.values(), options.LongTailOptions)
+SETS = {"training": (TRAINING, "--data-path"), "inference": ((InferenceOptions,), "--checkpoint"),
+        "annotations": ((options.AnnotationOptions, options.MultiLabelOptions), "--val-ann")}
 FLAGS = [pytest.param(group, field, id=f"{group.__name__}.{field.name}")
          for group in ALL for field in dataclasses.fields(group)]
 
@@ -35,9 +37,8 @@ def test_every_flag_has_help_that_the_parser_can_print(group: type, field: datac
     assert not text.endswith(".")
 
 
-@pytest.mark.parametrize("groups", [TRAINING, (InferenceOptions,)], ids=["training", "inference"])
-def test_defaults_survive_the_parser(groups: tuple[type, ...]) -> None:
-    required = "--data-path" if groups == TRAINING else "--checkpoint"
+@pytest.mark.parametrize(("groups", "required"), SETS.values(), ids=SETS)
+def test_defaults_survive_the_parser(groups: tuple[type, ...], required: str) -> None:
     for group, found in zip(groups, parse(required, "x", groups=groups), strict=True):
         for field in dataclasses.fields(group):
             if field.default is not dataclasses.MISSING:

@@ -96,7 +96,7 @@ def test_a_python_without_venv_is_told_what_to_install(machine: Machine) -> None
 def test_arguments_go_to_pytest_after_the_lint(machine: Machine) -> None:
     quickstart.main(["test", "-k", "name", "tests/model"])
     assert machine.commands[-2:] == [["-m", "ruff", "check", "."],
-                                     ["-m", "pytest", "-q", "-k", "name", "tests/model"]]
+                                     ["-m", "pytest", "-q", "-n2", "--dist=loadfile", "-k", "name", "tests/model"]]
     machine.failing = ["pytest"]
     assert "pytest" in ends_with_one_line("test")
 

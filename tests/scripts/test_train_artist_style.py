@@ -157,7 +157,7 @@ def test_data_sets_that_cannot_work(tmp_path: Path, capsys) -> None:
     shutil.copytree(stranger / "val" / "artist_0", stranger / "val" / "artist_9")
     single = write_data_set(tmp_path / "single", artists=2, train=1, val=1)
     (single / "train" / "artist_1" / "train_0.png").write_bytes(b"bad")
-    for root, expected in ((tmp_path / "missing", "no folder"), (one, "one artist"), (no_val, "no folder.*val"),
+    for root, expected in ((tmp_path / "missing", "no folder"), (one, "one class"), (no_val, "no folder.*val"),
                            (bare_val, "no picture in"), (empty, "no picture in.*artist_9"),
                            (stranger, "artist_9.*training set lacks"), (single, "1 training picture")):
         refuses(capsys, expected, "--data-path", root, "--output-dir", tmp_path / "out", *FAST)
