@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -115,3 +115,37 @@ def refill(batch: Batch, size: int) -> Batch:
     rows = torch.arange(size) % found
     return batch if found >= size else Batch(batch.images[rows], batch.targets[rows], batch.indices[rows],
                                              batch.failures)
+
+
+def full_batches(batches: Iterable[Batch], size: int) -> Iterator[Batch]:
+    """The same pictures with `size` readable ones in each batch; the last one's images are filled up with zeros.
+
+    A failure comes with the readable picture that follows it, or before it. Indices rise.
+
+    Args:
+        batches: of `size` pictures or fewer, readable or not.
+        size: images of a batch; one of which no picture could be read has none.
+    """
+    held = collate([])
+    for batch in batches:
+        held = _joined(held, batch)
+        if len(held.indices) >= size:
+            before = sum(index < held.indices[size - 1] for index, _ in held.failures)
+            yield Batch(*(part[:size] for part in held[:3]), held.failures[:before])
+            held = Batch(*(part[size:] for part in held[:3]), held.failures[before:])
+        elif not len(held.indices):
+            yield held
+            held = collate([])
+    if missing := len(held.indices) and size - len(held.indices):
+        held = held._replace(images=torch.cat([held.images, held.images.new_zeros(missing, *held.images.shape[1:])]))
+    if len(held.indices) or held.failures:
+        yield held
+
+
+def _joined(first: Batch, second: Batch) -> Batch:
+    """One after the other; a batch without pictures does not know their shape."""
+    if len(first.indices) and len(second.indices):
+        both = Batch(*(torch.cat(parts) for parts in zip(first[:3], second[:3], strict=True)), [])
+    else:
+        both = first if len(first.indices) else second
+    return both._replace(failures=first.failures + second.failures)

@@ -196,8 +196,9 @@ class InferenceOptions:
         "default", "default is what training evaluated; multicrop adds five crops of it at twice the size and averages "
                    "the answers, in six times the time")
     draft: bool = flag(True, "decode a JPEG of over twice the size needed at 1/2, 1/4 or 1/8 of its size")
-    num_workers: int = flag(2, "processes that decode pictures; 0 decodes in this one", at_least=0,
-                            names=("--workers", "-j"))
+    num_workers: int | None = flag(
+        None, "processes that decode pictures; 0 decodes in this one. Without the flag: 0 on the CPU, where they would "
+              "only take cores from the network, and 2 beside a GPU", at_least=0, names=("--workers", "-j"))
     max_pixels: int = flag(DEFAULT_MAX_PIXELS, "pictures whose header claims more pixels count as damaged", at_least=1)
 
 

@@ -9,6 +9,8 @@ import torch
 
 from utils import UserError, resolve_device
 
+MOST_LANES = 8  # each has its own activations, and all share Python's one lock
+
 
 @dataclass(frozen=True, kw_only=True)
 class Placement:
@@ -58,6 +60,10 @@ class Placement:
     def images(self, images_BCHW: torch.Tensor) -> torch.Tensor:
         """A batch, copied here."""
         return images_BCHW.to(self.device, memory_format=self.memory_format, non_blocking=True)
+
+    def lanes(self, batches: int) -> int:
+        """In how many `Lanes` that many batches go through a network: one per core, but no more than `MOST_LANES`."""
+        return max(1, min(torch.get_num_threads(), batches, MOST_LANES)) if self.device.type == "cpu" else 1
 
     def autocast(self) -> contextlib.AbstractContextManager[None]:
         """Inside the block forward passes run in `amp`."""

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,12 +11,14 @@ import torch
 from torch.utils.data import BatchSampler
 
 from data.class_mapping import read_class_mapping
+from data.image_list import Batch, collate, full_batches
 from data.images import DEFAULT_MAX_PIXELS
 from data.loaders import Loading, make_loader
 from data.transforms import Preprocessing
 from data.views import Normalise, ViewList, Views
 from runtime.checkpoint import Checkpoint, check_classes, read_checkpoint
 from runtime.fingerprint import fingerprint
+from runtime.lanes import Lanes
 from runtime.networks import features_and_logits, load_weights
 from runtime.options import InferenceOptions
 from runtime.placement import Placement
@@ -25,6 +26,7 @@ from utils import UserError
 
 TASKS = {"classification": ("one artist per picture", "inference_artist.py"),
          "multilabel": ("several artists per picture", "predict_artist_multilabel.py")}
+DECODERS = 2  # processes beside a GPU
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,7 +134,7 @@ class Predictor:
         return self.predict(paths, batch_size=options.batch_size, num_workers=options.num_workers,
                             max_pixels=options.max_pixels, view=options.view, draft=options.draft, start=start)
 
-    def predict(self, paths: Sequence[Path], *, batch_size: int = 32, num_workers: int = 0,
+    def predict(self, paths: Sequence[Path], *, batch_size: int = 32, num_workers: int | None = None,
                 max_pixels: int = DEFAULT_MAX_PIXELS, view: str = "default", draft: bool = True,
                 start: int = 0) -> Iterator[Result | Failure]:
         """One answer per path, in the order given, whatever state the files are in.
@@ -143,7 +145,8 @@ class Predictor:
         Args:
             paths: picture files.
             batch_size: pictures that the network looks at together.
-            num_workers: processes that decode meanwhile; 0 decodes in this one.
+            num_workers: processes that decode; 0 decodes in this one. None is `DECODERS` beside a GPU and 0 on the CPU,
+                where each core decodes a batch, then looks at one, and none is asked for more.
             max_pixels: pictures whose header claims more count as unreadable, px.
             view: one of `data.views.VIEWS`; features and logits are the means over the views.
             draft: decode JPEGs that are much larger than needed at a part of their size.
@@ -151,33 +154,33 @@ class Predictor:
         """
         size = min(batch_size, len(paths)) or 1
         pictures = ViewList(paths, Views(self.preprocessing, view), max_pixels=max_pixels, draft=draft)
-        loading = Loading(batch_size=size, num_workers=min(num_workers, (len(paths) - start) // size),
-                          pin_memory=self.placement.device.type == "cuda")
-        waiting: deque[Failure | Path] = deque()  # a path: of a picture in `held`
-        held = torch.empty(0, dtype=torch.uint8)
-        for batch in make_loader(pictures, BatchSampler(range(start, len(paths)), size, drop_last=False), loading):
-            reasons = dict(batch.failures)
-            waiting += [Failure(paths[index], reasons[index]) if index in reasons else paths[index]
-                        for index in sorted([*reasons, *batch.indices.tolist()])]
-            held = torch.cat([part for part in (held, batch.images) if len(part)] or [held])
-            if len(held) >= size:
-                yield from self._results(held[:size], waiting)
-                held = held[size:]
-            while waiting and isinstance(waiting[0], Failure):
-                yield waiting.popleft()
-        if len(held):
-            filled = torch.cat([held, held.new_zeros(size - len(held), *held.shape[1:])])
-            yield from self._results(filled, waiting)
+        with Lanes(self.placement.lanes(batches=-(-len(paths) // size))) as lanes:
+            batches = BatchSampler(range(start, len(paths)), size, drop_last=False)
+            loaded = self._load(pictures, batches, num_workers, lanes)
+            for batch, (features, logits) in lanes.map(self._look_at_views, full_batches(loaded, size)):
+                answers = {index: Failure(paths[index], reason) for index, reason in batch.failures}
+                for row, index in enumerate(batch.indices.tolist()):
+                    answers[index] = Result(paths[index], features[row], logits[row], self.classes)
+                yield from (answers[index] for index in sorted(answers))
 
-    def _results(self, pixels_BVHWC: torch.Tensor, waiting: deque[Failure | Path]) -> Iterator[Result | Failure]:
-        """Answers to what waits, as far as pictures go; rows without a picture are left aside."""
-        features, logits = zip(*map(self.look, pixels_BVHWC.unbind(1)), strict=True)  # by views
-        features, logits = (torch.stack(parts).mean(0).cpu() for parts in (features, logits))
-        row = 0
-        while waiting and row < len(features):
-            found = waiting.popleft()
-            yield found if isinstance(found, Failure) else Result(found, features[row], logits[row], self.classes)
-            row += not isinstance(found, Failure)
+    def _load(self, pictures: ViewList, batches: BatchSampler, num_workers: int | None,
+              lanes: Lanes) -> Iterable[Batch]:
+        """The pictures of each batch, decoded where `predict` says."""
+        kind = self.placement.device.type
+        if num_workers is None:
+            num_workers = 0 if kind == "cpu" else DECODERS
+        if num_workers or kind != "cpu":
+            return make_loader(pictures, batches, Loading(
+                batch_size=batches.batch_size, num_workers=min(num_workers, len(batches)), pin_memory=kind == "cuda"))
+        return (batch for _, batch in lanes.map(lambda indices: collate([pictures[index] for index in indices]),
+                                                batches))
+
+    def _look_at_views(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """The means over the views, on the CPU; a batch without a picture has none."""
+        if not len(batch.images):
+            return batch.images, batch.images
+        features, logits = zip(*map(self.look, batch.images.unbind(1)), strict=True)
+        return torch.stack(features).mean(0).cpu(), torch.stack(logits).mean(0).cpu()
 
     @torch.inference_mode()
     def look(self, pixels_BHWC: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 from torchvision.transforms import functional
 
-from data.image_list import Batch, Draw, ImageList, Sample, collate, refill
+from data.image_list import Batch, Draw, ImageList, Sample, collate, full_batches, refill
 from utils import UserError, seed_everything
 
 
@@ -91,3 +93,22 @@ def test_a_batch_with_failures_is_refilled_from_its_readable_pictures() -> None:
     assert refill(full, 5) is full
     with pytest.raises(UserError, match="no picture can be read any more"):
         refill(Batch(torch.empty(0), torch.tensor([]), torch.tensor([]), [(4, "gone")]), 2)
+
+
+@given(readable=st.lists(st.booleans(), max_size=30), size=st.integers(1, 5), loaded=st.integers(1, 5))
+def test_full_batches_hold_every_picture_once_in_order(readable: list[bool], size: int, loaded: int) -> None:
+    samples = [Sample(index, index, torch.full((1, 2), float(index)) if good else None, "" if good else f"no {index}")
+               for index, good in enumerate(readable)]
+    starts = range(0, len(samples), min(loaded, size))
+    found = list(full_batches((collate(samples[start:start + starts.step]) for start in starts), size))
+    joined = [index for batch in found for index in sorted([*batch.indices.tolist(), *dict(batch.failures)])]
+    assert joined == [*range(len(readable))]
+    assert [failure for batch in found for failure in batch.failures] == [
+        (index, f"no {index}") for index, good in enumerate(readable) if not good]
+    with_images = [batch for batch in found if len(batch.indices)]
+    assert all(batch.images.shape == (size, 1, 2) for batch in with_images)
+    assert all(len(batch.indices) == size for batch in with_images[:-1])
+    for batch in with_images:
+        assert torch.equal(batch.images[:len(batch.indices), 0, 0], batch.indices.float())
+        assert torch.equal(batch.targets, batch.indices)
+        assert not batch.images[len(batch.indices):].any()
