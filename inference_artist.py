@@ -20,7 +20,7 @@ from runtime.folder_run import FolderOptions, run_folder
 from runtime.gallery_search import NEIGHBOURS, GallerySearch, told
 from runtime.options import InferenceOptions, ResultOptions
 from runtime.predictor import Predictor
-from runtime.records import Describe, record, records
+from runtime.records import Describe, describe_each, records
 from runtime.result_files import Overview, write_results, write_single
 from runtime.showcase import Showcase
 from utils import EXIT_DONE, EXIT_PARTIAL, UserError, command
@@ -66,7 +66,7 @@ def main(argv: list[str] | None = None) -> int:
                         "add --class-csv OUTPUT_DIR/class_mapping.csv of its training, or use --mode cluster")
     what = {"mode": options.mode, "top_k": options.top_k, "threshold": options.threshold,
             "calibration": find_calibration(predictor, options, network)}
-    describe = functools.partial(record, **what)
+    describe = functools.partial(describe_each, **what)
     if search := open_search(predictor, options):
         describe = functools.partial(search.describe, top_k=options.top_k)
         what |= {"gallery": str(options.gallery), "in it": len(search.gallery.images), "neighbours": options.neighbours}

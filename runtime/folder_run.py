@@ -35,7 +35,7 @@ def run_folder(predictor: Predictor, pictures: Sequence[Path], folder: Path, out
         pictures: all of the folder, in order.
         folder: names in the journal are relative to it.
         output: folder of the results.
-        describe: from a result to its record.
+        describe: from results to their records.
         what: plain Python that tells this `describe` from others; another run's answers are not mixed in.
         options: how the work is divided and resumed.
         network: how pictures are loaded.
@@ -55,7 +55,7 @@ def run_folder(predictor: Predictor, pictures: Sequence[Path], folder: Path, out
         about |= {"pictures": len(pictures), "shard": options.shard}
     journal = (Journal.resume(where, about, batch_size=size) if options.resume else Journal.begin(where, about))
     answers = progress(predictor.answer(pictures, network, start=journal.done), len(pictures), journal.done)
-    journal.extend(records(answers, folder, describe), batch_size=size)
+    journal.extend(records(answers, folder, describe, together=size), batch_size=size)
     return journal
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from data.artist_folders import nfc
 from runtime.gallery import Gallery, read_gallery
@@ -30,9 +31,9 @@ class GallerySearch:
         """The search of the gallery in `folder`, which is of the network with the fingerprint `model`."""
         return cls(read_gallery(folder, model), neighbours=neighbours)
 
-    def describe(self, result: Result, *, top_k: int) -> dict[str, Any]:
-        """The record of one picture."""
-        return self(result.features[None].numpy(), top_k)[0]
+    def describe(self, results: Sequence[Result], *, top_k: int) -> list[dict[str, Any]]:
+        """The records of pictures, searched together: a large gallery is read once for all of them."""
+        return self(torch.stack([result.features for result in results]).numpy(), top_k) if results else []
 
     def __call__(self, features: np.ndarray, top_k: int) -> list[dict[str, Any]]:
         """For each of `features`, (Q, D) float32, the `top_k` pictures and artists that are nearest, as JSON objects.

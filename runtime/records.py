@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ from utils import atomic_path, write_text
 
 FOLDER_RESULTS = "batch_results.json"
 NOTHING = np.empty((0, 0), np.float32)
-Describe = Callable[[Result], dict[str, Any]]
+Describe = Callable[[Sequence[Result]], list[dict[str, Any]]]
 
 
 def record(result: Result, *, mode: str, top_k: int, threshold: float,
@@ -38,11 +39,23 @@ def record(result: Result, *, mode: str, top_k: int, threshold: float,
     return parts
 
 
-def records(answers: Iterable[Result | Failure], folder: Path, describe: Describe) -> Iterator[tuple[str, dict]]:
-    """Each answer's path relative to `folder`, "/"-separated, and its record: `error`, or what `describe` says."""
-    for answer in answers:
-        said = {"error": answer.reason} if isinstance(answer, Failure) else describe(answer)
-        yield answer.path.relative_to(folder).as_posix(), said
+def describe_each(results: Sequence[Result], **what: Any) -> list[dict[str, Any]]:
+    """The `record` of each."""
+    return [record(result, **what) for result in results]
+
+
+def records(answers: Iterable[Result | Failure], folder: Path, describe: Describe, *,
+            together: int = 1) -> Iterator[tuple[str, dict]]:
+    """Each answer's path relative to `folder`, "/"-separated, and its record: `error`, or what `describe` says.
+
+    `describe` is asked for `together` answers at a time.
+    """
+    answers = iter(answers)
+    while group := list(itertools.islice(answers, together)):
+        said = iter(describe([answer for answer in group if isinstance(answer, Result)]))
+        for answer in group:
+            found = {"error": answer.reason} if isinstance(answer, Failure) else next(said)
+            yield answer.path.relative_to(folder).as_posix(), found
 
 
 def extract_features(answers: Iterable[Result | Failure],

@@ -14,7 +14,7 @@ from runtime.folder_run import FolderOptions, run_folder
 from runtime.journal import UNFINISHED, Journal
 from runtime.options import InferenceOptions, ResultOptions
 from runtime.predictor import Failure, Predictor, Result
-from runtime.records import record
+from runtime.records import describe_each
 from runtime.result_files import write_results
 from runtime.shards import find_shards
 from tests.pictures import stroke_picture
@@ -38,7 +38,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(network: Predictor, folder: Path, output: Path, **options: object) -> Journal:
-    return run_folder(network, list_images(folder), folder, output, functools.partial(record, **WHAT), what=WHAT,
+    return run_folder(network, list_images(folder), folder, output, functools.partial(describe_each, **WHAT), what=WHAT,
                       options=FolderOptions(**options), network=NETWORK)
 
 
@@ -72,7 +72,7 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes(folder: Path, tmp_path: Pa
                                                       expected: dict[str, bytes]) -> None:
     stopped = predictor()
     stopped.__class__, stopped.after = Stopped, after
-    with pytest.raises(Interrupted, match=f"stopped after {after} of 11"):
+    with pytest.raises(Interrupted, match=f"stopped after {after // 3 * 3} of 11"):
         run(stopped, folder, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == [UNFINISHED]
     journal = run(predictor(), folder, tmp_path, resume=True)

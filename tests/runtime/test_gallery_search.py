@@ -6,9 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from runtime.gallery import Gallery
 from runtime.gallery_search import GallerySearch
+from runtime.predictor import Result
 
 # Directions in degrees: Anna's four lie around 0, the two of Bob around 90.
 ANGLES = {"Anna/1": -10, "Anna/2": 0, "Bob/1": 90, "Anna/3": 10, "Bob/2": 80, "Anna/4": 20}
@@ -61,3 +63,12 @@ def test_only_the_neighbours_vote() -> None:
 def test_more_is_asked_for_than_there_is() -> None:
     found = search(0, top_k=99)[0]
     assert (len(found["pictures"]), len(found["artists_by_mean"])) == (6, 2)
+
+
+def test_pictures_searched_together_are_described_as_alone() -> None:
+    gallery = Gallery.of_folder("m", Path("p"), list(ANGLES), towards(*ANGLES.values()))
+    found = GallerySearch(gallery, neighbours=3)
+    results = [Result(Path(f"{row}"), torch.from_numpy(features), torch.zeros(2), None)
+               for row, features in enumerate(towards(1, 50, 84))]
+    assert found.describe(results, top_k=2) == [found.describe([each], top_k=2)[0] for each in results]
+    assert found.describe([], top_k=2) == []

@@ -11,7 +11,7 @@ import torch
 
 from runtime.calibration import Calibration
 from runtime.predictor import Failure, Result
-from runtime.records import extract_features, record, records, write_features
+from runtime.records import describe_each, extract_features, record, records, write_features
 from runtime.vectors import FEATURES, NAMES
 
 CLASSES = ("anna", "齐白石", "bob")
@@ -63,8 +63,10 @@ def test_calibration_adds_a_probability_and_a_verdict(confident: float, possible
     assert found["verdict"] == verdict
 
 
-def test_an_unreadable_picture_has_a_record_too(tmp_path: Path) -> None:
-    found = dict(records(answers(tmp_path), tmp_path, functools.partial(record, mode="cluster", **ANY)))
+@pytest.mark.parametrize("together", [1, 2, 3, 9])
+def test_an_unreadable_picture_has_a_record_too(tmp_path: Path, together: int) -> None:
+    describe = functools.partial(describe_each, mode="cluster", **ANY)
+    found = dict(records(answers(tmp_path), tmp_path, describe, together=together))
     assert found == {"a.png": {"features": [1.0, 1.25]}, "b.png": {"error": "truncated"},
                      "sub/石.png": {"features": [2.0, 2.25]}}
 
