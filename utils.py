@@ -62,7 +62,15 @@ def command(main: Callable[[list[str] | None], int]) -> Callable[[list[str] | No
             if hasattr(stream, "reconfigure"):
                 stream.reconfigure(errors="backslashreplace")
         try:
-            return main(argv)
+            try:
+                return main(argv)
+            finally:
+                sys.stdout.flush()
+        except BrokenPipeError:
+            if not _reader_has_gone():
+                raise
+            print(f"{name}: stopped, because the program that reads its output has ended", file=sys.stderr)
+            return EXIT_FAILED
         except UserError as error:
             print(f"{name}: {error}", file=sys.stderr)
             return EXIT_USER
@@ -74,6 +82,16 @@ def command(main: Callable[[list[str] | None], int]) -> Callable[[list[str] | No
             return 128 + signal.SIGINT
 
     return entry
+
+
+def _reader_has_gone() -> bool:
+    """Whether nobody reads what is printed, as after `| head`; then nothing more is tried, not at exit either."""
+    try:
+        print(flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    return False
 
 
 # ---- files -----------------------------------------------------------------------------------------------------------

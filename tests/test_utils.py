@@ -1,4 +1,4 @@
-"""Facts about the process: exit codes, files that are whole or absent, isolated randomness, devices."""
+"""Facts about the process: files that are whole or absent, isolated randomness, devices."""
 
 from __future__ import annotations
 
@@ -6,9 +6,6 @@ import json
 import os
 import random
 import stat
-import subprocess
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from utils import (
-    EXIT_DONE,
-    EXIT_USER,
-    Interrupted,
     UserError,
     atomic_path,
-    command,
     isolated_random,
     mix_seed,
     peak_memory,
@@ -33,63 +26,11 @@ from utils import (
     write_text,
 )
 
-ROOT = Path(__file__).resolve().parent.parent
 needs_posix = pytest.mark.skipif(os.name == "nt", reason="Windows has other signals and file modes")
 
 
 def draws() -> tuple[float, float, float]:
     return random.random(), float(np.random.rand()), torch.rand(()).item()
-
-
-# ---- how a command ends ----------------------------------------------------------------------------------------------
-
-
-def ending(raised: BaseException | None) -> Callable[[list[str] | None], int]:
-    @command
-    def main(argv: list[str] | None = None) -> int:
-        if raised:
-            raise raised
-        return EXIT_DONE
-
-    return main
-
-
-@pytest.mark.parametrize(("raised", "code", "told"), [
-    (None, 0, ""),
-    (UserError("a  file\nx", "a folder", "choose another"), EXIT_USER,
-     "test_utils.py: found a file x; expected a folder; choose another\n"),
-    (Interrupted(15, "saved; go on with --resume auto"), 143, "test_utils.py: saved; go on with --resume auto\n"),
-    (KeyboardInterrupt(), 130, "test_utils.py: interrupted\n")])
-def test_a_command_ends_with_a_code_and_one_line(raised: BaseException | None, code: int, told: str,
-                                                 capsys: pytest.CaptureFixture[str]) -> None:
-    assert ending(raised)([]) == code
-    assert capsys.readouterr() == ("", told)
-
-
-@pytest.mark.parametrize("bug", [ValueError("x"), SystemExit(7), RuntimeError()])
-def test_a_bug_keeps_its_traceback(bug: BaseException) -> None:
-    with pytest.raises(type(bug)) as caught:
-        ending(bug)([])
-    assert caught.value is bug
-
-
-SPEAKING = """
-import sys, utils
-__file__ = "speaking.py"
-@utils.command
-def main(argv=None):
-    print("齐白石")
-    raise utils.UserError("é", "", "")
-sys.exit(main())
-"""
-
-
-def test_a_name_no_console_knows_ends_no_command() -> None:
-    script = subprocess.run([sys.executable, "-c", SPEAKING], cwd=ROOT, capture_output=True, check=False,
-                            env={**os.environ, "PYTHONIOENCODING": "ascii"})
-    assert script.returncode == EXIT_USER
-    assert script.stdout.strip() == rb"\u9f50\u767d\u77f3"
-    assert rb"found \xe9" in script.stderr
 
 
 # ---- files -----------------------------------------------------------------------------------------------------------
