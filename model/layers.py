@@ -19,7 +19,7 @@ from timm.layers import DropPath, SqueezeExcite, trunc_normal_
 from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
-from model.ska import ska
+from model.ska import in_loops, ska
 from utils import UserError
 
 STRIDE = 64  # px of input per pixel of the attention grid
@@ -131,17 +131,31 @@ class LargeKernelPerception(nn.Module):
         super().__init__()
         half, self.groups = dim // 2, dim // SHARED
         self.cv1 = ConvNorm(dim, half)
-        self.act = nn.ReLU(inplace=True)
+        self.act1 = nn.ReLU(inplace=True)
         self.cv2 = ConvNorm(half, half, 7, groups=half)
         self.cv3 = ConvNorm(half, half)
+        self.act3 = nn.ReLU(inplace=True)
         self.cv4 = nn.Conv2d(half, TAPS * self.groups, 1)
         self.norm = nn.GroupNorm(self.groups, TAPS * self.groups)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """(B, C, H, W) -> weights (B, G, T, H, W)."""
-        x = self.act(self.cv3(self.cv2(self.act(self.cv1(x_BCHW)))))
+        x = self.act3(self.cv3(self.cv2(self.act1(self.cv1(x_BCHW)))))
+        if in_loops(x):
+            return self._weights_in_loops(x)
         # Not channels-last: torch normalises groups of that several times slower in bfloat16, and no faster in float32.
         return self.norm(self.cv4(x).contiguous()).unflatten(1, (self.groups, TAPS))
+
+    def _weights_in_loops(self, x_BCHW: Tensor) -> Tensor:
+        """`norm` of `cv4` for a compiler: G is innermost in memory, so that its loops run over neighbouring weights."""
+        parameters = self.cv4.weight, self.cv4.bias, self.norm.weight, self.norm.bias
+        kernel, bias, scale, shift = (parameter.unflatten(0, (self.groups, TAPS)).transpose(0, 1).flatten(0, 1)
+                                      for parameter in parameters)
+        w_BTGHW = F.conv2d(x_BCHW, kernel, bias).unflatten(1, (TAPS, self.groups))
+        w_BTGHW = w_BTGHW.to(torch.promote_types(w_BTGHW.dtype, torch.float32))
+        w_BTGHW = w_BTGHW - w_BTGHW.mean((1, 3, 4), keepdim=True)
+        w_BTGHW = w_BTGHW * (w_BTGHW.square().mean((1, 3, 4), keepdim=True) + self.norm.eps).rsqrt()
+        return (w_BTGHW * scale.view(TAPS, -1, 1, 1) + shift.view(TAPS, -1, 1, 1)).transpose(1, 2)
 
 
 class LSConv(nn.Module):
