@@ -50,7 +50,7 @@ def test_reference_is_the_definition():
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("chunk", [1, 1 << 17])
+@pytest.mark.parametrize("chunk", [1, ska_eager.CHUNK])
 def test_equals_reference_with_gradients(shape, layout, chunk, monkeypatch):
     monkeypatch.setattr(ska_eager, "CHUNK", chunk)
     x, w = problem(*shape)
