@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
+from timm.models import reparameterize_model
 from torch import Tensor, nn
 
 from model.layers import LSConv
@@ -72,7 +73,10 @@ def prepare(name: str, workload: Workload, placement: Placement) -> tuple[nn.Mod
         placement = dataclasses.replace(placement, amp=amp)
         network = placement.network(network.train())
         return network, _training(network, placement.images(images), placement, workload.compile)
-    network = placement.network(folded(network, images[:1]) if workload.fuse else network.eval())
+    if workload.fuse:  # the plain network as timm folds it, with nothing of ours
+        plain = formulation.startswith(PLAIN)
+        network = reparameterize_model(network.eval()) if plain else folded(network, images[:1])
+    network = placement.network(network.eval())
     network, images = (value.to(getattr(torch, workload.dtype)) for value in (network, placement.images(images)))
     return network, _inference(_compiled(network) if workload.compile else network, images)
 
@@ -108,7 +112,7 @@ def _inference(network: nn.Module, images_BCHW: Tensor) -> Step:
 
 
 def _training(network: nn.Module, images_BCHW: Tensor, placement: Placement, compiled: bool) -> Step:
-    optimizer = torch.optim.AdamW(network.parameters())
+    optimizer = torch.optim.AdamW(network.parameters(), fused=True)  # as the trainers have it
     run = _compiled(network) if compiled else network
 
     def step() -> None:
