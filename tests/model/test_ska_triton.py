@@ -29,8 +29,8 @@ LAYOUTS = {
 }
 
 
-def load(name):
-    spec = importlib.util.find_spec("model.ska_triton")
+def load(name, path="model.ska_triton"):
+    spec = importlib.util.find_spec(path)
     spec.name = spec.loader.name = name
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -77,6 +77,13 @@ def assert_as_exact_as_plain(found, x, w, g):
 def test_as_exact_as_plain_torch(shape, dtype, interpreted):
     x, w, g = problem(*shape, dtype)
     assert_as_exact_as_plain(kernels(interpreted, x, w, g), x, w, g)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_naive_kernels_to_be_timed_beside_ours_are_right(shape, monkeypatch):
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    x, w, g = problem(*shape, torch.float32)
+    assert_as_exact_as_plain(kernels(load("ska_naive_interpreted", "tests.model.ska_naive"), x, w, g), x, w, g)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
