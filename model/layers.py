@@ -63,8 +63,7 @@ class NormLinear(nn.Sequential):
     @torch.no_grad()
     def fuse(self) -> nn.Linear:
         """The same map in evaluation as one linear layer."""
-        scale, shift = _affine(self.bn)
-        w = self.l.weight
+        (scale, shift), w = _affine(self.bn), self.l.weight
         fused = nn.utils.skip_init(nn.Linear, self.l.in_features, self.l.out_features, device=w.device, dtype=w.dtype)
         fused.weight.copy_(w * scale)
         fused.bias.copy_(self.l.bias + w.to(shift.dtype) @ shift)
@@ -128,6 +127,8 @@ class FFN(nn.Module):
 class LargeKernelPerception(nn.Module):
     """What a 7x7 neighbourhood says about how to mix the 3x3 one."""
 
+    in_loops = staticmethod(in_loops)  # False for other formulations of SKA, see LSConv
+
     def __init__(self, dim: int):
         super().__init__()
         half, self.groups = dim // 2, dim // SHARED
@@ -142,7 +143,7 @@ class LargeKernelPerception(nn.Module):
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """(B, C, H, W) -> weights (B, G, T, H, W)."""
         x = self.act3(self.cv3(self.cv2(self.act1(self.cv1(x_BCHW)))))
-        if in_loops(x):
+        if self.in_loops(x):
             return self._weights_in_loops(x)
         # Not channels-last: torch normalises groups of that several times slower in bfloat16, and no faster in float32.
         return self.norm(self.cv4(x).contiguous()).unflatten(1, (self.groups, TAPS))
@@ -152,9 +153,8 @@ class LargeKernelPerception(nn.Module):
         kernel, bias, scale, shift = (each.unflatten(0, (-1, TAPS)).transpose(0, 1).flatten(0, 1) for each in (
             self.cv4.weight, self.cv4.bias, self.norm.weight, self.norm.bias))  # fmt: skip
         w_BTGHW = F.conv2d(x_BCHW, kernel, bias).unflatten(1, (TAPS, -1))
-        w_BTGHW = w_BTGHW.to(torch.promote_types(w_BTGHW.dtype, torch.float32))
-        w_BTGHW = w_BTGHW - w_BTGHW.mean((1, 3, 4), keepdim=True)
-        w_BTGHW = w_BTGHW * (w_BTGHW.square().mean((1, 3, 4), keepdim=True) + self.norm.eps).rsqrt()
+        w_BTGHW = w_BTGHW - w_BTGHW.mean((1, 3, 4), True, dtype=torch.promote_types(w_BTGHW.dtype, torch.float32))
+        w_BTGHW = w_BTGHW * (w_BTGHW.square().mean((1, 3, 4), True) + self.norm.eps).rsqrt()
         return (w_BTGHW * scale.view(TAPS, -1, 1, 1) + shift.view(TAPS, -1, 1, 1)).transpose(1, 2)
 
 

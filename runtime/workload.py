@@ -97,6 +97,7 @@ def _reformulate(network: nn.Module, name: str, formulation: str) -> None:
                         f"{', '.join(FORMULATIONS)}", "correct --model")
     for layer in layers:
         layer.aggregate = FORMULATIONS[formulation]
+        layer.lkp.in_loops = lambda _: False
 
 
 def _compiled(network: nn.Module) -> nn.Module:

@@ -68,6 +68,22 @@ def test_formulations_answer_alike() -> None:
         torch.testing.assert_close(other, answers[0])
 
 
+def test_formulations_compile_with_nothing_of_ours() -> None:
+    network, _ = prepare("lsnet_t:plain-unfold@bfloat16", small(), PLACEMENT)
+    graphs = []
+
+    def remember(graph: torch.fx.GraphModule, _: object) -> torch.fx.GraphModule:
+        graphs.append(str(graph.code))
+        return graph
+
+    compiled = torch.compile(network, backend=remember, fullgraph=True)
+    images = torch.randn(2, 3, 64, 64).bfloat16()
+    with torch.inference_mode():
+        torch.testing.assert_close(compiled(images), network(images))
+    assert "group_norm" in graphs[0]
+    assert "mkldnn" not in graphs[0]
+
+
 @pytest.mark.parametrize("name", ["lsnet_t:plain-", "lsnet_t:", "test_resnet:unfold", "lsnet_q", ":unfold"])
 def test_unknown_names(name: str) -> None:
     with pytest.raises(UserError, match="the unknown model"):
