@@ -37,7 +37,7 @@ class Options:
     inputs: tuple[str, ...] = flag(MISSING, "pictures, folders of pictures, and @list.txt for a text file with one "
                                             "path a line")
     recursive: bool = flag(False, "search the sub-folders of folders, too")
-    output: Path = flag(MISSING, "file for the results")
+    output: Path = flag(MISSING, "file for the results", writes="file")
     format: Format | None = flag(None, "a JSON list, a JSON object per line, or a CSV row per label (default: as the "
                                        "ending of --output says, else json)")
     top_k: int = flag(5, "labels told per picture, at most", at_least=1)

@@ -16,7 +16,7 @@ import timm
 import torch
 
 import runtime.plots
-from runtime.arguments import Parser, add_options, as_config, read_options
+from runtime.arguments import Parser, add_options, as_config, check_target, read_options
 from runtime.bench import Measurement, measure
 from runtime.published import PUBLISHED
 from runtime.text_table import RULE, format_table
@@ -44,6 +44,8 @@ def main(argv: list[str] | None = None) -> int:
     """Measure and print the table."""
     arguments = build_parser().parse_args(argv)
     workload = read_options(arguments, Workload)
+    check_target("--json", arguments.json, "file")
+    check_target("--plot", arguments.plot, "file")
     found = measure(arguments.model, workload)
     records = [record(one, found[0], workload) for one in found]
     where = machine(workload.device)

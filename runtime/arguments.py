@@ -89,16 +89,19 @@ class _HelpFormatter(argparse.HelpFormatter):
         super().__init__(prog, max_help_position=28, width=min(100, argparse.HelpFormatter(prog)._width))
 
 
-def flag(default: Any, help: str, *, names: Sequence[str] = (), **limits: float) -> Any:
+def flag(default: Any, help: str, *, names: Sequence[str] = (), writes: Literal["file", "folder"] | None = None,
+         **limits: float) -> Any:
     """A dataclass field that is a command-line flag.
 
     Args:
         default: the value when the flag is absent; `dataclasses.MISSING` makes the flag required.
         help: what it does, with unit and the meaning of special values.
         names: further spellings, such as timm's name for the same thing.
+        writes: of a path where results go, what it names; `read_options` refuses one that cannot become that.
         limits: `at_least`, `above`, `at_most`, `below` of a number.
     """
-    return dataclasses.field(default=default, metadata={"help": help, "names": tuple(names), "limits": limits})
+    return dataclasses.field(default=default, metadata={"help": help, "names": tuple(names), "writes": writes,
+                                                       "limits": limits})
 
 
 def add_options(parser: argparse.ArgumentParser, group: type, **defaults: Any) -> None:
@@ -146,9 +149,28 @@ def _argument(hint: Any, limits: dict[str, float]) -> dict[str, Any]:
 
 
 def read_options(namespace: argparse.Namespace, group: type[Group]) -> Group:
-    """The parsed flags of one group."""
+    """The parsed flags of one group.
+
+    Raises:
+        UserError: where results shall go is something else.
+    """
+    for field in dataclasses.fields(group):  # type: ignore[arg-type]
+        if field.metadata["writes"]:
+            check_target(f"--{field.name.replace('_', '-')}", getattr(namespace, field.name), field.metadata["writes"])
     values = {field.name: getattr(namespace, field.name) for field in dataclasses.fields(group)}  # type: ignore[arg-type]
     return group(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+
+
+def check_target(flag: str, target: Path | None, kind: Literal["file", "folder"]) -> None:
+    """Raise a `UserError` if `target`, the value of `flag`, can become no file, or no folder; None is well."""
+    if target is None:
+        return
+    if kind == "file" and target.is_dir():
+        raise UserError(f"{flag} {target}, which is a folder", "a file to write", "add its name behind the folder")
+    for folder in (target, *target.parents) if kind == "folder" else target.parents:
+        if folder.exists() and not folder.is_dir():
+            raise UserError(f"{flag} {target}, where {folder} is a file", "a folder, which is made if it is not there",
+                            "choose another name")
 
 
 def as_config(*groups: Any) -> dict[str, Any]:

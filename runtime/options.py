@@ -154,7 +154,7 @@ class DistillationOptions:
 class RunOptions:
     """Run."""
 
-    output_dir: Path = flag(Path("outputs_artist"), "folder for checkpoints and logs")
+    output_dir: Path = flag(Path("outputs_artist"), "folder for checkpoints and logs", writes="folder")
     device: str = flag("auto", "auto, cpu, cuda, cuda:N or mps")
     amp: Literal["auto", "bf16", "fp16", "off"] = flag("auto", "precision of training: auto is bf16 on GPUs that "
                                                                "compute it, off (float32) elsewhere")

@@ -25,12 +25,13 @@ from utils import EXIT_DONE, EXIT_PARTIAL, UserError, command
 class Options:
     """What to do with the gallery: one of --images-dir, --add, --remove and --export."""
 
-    gallery: Path = flag(MISSING, "folder of the gallery")
+    gallery: Path = flag(MISSING, "folder of the gallery", writes="folder")
     images_dir: Path | None = flag(None, "build it from this folder, which holds one folder of pictures per artist")
     add: Path | None = flag(None, "add such a folder, or the folder of one artist; pictures of the same name are "
                                   "replaced")
     remove: str | None = flag(None, "remove this artist")
-    export: Path | None = flag(None, "write vectors.npy, of length 1, and vectors.csv to this folder, for other stores")
+    export: Path | None = flag(None, "write vectors.npy, of length 1, and vectors.csv to this folder, for other stores",
+                               writes="folder")
     overwrite: bool = flag(False, "replace an earlier gallery without asking")
 
 

@@ -28,7 +28,7 @@ class Options:
     top_k: int = flag(5, "nearest references told", at_least=1)
     metric: Metric = flag("cosine", "cosine similarity, dot product, or l2: the distance, where small is near")
     normalize: bool = flag(False, "bring all vectors to length 1 first (cosine is the same either way)")
-    output: Path | None = flag(None, "write the answer as JSON")
+    output: Path | None = flag(None, "write the answer as JSON", writes="file")
 
 
 def build_parser() -> Parser:

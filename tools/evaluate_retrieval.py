@@ -37,7 +37,7 @@ class Options:
     num_clusters: int | None = flag(None, "number of these clusters (default: that of artists)", at_least=1)
     seed: int = flag(0, "seed of k-means", at_least=0, at_most=2**32 - 1)
     gallery: Path | None = flag(None, "also let this gallery of the same model name the artists")
-    output: Path | None = flag(None, "write the figures as JSON")
+    output: Path | None = flag(None, "write the figures as JSON", writes="file")
 
 
 def build_parser() -> Parser:

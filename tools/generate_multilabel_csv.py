@@ -24,7 +24,7 @@ from utils import EXIT_DONE, EXIT_PARTIAL, command
 class Options:
     """What to write."""
 
-    output_csv: Path = flag(MISSING, "annotation file to write")
+    output_csv: Path = flag(MISSING, "annotation file to write", writes="file")
 
 
 def build_parser() -> Parser:

@@ -23,7 +23,7 @@ class Options:
     """What to merge."""
 
     input: tuple[Path, ...] = flag(MISSING, "folders that hold shard_1_of_n to shard_n_of_n: all in one, some in each")
-    output: Path = flag(MISSING, "folder for the results")
+    output: Path = flag(MISSING, "folder for the results", writes="folder")
 
 
 def build_parser() -> Parser:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from dataclasses import MISSING, dataclass
 from pathlib import Path
 from typing import Literal
@@ -133,3 +134,29 @@ def test_groups_become_plain_python_for_checkpoints() -> None:
     assert as_config(parse("--fit", "pad")) == {
         "data_path": "d", "num_workers": 2, "scale": (0.25, 1.0), "drop": 0.0, "fit": "pad", "pin_mem": True,
         "dry": None, "name": "x_y", "input_size": None, "files": (), "groups": None}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Targets:
+    """Where results go."""
+
+    output: Path | None = flag(None, "a folder", writes="folder")
+    report: Path | None = flag(None, "a file", writes="file")
+
+
+@pytest.mark.parametrize(("flags", "told"), [
+    (["--output", "{here}/file"], "--output {here}/file, where {here}/file is a file"),
+    (["--output", "{here}/file/below/it"], "where {here}/file is a file"),
+    (["--report", "{here}/file/x.json"], "where {here}/file is a file"),
+    (["--report", "{here}"], "--report {here}, which is a folder"),
+    (["--output", "{here}", "--report", "{here}/file"], ""), (["--output", "{here}/new/one"], ""), ([], "")])
+def test_where_nothing_can_be_written_is_told_before_any_work(tmp_path: Path, flags: list[str], told: str) -> None:
+    (tmp_path / "file").write_text("x", encoding="utf-8")
+    parser = Parser(prog="p.py")
+    add_options(parser, Targets)
+    given = parser.parse_args([flag.format(here=tmp_path) for flag in flags])
+    if not told:
+        assert read_options(given, Targets)
+        return
+    with pytest.raises(UserError, match=re.escape(told.format(here=tmp_path))):
+        read_options(given, Targets)
