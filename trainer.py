@@ -23,6 +23,7 @@ from runtime.placement import Placement
 from runtime.processes import on_first_rank, process_group, rank, world_size
 from runtime.run_folder import find_checkpoint, open_output
 from runtime.start import (
+    changed_flags,
     choose_architecture,
     choose_loading,
     choose_preprocessing,
@@ -90,6 +91,7 @@ def train(checkpoint: Checkpoint | None, settings: Settings, subject: Subject, p
     notes += subject.notes
     if checkpoint:
         check_classes(checkpoint, classes, "the data set")
+        notes += changed_flags(checkpoint, settings.as_config())
     leave_out([train_set, val_set], on_first_rank(lambda: find_damaged(
         [train_set, val_set], [data.data_path, options.output_dir], workers=data.num_workers,
         max_pixels=data.max_pixels, progress=progress)), notes.append)

@@ -16,6 +16,8 @@ from runtime.processes import rank, world_size
 from utils import UserError, seed_everything
 
 DEFAULT_MODEL = "lsnet_t_artist"
+ANY_TIME = ("resume", "output_dir", "data_path", "device", "num_workers", "pin_mem", "log_every", "save_steps", "eval",
+            "dist_eval", "model", "input_size", "feature_dim")  # change nothing, or are compared with the network
 
 
 def choose_architecture(options: ModelOptions, num_classes: int, checkpoint: Checkpoint | None) -> Architecture:
@@ -37,6 +39,18 @@ def choose_architecture(options: ModelOptions, num_classes: int, checkpoint: Che
                                 "repeat the flags of the first start, or leave this one away")
     _check_projection(options, architecture)
     return architecture
+
+
+def changed_flags(checkpoint: Checkpoint, options: dict[str, Any]) -> list[str]:
+    """A line that names the flags, out of all `options`, by which a run goes on differently than it was begun."""
+    def plain(value: Any) -> Any:
+        return list(value) if isinstance(value, tuple) else value
+
+    begun = checkpoint.config.get("options", {})
+    changed = [f"--{name.replace('_', '-')} {begun[name]} is now {value}" for name, value in options.items()
+               if name in begun and name not in ANY_TIME and plain(begun[name]) != plain(value)]
+    return [f"other flags than {checkpoint.path} was begun with: {', '.join(changed)}; only with those of the start it "
+            "goes on exactly"] if changed else []
 
 
 def with_distillation_head(architecture: Architecture, kind: str) -> Architecture:
