@@ -21,6 +21,7 @@ from data.splits import Split, SplitRule, split_artists
 from data.worker_pool import Progress, map_ordered
 from utils import UserError, write_json, write_text
 
+DATASET_INFO = "dataset_info.json"
 _LOSSY = {"JPEG", "WEBP", "AVIF", "JPEG2000"}
 _REDUCED_SUFFIXES = {"JPEG": ".jpg", "PNG": ".png"}  # what reduced pictures are written as
 _NO_RIGHT_TO_LINK = 1314  # Windows' ERROR_PRIVILEGE_NOT_HELD
@@ -87,7 +88,7 @@ def write_dataset(folder: Path, source: Path, split: Split, placing: Placing, *,
         pass
     write_class_mapping(folder / "class_mapping.csv", list(split.train))
     write_json(folder / "class_names.json", list(split.train))
-    write_json(folder / "dataset_info.json", {
+    write_json(folder / DATASET_INFO, {
         "source_dir": os.path.realpath(source), **dataclasses.asdict(split.rule), **dataclasses.asdict(placing),
         "num_classes": len(split.train),
         **{f"num_{side}": sum(map(len, artists.values())) for side, artists in split.sides().items()},

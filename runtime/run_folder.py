@@ -6,6 +6,7 @@ from pathlib import Path
 
 from data.class_mapping import first_difference, read_class_mapping, write_class_mapping
 from data.label_stats import LABEL_STATS
+from data.prepared_dataset import DATASET_INFO
 from runtime.checkpoint import BEST, BEST_ALIAS, HUB_CONFIG, LATEST, WEIGHTS, Checkpoint, check_classes, read_checkpoint
 from runtime.confusion_plot import CONFUSION
 from runtime.logbook import CURVES, LOG, METRICS
@@ -36,8 +37,9 @@ def open_output(folder: Path, classes: list[str], resumed: Checkpoint | None) ->
     Raises:
         UserError: the resumed checkpoint, or the mapping beside it, contradicts the data set.
     """
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"a file {folder}", "a folder for checkpoints and logs", "choose another --output-dir")
+    if (folder / DATASET_INFO).exists():
+        raise UserError(f"--output-dir {folder}, which holds a prepared data set", "a folder for checkpoints and logs",
+                        "choose another --output-dir")
     mapping = folder / CLASS_MAPPING
     lines = []
     difference = first_difference(classes, read_class_mapping(mapping)) if mapping.exists() else None

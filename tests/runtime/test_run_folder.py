@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from data.class_mapping import read_class_mapping, write_class_mapping
+from data.prepared_dataset import DATASET_INFO
 from runtime import run_folder
 from runtime.checkpoint import (
     BEST,
@@ -103,7 +104,7 @@ def test_a_mapping_without_a_checkpoint_is_replaced_with_a_warning(tmp_path: Pat
 
 def test_a_file_in_the_way_and_a_damaged_mapping_are_refused(tmp_path: Path) -> None:
     (tmp_path / "run").write_text("x", encoding="utf-8")
-    with pytest.raises(UserError, match="found a file"):
+    with pytest.raises(UserError, match="cannot be written"):
         open_output(tmp_path / "run", CLASSES, None)
     leave_run(tmp_path / "damaged")
     (tmp_path / "damaged" / CLASS_MAPPING).write_text("nonsense\n", encoding="utf-8")
@@ -111,6 +112,13 @@ def test_a_file_in_the_way_and_a_damaged_mapping_are_refused(tmp_path: Path) -> 
     with pytest.raises(UserError, match="line 1"):
         open_output(tmp_path / "damaged", CLASSES, None)
     assert contents(tmp_path / "damaged") == before
+
+
+def test_a_data_set_is_no_output_folder(tmp_path: Path) -> None:
+    (tmp_path / DATASET_INFO).write_text("{}", encoding="utf-8")
+    with pytest.raises(UserError, match="holds a prepared data set"):
+        open_output(tmp_path, CLASSES, None)
+    assert [path.name for path in tmp_path.iterdir()] == [DATASET_INFO]
 
 
 # ---- a resumed run ---------------------------------------------------------------------------------------------------
