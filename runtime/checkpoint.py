@@ -27,6 +27,7 @@ LATEST, BEST, BEST_ALIAS = "checkpoint.pth", "model_best.pth", "best_checkpoint.
 WEIGHTS, HUB_CONFIG = "model.safetensors", "config.json"
 PICKLED = "pytorch_model.bin"  # the weights in a hub's older repositories, such as those of the published LSNets
 HUB = "hf_hub:"
+ZIP, PICKLE = b"PK", b"\x80"  # how files of torch.save begin
 
 
 @dataclass(kw_only=True)
@@ -139,7 +140,10 @@ def _unpickle(path: Path) -> Any:
             warnings.simplefilter("ignore")  # about pickle protocols, just before the file is refused
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        unsafe = torch.serialization.get_unsafe_globals_in_checkpoint(path) if _is_zip(path) else []
+        if not _start(path).startswith((ZIP, PICKLE)):
+            raise UserError(f"{path}, which is no checkpoint", "model_best.pth, a .safetensors file, or a folder with "
+                            f"{HUB_CONFIG} and {WEIGHTS}", "check the name") from error
+        unsafe = torch.serialization.get_unsafe_globals_in_checkpoint(path) if _start(path) == ZIP else []
         names = ", ".join(name for name in unsafe if name != "argparse.Namespace") or "code or a damaged pickle"
         raise UserError(f"{path}, which asks for {names}", "tensors and plain Python only",
                         "this file could run code and is not loaded; ask its author for .safetensors") from error
@@ -149,9 +153,9 @@ def _unpickle(path: Path) -> Any:
                         "copy or download it again") from error
 
 
-def _is_zip(path: Path) -> bool:
+def _start(path: Path) -> bytes:
     with open(path, "rb") as file:
-        return file.read(2) == b"PK"
+        return file.read(2)
 
 
 def _config_of_namespace(arguments: Any) -> dict[str, Any]:

@@ -55,8 +55,10 @@ class Architecture:
 def check_name(name: str) -> None:
     """Raise a `UserError` with the closest names unless timm, with our presets, can build `name`."""
     if not is_model(name):
-        close = difflib.get_close_matches(name, list_models(), n=3, cutoff=0.5) or list_models("lsnet_*_artist")
-        raise UserError(f"the unknown model {name}", f"for example {', '.join(close)}",
+        ours, all_models = list_models("lsnet_*_artist"), list_models()
+        close = dict.fromkeys([*difflib.get_close_matches(name, ours, n=2, cutoff=0.5),
+                               *difflib.get_close_matches(name, all_models, cutoff=0.5)])
+        raise UserError(f"the unknown model {name}", f"for example {', '.join(close or ours)}",
                         "choose a preset of model/lsnet_artist.py or a timm model")
 
 

@@ -43,6 +43,13 @@ def network() -> torch.nn.Module:
     return ARCHITECTURE.create().eval()
 
 
+@pytest.mark.parametrize("content", [b"", b"id,artist\n0,Anna\n", b"{}", b"\xff\xd8\xff\xe0"])
+def test_what_is_no_checkpoint_is_called_so(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "x.pth").write_bytes(content)
+    with pytest.raises(UserError, match="no checkpoint"):
+        read_checkpoint(tmp_path / "x.pth")
+
+
 class RunsCode:
     """A pickle that asks for `os.system`."""
 
