@@ -11,7 +11,8 @@ from sklearn.decomposition import PCA
 from sklearn.metrics import adjusted_rand_score
 from sklearn.metrics.cluster import contingency_matrix
 
-from data.images import decode_image
+from data.images import ImageError, decode_image
+from utils import UserError
 
 PIXEL_SIDE, PIXEL_COMPONENTS = 32, 50
 
@@ -29,9 +30,12 @@ def pixel_features(folder: Path, names: Sequence[str]) -> np.ndarray:
     """The pictures at 32 x 32 px, in RGB, by their 50 principal components (fewer for fewer pictures): (N, 50) float32.
 
     Raises:
-        ImageError: one cannot be read.
+        UserError: one cannot be read.
     """
-    pixels = [np.asarray(decode_image(folder / name).resize((PIXEL_SIDE, PIXEL_SIDE), Image.Resampling.BOX)).ravel()
-              for name in names]
+    try:
+        small = (decode_image(folder / name).resize((PIXEL_SIDE, PIXEL_SIDE), Image.Resampling.BOX) for name in names)
+        pixels = [np.asarray(picture).ravel() for picture in small]
+    except ImageError as error:
+        raise UserError(f"{error}", "the pictures that the features are of", "check --images-dir") from error
     array = np.stack(pixels).astype(np.float32) / 255
     return PCA(min(PIXEL_COMPONENTS, *array.shape), random_state=0).fit_transform(array).astype(np.float32)

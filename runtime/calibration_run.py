@@ -34,11 +34,13 @@ class Answers:
         logits: (N, classes).
         targets: (N,) class of the folder each picture lies in; -1 for another artist's.
         failures: pictures that could not be read.
+        strangers: the names of folders of other artists.
     """
 
     logits: torch.Tensor
     targets: torch.Tensor
     failures: Sequence[Failure]
+    strangers: Sequence[str] = ()
 
     @property
     def right(self) -> np.ndarray:
@@ -58,9 +60,10 @@ def ask(predictor: Predictor, pictures: Sequence[Path], options: InferenceOption
     for answer in progress(predictor.answer(pictures, options), len(pictures)):
         (failures if isinstance(answer, Failure) else results).append(answer)
     logits = [result.logits for result in results] or [torch.empty(0, len(classes))]
+    folders = [result.path.parent.name for result in results]
     return Answers(logits=torch.stack(logits) if results else logits[0], failures=failures,
-                   targets=torch.tensor([classes.get(result.path.parent.name, -1) for result in results],
-                                        dtype=torch.int64))
+                   targets=torch.tensor([classes.get(name, -1) for name in folders], dtype=torch.int64),
+                   strangers=sorted(set(folders) - set(classes)))
 
 
 def calibrate(known: Answers, others: Answers, error_rate: float, fingerprint: str,
@@ -77,9 +80,9 @@ def calibrate(known: Answers, others: Answers, error_rate: float, fingerprint: s
     """
     if not len(known.targets):
         raise UserError("no validation picture that can be read", "one folder per artist in val/", "check --data-path")
-    if (known.targets < 0).any():
-        raise UserError("validation pictures in folders that are no artist of the network", "its artists only",
-                        "give such pictures to --unknown-dir")
+    if strangers := known.strangers:
+        raise UserError(f"validation pictures in folders that are no artist of the network ({', '.join(strangers)})",
+                        "its artists only", "give such pictures to --unknown-dir")
     if (others.targets >= 0).any():
         raise UserError("a folder below --unknown-dir that bears the name of an artist of the network",
                         "artists that it does not know", "take that folder away")

@@ -146,14 +146,16 @@ def read_gallery(folder: Path, model: str | None = None) -> Gallery:
         features = np.load(folder / FEATURES, mmap_mode="r")
         known, built_with = about["format"] == FORMAT, about["model"]
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise UserError(f"{folder}, which is no gallery ({error})", "a folder that tools/build_gallery.py made",
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{folder}, which is no gallery ({reason})", "a folder that tools/build_gallery.py made",
                         "check the path, or build it") from error
     rows = [row for _, row in read_rows(folder / PICTURES, COLUMNS)][1:]
     if not known or len(rows) != len(features) or any(len(row) != len(COLUMNS) for row in rows):
         raise UserError(f"{folder} with {len(features)} features, {len(rows)} names and the format {about['format']!r}",
                         f"as many of both, and {FORMAT!r}", "build the gallery again")
     if model is not None and built_with != model:
-        raise UserError(f"the gallery {folder} of the model {built_with}", f"one of {model}, the --checkpoint",
+        raise UserError(f"the gallery {folder} of {len({row[1] for row in rows})} artists, built with another network "
+                        f"({built_with[:8]}…)", f"one built with that of --checkpoint ({model[:8]}…)",
                         "give the checkpoint it was built with, or build it again with this one")
     return Gallery(model=built_with, images=[row[2] for row in rows], artists=[row[1] for row in rows],
                    features=features)

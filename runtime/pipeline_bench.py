@@ -12,12 +12,13 @@ from statistics import median
 import torch
 
 from data.image_list import collate
-from data.images import decode_image
+from data.images import ImageError, decode_image
 from data.transforms import eval_transform
 from data.views import ViewList, Views
 from runtime.networks import features_and_logits
 from runtime.options import InferenceOptions
 from runtime.predictor import Predictor
+from utils import UserError
 
 SAMPLE = 256  # pictures by which core-seconds are measured
 
@@ -87,7 +88,11 @@ def _plain_loop(predictor: Predictor, paths: Sequence[Path], batch_size: int) ->
     transform = eval_transform(predictor.preprocessing)
     with torch.inference_mode():
         for start in range(0, len(paths), batch_size):
-            images = torch.stack([transform(decode_image(path)) for path in paths[start:start + batch_size]])
+            try:
+                images = torch.stack([transform(decode_image(path)) for path in paths[start:start + batch_size]])
+            except ImageError as error:
+                raise UserError(f"{error}", "pictures that can all be read, which the plain loop needs",
+                                "move this one away") from error
             features_and_logits(predictor.network, predictor.placement.images(images))
 
 

@@ -22,6 +22,8 @@ from runtime.reliability_plot import reliability_plot
 from runtime.text_table import format_table
 from utils import EXIT_DONE, EXIT_PARTIAL, UserError, command
 
+WEAK = 0.7  # AUROC; 0.5 is chance
+
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
@@ -76,6 +78,8 @@ def report(calibration: Calibration, figures: dict, failures: list) -> None:
           f"{figures['ece_after']:.4f} after")
     if "auroc" in figures:
         print(f"known from unknown artists: AUROC {figures['auroc']:.4f}, FPR at 95 % TPR {figures['fpr95']:.4f}")
+        if figures["auroc"] < WEAK:
+            print("warning: this network hardly tells unknown artists from its own; do not rely on the verdicts")
     bound = f"from {calibration.confident:.3f}" if calibration.confident <= 1 else "never"
     rows = [["verdict", "probability", "known right", "known wrong", "unknown artists"]]
     for name, text in (("confident", bound), ("possible", f"from {calibration.possible:.3f}"), ("unknown", "below")):

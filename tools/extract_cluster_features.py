@@ -37,7 +37,8 @@ class Options:
     recursive: bool = flag(True, "search the folder's sub-folders too")
     normalize: bool = flag(False, "group and draw features of length 1, so that only their direction counts")
     projection: Literal["tsne", "pca"] = flag("tsne", "how map.png brings features into the plane")
-    output_dir: Path = flag(MISSING, "folder for cluster_assignments.json, clusters.png, map.png and the features")
+    output_dir: Path = flag(MISSING, "folder for cluster_assignments.json, clusters.png, map.png and the features",
+                            writes="folder")
 
 
 def build_parser() -> Parser:
@@ -58,6 +59,9 @@ def main(argv: list[str] | None = None) -> int:
     if options.images_dir and not options.images_dir.is_dir():
         raise UserError(f"no folder {options.images_dir}", "a folder of pictures", "check --images-dir")
     found, failures = (read_vectors([options.features]), []) if options.features else extract(options, network)
+    if options.images_dir and found.names and not any((options.images_dir / name).is_file() for name in found.names):
+        raise UserError(f"no {options.images_dir / found.names[0]}, nor another picture of {options.features}",
+                        "the folder that the features were extracted from", "check --images-dir")
     features = normalised(found.rows) if options.normalize else found.rows
     groups = group_features(features, found.names, grouping)
     if not options.features:

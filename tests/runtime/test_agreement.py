@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.images import ImageError
 from runtime.agreement import agreement, pixel_features
+from utils import UserError
 
 
 def test_agreement_as_by_hand() -> None:
@@ -37,5 +37,5 @@ def test_pixels_tell_colours_apart(tmp_path: Path) -> None:
     assert features.dtype == np.float32
     assert len({value > 0 for value in features[::2, 0]} | {value < 0 for value in features[1::2, 0]}) == 1
     (tmp_path / "bad.png").write_bytes(b"")
-    with pytest.raises(ImageError):
+    with pytest.raises(UserError, match="check --images-dir"):
         pixel_features(tmp_path, ["bad.png"])

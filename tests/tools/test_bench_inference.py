@@ -33,3 +33,12 @@ def test_figures_by_hand() -> None:
 def test_fewer_pictures_than_a_batch_are_told(trained: Path, data_set: Path, capsys) -> None:
     assert main(["--checkpoint", str(trained / "model_best.pth"), "--input", str(data_set / "val")]) == 2
     assert "12 picture(s)" in capsys.readouterr().err
+
+
+def test_a_damaged_picture_is_told(trained: Path, data_set: Path, tmp_path: Path, capsys) -> None:
+    for number, picture in enumerate(sorted((data_set / "val").rglob("*.png"))[:4]):
+        (tmp_path / f"{number}.png").write_bytes(picture.read_bytes()[:50 if number == 1 else None])
+    assert main(["--checkpoint", str(trained / "model_best.pth"), "--input", str(tmp_path), "--batch-size", "4"]) == 2
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
+    assert "1.png" in told

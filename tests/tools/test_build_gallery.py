@@ -71,7 +71,7 @@ def test_an_export_is_made_without_the_model(built: Path, tmp_path: Path) -> Non
     (["--remove", "artist_0", "--export", "x"], "2 of --images-dir"),
     (["--remove", "artist_9"], "no artist 'artist_9'"), (["--remove", ""], "no artist ''"),
     (["--images-dir", "{data}/val"], "no --checkpoint"),
-    (["--add", "{data}/val", "--checkpoint", "{trained}/checkpoint.pth"], "of the model"),
+    (["--add", "{data}/val", "--checkpoint", "{trained}/checkpoint.pth"], "built with another network"),
 ])
 def test_what_cannot_be_done_changes_nothing(built: Path, trained: Path, data_set: Path, capsys, flags: list[str],
                                              told: str) -> None:

@@ -80,10 +80,14 @@ def test_another_view_is_refused(run: Path, told: str, data_set: Path, tmp_path:
 
 @pytest.mark.parametrize(("arguments", "expected"), [
     (["--data-path", "nowhere"], "no folder"), (["--unknown-dir", "{data}/val"], "bears the name of an artist"),
-    (["--unknown-dir", "{data}/train/nothing"], "nothing"), (["--error-rate", "1"], "--error-rate 1")])
-def test_bad_input_gets_one_line(trained: Path, data_set: Path, capsys, arguments: list[str], expected: str) -> None:
+    (["--unknown-dir", "{data}/train/nothing"], "nothing"),
+    (["--data-path", "{more}"], "of the network (stranger)"),
+    (["--error-rate", "1"], "--error-rate 1")])
+def test_bad_input_gets_one_line(trained: Path, data_set: Path, tmp_path: Path, capsys, arguments: list[str],
+                                 expected: str) -> None:
+    shutil.copytree(data_set / "val" / "artist_0", tmp_path / "val" / "stranger")
     assert main(["--checkpoint", str(trained / "model_best.pth"), "--data-path", str(data_set), "--workers", "0",
-                 *(argument.format(data=data_set) for argument in arguments)]) == 2
+                 *(argument.format(data=data_set, more=tmp_path) for argument in arguments)]) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert expected in error

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from runtime.records import write_features
 from runtime.vectors import read_vectors
 from tools.extract_cluster_features import main
 
@@ -75,11 +76,13 @@ def test_the_number_can_be_found_and_other_algorithms_asked(results: Path, data_
     (["--images-dir", "{data}/nowhere", "--checkpoint", "{run}/model_best.pth"], "no folder"),
     (["--images-dir", "{data}/val"], "nothing to group"), (["--checkpoint", "{run}/model_best.pth"], "nothing to"),
     (["--features", "{data}/nowhere.npy"], "no "),
+    (["--features", "{vectors}", "--images-dir", "{data}/train"], "nor another picture"),
     (["--images-dir", "{data}/val", "--checkpoint", "{run}/model_best.pth", "--no-recursive"], "0 readable"),
 ])
 def test_what_cannot_be_grouped_is_said(trained: Path, data_set: Path, tmp_path: Path, capsys, flags: list[str],
                                         told: str) -> None:
-    given = [flag.format(data=data_set, run=trained) for flag in flags]
+    write_features(tmp_path / "vectors", ["no/such.png", "no/other.png"], np.eye(2, dtype=np.float32))
+    given = [flag.format(data=data_set, run=trained, vectors=tmp_path / "vectors") for flag in flags]
     assert main(["--output-dir", str(tmp_path / "out"), *given]) == 2
     found = capsys.readouterr().err
     assert found.count("\n") == 1
