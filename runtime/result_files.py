@@ -24,6 +24,8 @@ from runtime.records import FOLDER_RESULTS, name_line
 from runtime.vectors import FEATURES, NAMES
 from utils import atomic_path, write_json
 
+SHEET = "contact_sheet.png"
+
 
 @dataclass
 class Overview:
@@ -77,6 +79,13 @@ def write_results(journals: Sequence[Journal], output: Path, files: ResultOption
         write_records(itertools.chain.from_iterable(journal.entries() for journal in journals), file,
                       kind=files.format, columns=found.columns)
     return found
+
+
+def left_behind(output: Path, started: float) -> list[str]:
+    """Result files of an earlier run in `output`, which this run, begun at the time `started`, left there."""
+    names = (*(Path(FOLDER_RESULTS).with_suffix(f".{kind}").name for kind in ("json", "jsonl", "csv")), FEATURES,
+             Path(FEATURES).with_suffix(".npz").name, NAMES, SHEET)
+    return [name for name in names if (output / name).is_file() and (output / name).stat().st_mtime < started]
 
 
 def write_single(name: str, record: dict[str, Any], output: Path, files: ResultOptions) -> Path:

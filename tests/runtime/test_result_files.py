@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 
 from runtime.journal import Entry, Journal
 from runtime.options import ResultOptions
-from runtime.result_files import Overview, write_results, write_single
+from runtime.result_files import Overview, left_behind, write_results, write_single
 
 ANNA = {"class_id": 0, "class_name": "anna", "probability": 0.75}
 QI = {"class_id": 1, "class_name": '齐白石, "老人"', "probability": 0.25}
@@ -125,3 +126,13 @@ def test_the_overview_keeps_no_pictures(tmp_path: Path) -> None:
     found = Overview.of(journals(tmp_path, ENTRIES * 50))
     assert (found.pictures, found.rows, found.length, found.longest) == (150, 100, 2, 10)
     assert len(found.columns) == 9
+
+
+def test_files_of_an_earlier_run_are_named(tmp_path: Path) -> None:
+    out = write(tmp_path, ENTRIES, format="csv")
+    assert left_behind(out, 0.0) == []
+    for path in out.iterdir():
+        os.utime(path, (1000, 1000))
+    write(tmp_path, ENTRIES, has_features=False)
+    assert left_behind(out, 2000.0) == ["batch_results.csv", "features.npy", "image_names.txt"]
+    assert left_behind(tmp_path / "nowhere", 2000.0) == []
