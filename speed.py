@@ -34,8 +34,7 @@ def build_parser() -> Parser:
                              "lsnet_b)")
     add_options(parser, Workload)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all that was measured as JSON")
-    parser.add_argument("--plot", type=Path, metavar="FILE", help="write a PNG: speed over parameters and over "
-                                                                  "published accuracy")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="PNG: speed over parameters and published accuracy")
     return parser
 
 
@@ -56,7 +55,7 @@ def main(argv: list[str] | None = None) -> int:
     if arguments.json:
         write_json(arguments.json, {"machine": where, "workload": as_config(workload), "results": records})
     if arguments.plot:
-        plot(records, workload, arguments.plot)
+        plot(records, workload, where, arguments.plot)
     return EXIT_DONE
 
 
@@ -81,13 +80,14 @@ def table(records: Sequence[dict[str, Any]], workload: Workload) -> list[Sequenc
     return rows
 
 
-def plot(records: Sequence[dict[str, Any]], workload: Workload, path: Path) -> None:
+def plot(records: Sequence[dict[str, Any]], workload: Workload, where: dict[str, Any], path: Path) -> None:
     """Draw speed over parameters, and over published accuracy where it is known."""
     key, scale, unit = ("seconds", 1e3, "ms per batch") if workload.latency else ("images_per_second", 1, "images/s")
-    panels = {"parameters, M": [(each["model"], each["parameters"] / 1e6, scale * each[key]) for each in records],
-              "published top-1, %": [(each["model"], each["published_top1"], scale * each[key]) for each in records
-                                     if each["published_top1"]]}
-    runtime.plots.scatter({name: points for name, points in panels.items() if points}, unit, path)
+    panels = {name: [(each["model"], each[across] / part, scale * each[key]) for each in records if each[across]] for
+              name, across, part in (("parameters, M", "parameters", 1e6), ("published top-1, %", "published_top1", 1))}
+    title = (f"{('inference', 'training')[workload.train]}, batches of {workload.pictures} at {workload.resolution} "
+             f"px, {workload.dtype}{', compiled' * workload.compile}; {where['device']}, {where['threads']} threads")
+    runtime.plots.scatter({name: points for name, points in panels.items() if points}, unit, path, title)
 
 
 def machine(device: str) -> dict[str, Any]:
