@@ -80,7 +80,7 @@ def main(argv: list[str] | None = None) -> int:
     else:
         found = write_results([journal], options.output, files, has_features=options.mode in ("cluster", "both"))
         if options.contact_sheet and options.mode in ("classify", "both"):
-            showcase = Showcase(options.input, predictor.classes, len(pictures))
+            showcase = Showcase(options.input, predictor.classes)
             showcase.watch(journal.entries())
             showcase.write(options.output / "contact_sheet.png")
         journal.remove()

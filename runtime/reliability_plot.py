@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from runtime.calibration import BINS, Calibration, calibration_error, reliability
-from runtime.plots import INK
+from runtime.plots import GREEN, GREY, INK, RED, halo
 from utils import atomic_path
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-GREEN, GREY, RED = "#0b7a5e", "#7a8699", "#d1401f"
+EDGES = (-0.07, 1.07)  # beyond 0 and 1, so that the largest points and lines at the ends are seen whole
 
 
 def reliability_plot(before: np.ndarray, after: np.ndarray, right: np.ndarray, outside: np.ndarray,
@@ -38,7 +38,7 @@ def reliability_plot(before: np.ndarray, after: np.ndarray, right: np.ndarray, o
     _verdicts(third, after, right, outside, calibration)
     for axes in (first, second, third):
         axes.spines[["top", "right"]].set_visible(False)
-        axes.set_xlim(0, 1)
+        axes.set_xlim(EDGES)
     with atomic_path(path) as partial:
         figure.savefig(partial, format="png")
 
@@ -48,17 +48,19 @@ def _diagram(axes: Axes, title: str, scores: np.ndarray, right: np.ndarray, colo
     axes.plot([0, 1], [0, 1], color=INK, linewidth=1, linestyle=":")
     axes.scatter(means, shares, s=[20 + 600 * count / len(scores) for count in counts], color=colour, alpha=0.75)
     axes.set_title(f"{title}, ECE {calibration_error(scores, right):.3f}", loc="left", color=INK)
-    axes.set(xlabel="probability (points grow with their number of pictures)", ylabel="share right", ylim=(-0.05, 1.05))
+    axes.set(xlabel="probability (points grow with their number of pictures)", ylabel="share right", ylim=EDGES)
 
 
 def _verdicts(axes: Axes, scores: np.ndarray, right: np.ndarray, outside: np.ndarray, calibration: Calibration) -> None:
-    parts = {"right": (scores[right], GREEN), "wrong": (scores[~right], GREY), "other artists": (outside, RED)}
+    parts = {"right": (scores[right], GREEN), "wrong": (scores[~right], GREY), "unknown artists": (outside, RED)}
     parts = {name: part for name, part in parts.items() if len(part[0])}
     axes.hist([values for values, _ in parts.values()], bins=BINS, range=(0, 1), stacked=True,
               color=[colour for _, colour in parts.values()], label=list(parts))
-    for threshold, style in ((calibration.possible, "--"), (calibration.confident, "-")):
+    for name, threshold, style in (("possible", calibration.possible, "--"), ("confident", calibration.confident, "-")):
         if threshold <= 1:
-            axes.axvline(threshold, color=INK, linewidth=1.4, linestyle=style)
-    axes.set_title("unknown ╎ possible │ confident", loc="left", color=INK)
+            axes.axvline(threshold, color=INK, linewidth=1.6, linestyle=style, path_effects=halo(),
+                         label=f"{name} from {threshold:.3f}")
+    axes.set_title("unknown ╎ possible │ confident" if calibration.confident <= 1 else "unknown ╎ possible",
+                   loc="left", color=INK)
     axes.set(xlabel="calibrated probability", ylabel="pictures")
-    axes.legend(frameon=False)
+    axes.legend(framealpha=0.9, edgecolor="none")
