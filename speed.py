@@ -64,8 +64,7 @@ def record(one: Measurement, first: Measurement, workload: Workload) -> dict[str
     published = PUBLISHED.get(re.split("[:@]", one.model)[0])
     return {"model": one.model, "images_per_second": workload.pictures / one.seconds, "seconds": one.seconds,
             "spread": one.spread, "times_as_fast_as_first": one.times_as_fast_as(first), "peak_bytes": one.peak_bytes,
-            "parameters": one.parameters, "published_top1": published.top1 if published else None,
-            "rounds": one.rounds}
+            "parameters": one.parameters, "published_top1": published and published.top1, "rounds": one.rounds}
 
 
 def table(records: Sequence[dict[str, Any]], workload: Workload) -> list[Sequence[object]]:
