@@ -19,7 +19,7 @@ from runtime.evaluation import Examination, Judge, Meter
 from runtime.logbook import Logbook, progress
 from runtime.networks import load_weights
 from runtime.options import Settings
-from runtime.placement import Placement
+from runtime.placement import WORKERS, Placement
 from runtime.processes import on_first_rank, process_group, rank, world_size
 from runtime.run_folder import find_checkpoint, open_output
 from runtime.start import (
@@ -93,9 +93,10 @@ def train(checkpoint: Checkpoint | None, settings: Settings, subject: Subject, p
         check_classes(checkpoint, classes, "the data set")
         notes += changed_flags(checkpoint, settings.as_config())
     leave_out([train_set, val_set], on_first_rank(lambda: find_damaged(
-        [train_set, val_set], [data.data_path, options.output_dir], workers=data.num_workers,
+        [train_set, val_set], [data.data_path, options.output_dir],
+        workers=WORKERS if data.num_workers is None else data.num_workers,
         max_pixels=data.max_pixels, progress=progress)), notes.append)
-    loading = choose_loading(data, len(train_set), settings.optimizing.accumulation_steps, place.device)
+    loading = choose_loading(data, len(train_set), settings.optimizing.accumulation_steps, place)
     if loading.batch_size < data.batch_size:
         notes.append(f"batches of {loading.batch_size} pictures: the data set has no more for --batch-size "
                      f"{data.batch_size}")
@@ -146,7 +147,8 @@ def evaluate_checkpoint(checkpoint: Checkpoint | None, settings: Settings, subje
     if subject.prepare:
         network = subject.prepare(network, preprocessing)
     data = settings.data
-    loading = Loading(batch_size=data.batch_size, num_workers=data.num_workers, rank=rank(), world_size=world_size())
+    loading = Loading(batch_size=data.batch_size, num_workers=place.workers(data.num_workers), rank=rank(),
+                      world_size=world_size())
     examination = subject.examine(classes)
     meter = examination.meter()
     with Logbook(None, speaks=rank() == 0) as logbook:

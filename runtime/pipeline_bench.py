@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from data.transforms import eval_transform
 from data.views import ViewList, Views
 from runtime.networks import features_and_logits
 from runtime.options import InferenceOptions
+from runtime.placement import cores
 from runtime.predictor import Predictor
 from utils import UserError
 
@@ -80,8 +80,7 @@ def measure_pipeline(paths: Sequence[Path], options: InferenceOptions, rounds: i
                   pipeline=_seconds(lambda: list(predictor.answer(paths, options))) / len(paths),
                   **_core_seconds(predictor, paths[::max(1, len(paths) // SAMPLE)][:SAMPLE], options))
              for _ in range(rounds)]
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return Pipeline(cores=cores, turns=turns)
+    return Pipeline(cores=cores(), turns=turns)
 
 
 def _plain_loop(predictor: Predictor, paths: Sequence[Path], batch_size: int) -> None:

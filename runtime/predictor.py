@@ -21,12 +21,11 @@ from runtime.fingerprint import fingerprint
 from runtime.lanes import Lanes
 from runtime.networks import features_and_logits, load_weights
 from runtime.options import InferenceOptions
-from runtime.placement import Placement
+from runtime.placement import WORKERS, Placement
 from utils import UserError
 
 TASKS = {"classification": ("one artist per picture", "inference_artist.py"),
          "multilabel": ("several artists per picture", "predict_artist_multilabel.py")}
-DECODERS = 2  # processes beside a GPU
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,7 +144,7 @@ class Predictor:
         Args:
             paths: picture files.
             batch_size: pictures that the network looks at together.
-            num_workers: processes that decode; 0 decodes in this one. None is `DECODERS` beside a GPU and 0 on the CPU,
+            num_workers: processes that decode; 0 decodes in this one. None is `WORKERS` beside a GPU and 0 on the CPU,
                 where each core decodes a batch, then looks at one, and none is asked for more.
             max_pixels: pictures whose header claims more count as unreadable, px.
             view: one of `data.views.VIEWS`; features and logits are the means over the views.
@@ -168,7 +167,7 @@ class Predictor:
         """The pictures of each batch, decoded where `predict` says."""
         kind = self.placement.device.type
         if num_workers is None:
-            num_workers = 0 if kind == "cpu" else DECODERS
+            num_workers = 0 if kind == "cpu" else WORKERS
         if num_workers or kind != "cpu":
             return make_loader(pictures, batches, Loading(
                 batch_size=batches.batch_size, num_workers=min(num_workers, len(batches)), pin_memory=kind == "cuda"))

@@ -12,6 +12,7 @@ from data.transforms import Preprocessing
 from runtime.checkpoint import Checkpoint, read_checkpoint
 from runtime.networks import Architecture, State, classifier_names, describe, is_lsnet, load_weights
 from runtime.options import DataOptions, ModelOptions, RunOptions
+from runtime.placement import Placement
 from runtime.processes import rank, world_size
 from utils import UserError, seed_everything
 
@@ -97,7 +98,7 @@ def choose_preprocessing(model: ModelOptions, fit: str | None, checkpoint: Check
     return Preprocessing.from_pretrained_cfg(architecture.pretrained_cfg | saved, input_size=size, fit=fit or "crop")
 
 
-def choose_loading(options: DataOptions, pictures: int, accumulation: int, device: torch.device) -> Loading:
+def choose_loading(options: DataOptions, pictures: int, accumulation: int, place: Placement) -> Loading:
     """Batch size and workers; a batch larger than the data set becomes as large as the data set allows.
 
     Raises:
@@ -108,8 +109,8 @@ def choose_loading(options: DataOptions, pictures: int, accumulation: int, devic
         raise UserError(f"{pictures} training picture(s) for --batch-size {options.batch_size}, --accumulation-steps "
                         f"{accumulation} and {world_size()} process(es)", "at least 2 pictures in a batch",
                         "add pictures, raise --batch-size or lower --accumulation-steps")
-    return Loading(batch_size=batch_size, num_workers=options.num_workers, rank=rank(), world_size=world_size(),
-                   pin_memory=options.pin_mem and device.type == "cuda")
+    return Loading(batch_size=batch_size, num_workers=place.workers(options.num_workers), rank=rank(),
+                   world_size=world_size(), pin_memory=options.pin_mem and place.device.type == "cuda")
 
 
 def create_network(architecture: Architecture, options: RunOptions) -> torch.nn.Module:

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from runtime.placement import Placement
+from runtime import placement
+from runtime.placement import WORKERS, Placement
 from utils import UserError
 
 
@@ -62,3 +63,22 @@ def test_fp16_is_for_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_device_that_is_not_here_is_refused() -> None:
     with pytest.raises(UserError, match="found --device npu"):
         Placement.choose("npu")
+
+
+@pytest.mark.parametrize(("kind", "processor", "asked", "expected"), [
+    ("cpu", 2, None, 0), ("cpu", 4, None, 0), ("cpu", 16, None, WORKERS), ("cuda", 2, None, WORKERS), ("cpu", 2, 3, 3),
+    ("cuda", 16, 0, 0)])
+def test_few_cores_decode_in_between(kind: str, processor: int, asked: int | None, expected: int,
+                                     monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(placement, "cores", lambda: processor)
+    place = Placement(device=torch.device(kind), memory_format=torch.channels_last)
+    assert place.workers(asked) == expected
+
+
+@pytest.mark.parametrize(("threads", "batches", "lanes"), [(2, 9, 2), (4, 3, 3), (64, 99, placement.MOST_LANES),
+                                                           (1, 9, 1), (4, 0, 1)])
+def test_lanes_are_one_per_core_and_no_more_than_batches(threads: int, batches: int, lanes: int,
+                                                         monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    assert Placement(device=torch.device("cpu"), memory_format=torch.channels_last).lanes(batches) == lanes
+    assert Placement(device=torch.device("cuda"), memory_format=torch.channels_last).lanes(batches) == 1

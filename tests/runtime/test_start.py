@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import torch
 
 from runtime.checkpoint import Checkpoint
 from runtime.options import DataOptions, ModelOptions
-from runtime.start import choose_architecture, choose_loading, choose_preprocessing
+from runtime.placement import Placement
+from runtime.start import changed_flags, choose_architecture, choose_loading, choose_preprocessing
 from utils import UserError
 
-CPU = torch.device("cpu")
+CPU = Placement.choose("cpu")
 
 
 def data(**values) -> DataOptions:
@@ -71,3 +71,12 @@ def test_what_a_hubs_config_says_of_the_input_counts() -> None:
     preprocessing = choose_preprocessing(ModelOptions(), None, found)
     assert (preprocessing.input_size, preprocessing.crop_pct, preprocessing.mean, preprocessing.interpolation) == (
         160, 0.9, (0.5, 0.5, 0.5), "bicubic")
+
+
+def test_flags_that_change_a_resumed_run_are_named() -> None:
+    begun = {"epochs": 3, "scale": (0.25, 1.0), "num_workers": 2, "sampler": "balanced", "gone": 1}
+    checkpoint = Checkpoint(path=Path("run.pth"), model={}, config={"options": begun})
+    assert changed_flags(checkpoint, {**begun, "scale": [0.25, 1.0], "num_workers": 0, "new": 7}) == []
+    line, = changed_flags(checkpoint, {**begun, "epochs": 300, "sampler": "shuffle"})
+    assert line.startswith("other flags than run.pth was begun with: --epochs 3 is now 300, --sampler balanced is now")
+    assert changed_flags(Checkpoint(path=Path("x"), model={}), {"epochs": 3}) == []
