@@ -21,9 +21,11 @@ from runtime.gallery_search import NEIGHBOURS, GallerySearch, told
 from runtime.options import InferenceOptions, ResultOptions
 from runtime.predictor import Predictor
 from runtime.records import Describe, describe_each, records
-from runtime.result_files import Overview, write_results, write_single
+from runtime.result_files import SHEET, Overview, left_behind, write_results, write_single
 from runtime.showcase import Showcase
 from utils import EXIT_DONE, EXIT_PARTIAL, UserError, command
+
+NAMING = ("classify", "both")  # modes that name artists
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +36,7 @@ class Options:
         "classify", "classify names artists, cluster extracts feature vectors, both does both in one pass, search "
                     "finds the nearest pictures and artists of --gallery")
     input: Path = flag(MISSING, "a picture, or a folder searched with its sub-folders")
-    output: Path = flag(MISSING, "folder for the results")
+    output: Path = flag(MISSING, "folder for the results", writes="folder")
     top_k: int = flag(5, "artists named per picture", at_least=1)
     gallery: Path | None = flag(None, "for search: the folder that tools/build_gallery.py made with this checkpoint")
     neighbours: int = flag(NEIGHBOURS, "for search: nearest pictures that vote for the artist", at_least=1)
@@ -59,9 +61,9 @@ def main(argv: list[str] | None = None) -> int:
         Options, FolderOptions, ResultOptions, InferenceOptions))
     pictures = find_pictures(options, folder)
     predictor = Predictor.from_options(network)
-    if options.mode in ("classify", "both"):
+    if options.mode in NAMING:
         predictor.check_task("classification", network.checkpoint)
-    if options.mode in ("classify", "both") and predictor.classes is None:
+    if options.mode in NAMING and predictor.classes is None:
         raise UserError(f"{network.checkpoint}, which does not name its artists", "a class mapping",
                         "add --class-csv OUTPUT_DIR/class_mapping.csv of its training, or use --mode cluster")
     what = {"mode": options.mode, "top_k": options.top_k, "threshold": options.threshold,
@@ -72,18 +74,20 @@ def main(argv: list[str] | None = None) -> int:
         what |= {"gallery": str(options.gallery), "in it": len(search.gallery.images), "neighbours": options.neighbours}
     if not options.input.is_dir():
         return infer_one(predictor, options, files, network, describe)
-    started = time.monotonic()
+    started, begun = time.monotonic(), time.time()
     journal = run_folder(predictor, pictures, options.input, options.output, describe, options=folder, network=network,
                          what={**what, "calibration": what["calibration"] and as_config(what["calibration"])})
     if folder.shard:
         found = Overview.of([journal])
     else:
         found = write_results([journal], options.output, files, has_features=options.mode in ("cluster", "both"))
-        if options.contact_sheet and options.mode in ("classify", "both"):
+        if options.contact_sheet:
             showcase = Showcase(options.input, predictor.classes)
             showcase.watch(journal.entries())
-            showcase.write(options.output / "contact_sheet.png")
+            showcase.write(options.output / SHEET)
         journal.remove()
+        if earlier := left_behind(options.output, begun):
+            print(f"from an earlier run, with another --mode or format: {', '.join(earlier)}")
     return report(found, options.output if not folder.shard else journal.folder, time.monotonic() - started)
 
 
@@ -91,6 +95,9 @@ def find_pictures(options: Options, folder: FolderOptions) -> Sequence[Path]:
     """What is to be looked at."""
     if not options.input.exists():
         raise UserError(f"no {options.input}", "a picture or a folder of pictures", "check --input")
+    if options.contact_sheet and (options.mode not in NAMING or not options.input.is_dir()):
+        raise UserError(f"--contact-sheet with --mode {options.mode} of {options.input}",
+                        "--mode classify or both, of a folder", "leave --contact-sheet away")
     if not options.input.is_dir() and (folder.resume or folder.shard):
         raise UserError(f"--resume or --shard with the single picture {options.input}", "a folder", "check --input")
     if folder.shard and options.contact_sheet:

@@ -185,7 +185,8 @@ def test_formats_resume_and_views_of_a_folder(trained: Path, folder: Path, resul
 
 
 @pytest.mark.parametrize(("arguments", "expected"), [
-    (["--shard", "3/2"], "--shard 3/2"), (["--shard", "1/2", "--contact-sheet"], "leave --contact-sheet away")])
+    (["--shard", "3/2"], "--shard 3/2"), (["--shard", "1/2", "--contact-sheet"], "leave --contact-sheet away"),
+    (["--mode", "cluster", "--contact-sheet"], "--mode classify or both")])
 def test_what_cannot_be_divided_is_told(trained: Path, folder: Path, tmp_path: Path, capsys, arguments: list[str],
                                         expected: str) -> None:
     assert infer(trained / "model_best.pth", folder, tmp_path / "out", *arguments) == 2
