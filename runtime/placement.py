@@ -71,12 +71,14 @@ class Placement:
     def workers(self, asked: int | None) -> int:
         """How many processes decode pictures beside a network that trains here: as `asked`, else what is fastest.
 
-        An operator on few cores waits for the one that also decodes: lsnet_t at 96 px trains with 133 to 153 pictures/s
-        on two cores that decode in between, and with 106 to 124 beside two processes (torch 2.14, November 2026).
+        An operator on few cores waits for the one that also decodes: lsnet_t at 96 px trains with 133 to 155 pictures/s
+        on two cores that decode in between, and with 106 to 124 beside two processes; with OMP_WAIT_POLICY=passive,
+        under which threads must be woken for each operator, with 77 and 98 (torch 2.14, November 2026).
         """
         if asked is not None:
             return asked
-        return 0 if self.device.type == "cpu" and cores() <= FEW_CORES else WORKERS
+        passive = os.environ.get("OMP_WAIT_POLICY", "").lower() == "passive"
+        return 0 if self.device.type == "cpu" and cores() <= FEW_CORES and not passive else WORKERS
 
     def lanes(self, batches: int) -> int:
         """In how many `Lanes` that many batches go through a network: one per core, but no more than `MOST_LANES`."""

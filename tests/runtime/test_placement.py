@@ -65,12 +65,14 @@ def test_a_device_that_is_not_here_is_refused() -> None:
         Placement.choose("npu")
 
 
-@pytest.mark.parametrize(("kind", "processor", "asked", "expected"), [
-    ("cpu", 2, None, 0), ("cpu", 4, None, 0), ("cpu", 16, None, WORKERS), ("cuda", 2, None, WORKERS), ("cpu", 2, 3, 3),
-    ("cuda", 16, 0, 0)])
-def test_few_cores_decode_in_between(kind: str, processor: int, asked: int | None, expected: int,
+@pytest.mark.parametrize(("kind", "processor", "policy", "asked", "expected"), [
+    ("cpu", 2, "", None, 0), ("cpu", 4, "active", None, 0), ("cpu", 16, "", None, WORKERS), ("cpu", 2, "", 3, 3),
+    ("cpu", 2, "PASSIVE", None, WORKERS), ("cpu", 2, "passive", 0, 0), ("cuda", 2, "", None, WORKERS),
+    ("cuda", 16, "", 0, 0)])
+def test_few_cores_decode_in_between(kind: str, processor: int, policy: str, asked: int | None, expected: int,
                                      monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(placement, "cores", lambda: processor)
+    monkeypatch.setenv("OMP_WAIT_POLICY", policy)
     place = Placement(device=torch.device(kind), memory_format=torch.channels_last)
     assert place.workers(asked) == expected
 
