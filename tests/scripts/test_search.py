@@ -59,7 +59,7 @@ def test_one_picture_is_told_and_fewer_neighbours_vote(gallery: Path, trained: P
     ([], "--mode search without --gallery"),
     (["--mode", "both", "--gallery", "{gallery}"], "--mode both with --gallery"),
     (["--gallery", "{trained}"], "no gallery"),
-    (["--gallery", "{gallery}", "--checkpoint", "{trained}/checkpoint.pth"], "of the model"),
+    (["--gallery", "{gallery}", "--checkpoint", "{trained}/checkpoint.pth"], "built with another network"),
 ])
 def test_what_does_not_go_together_is_refused(gallery: Path, trained: Path, data_set: Path, tmp_path: Path, capsys,
                                               flags: list[str], told: str) -> None:
