@@ -10,12 +10,12 @@ from dataclasses import dataclass
 
 import torch
 
+from bench.cost import Cost, costs, parameters
+from bench.published import PUBLISHED
+from bench.timing import peak_bytes
 from runtime.arguments import Parser, add_options, flag, read_options
-from runtime.bench import peak_bytes
-from runtime.cost import Cost, costs, parameters
 from runtime.folding import folded
 from runtime.networks import describe
-from runtime.published import PUBLISHED
 from runtime.text_table import RULE, format_table
 from utils import EXIT_DONE, command
 

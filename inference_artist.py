@@ -14,15 +14,15 @@ from pathlib import Path
 from typing import Literal
 
 from data.images import list_images
+from evaluation.calibration import Calibration
+from inference.folder_run import FolderOptions, run_folder
+from inference.predictor import Predictor
+from inference.records import Describe, describe_each, records
+from inference.result_files import SHEET, Overview, left_behind, write_results, write_single
+from inference.showcase import Showcase
 from runtime.arguments import Parser, add_options, as_config, flag, read_options
-from runtime.calibration import Calibration
-from runtime.folder_run import FolderOptions, run_folder
-from runtime.gallery_search import NEIGHBOURS, GallerySearch, told
 from runtime.options import InferenceOptions, ResultOptions
-from runtime.predictor import Predictor
-from runtime.records import Describe, describe_each, records
-from runtime.result_files import SHEET, Overview, left_behind, write_results, write_single
-from runtime.showcase import Showcase
+from search.gallery_search import NEIGHBOURS, GallerySearch, told
 from utils import EXIT_DONE, EXIT_PARTIAL, UserError, command
 
 NAMING = ("classify", "both")  # modes that name artists

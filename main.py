@@ -20,21 +20,21 @@ from data.image_folder import ImageFolder
 from data.image_tar import open_pictures
 from data.train_val import open_train, open_val
 from data.transforms import Preprocessing, eval_transform
-from engine import Task
+from evaluation.adversary import Adversary
+from evaluation.classification import ChosenClasses, examine, headline, make_mixing
+from evaluation.evaluator import Judge
+from evaluation.metrics import ClassificationMeter
 from losses import ClassificationLoss
-from runtime.adversary import Adversary
 from runtime.arguments import Parser, flag
 from runtime.checkpoint import Checkpoint
-from runtime.classification import ChosenClasses, examine, headline, make_mixing
-from runtime.evaluation import Judge
 from runtime.folding import folded
-from runtime.metrics import ClassificationMeter
 from runtime.options import Settings, add_settings, read_settings
 from runtime.placement import Placement
 from runtime.processes import rank
-from runtime.teacher import with_teacher
 from runtime.text_table import format_table
-from trainer import Subject, run_trainer
+from training.engine import Task
+from training.teacher import with_teacher
+from training.trainer import Subject, run_trainer
 from utils import UserError, command, write_json
 
 REPEATS = 3

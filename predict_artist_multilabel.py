@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from data.picture_paths import find_pictures
-from runtime.arguments import Parser, add_options, flag, read_options
-from runtime.label_records import (
+from inference.label_records import (
     Format,
     LabelChoice,
     Record,
@@ -23,10 +22,11 @@ from runtime.label_records import (
     label_record,
     write_label_records,
 )
+from inference.predictor import Failure, Predictor
+from inference.records import tell_failures
+from runtime.arguments import Parser, add_options, flag, read_options
 from runtime.logbook import progress
 from runtime.options import InferenceOptions
-from runtime.predictor import Failure, Predictor
-from runtime.records import tell_failures
 from utils import EXIT_DONE, EXIT_PARTIAL, UserError, command
 
 

@@ -10,12 +10,12 @@ import sys
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from data.artist_folders import list_artists
 from data.class_mapping import read_artist_map
 from data.images import DEFAULT_MAX_PIXELS, IMAGE_EXTENSIONS, list_images
-from data.output_folder import new_folder
-from data.prepared_dataset import Placing, plan_split, write_dataset
-from data.splits import Split, SplitRule
+from data.prepare.artist_folders import list_artists
+from data.prepare.dataset import Placing, plan_split, write_dataset
+from data.prepare.output_folder import new_folder
+from data.prepare.splits import Split, SplitRule
 from runtime.arguments import Parser, number
 from runtime.progress import announced
 from runtime.text_table import RULE, format_table

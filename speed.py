@@ -15,12 +15,12 @@ from typing import Any
 import timm
 import torch
 
-import runtime.plots
+import drawing.plots
+from bench.published import PUBLISHED
+from bench.timing import Measurement, measure
+from bench.workload import Workload
 from runtime.arguments import Parser, add_options, as_config, check_target, read_options
-from runtime.bench import Measurement, measure
-from runtime.published import PUBLISHED
 from runtime.text_table import RULE, format_table
-from runtime.workload import Workload
 from utils import EXIT_DONE, command, resolve_device, write_json
 
 
@@ -86,7 +86,7 @@ def plot(records: Sequence[dict[str, Any]], workload: Workload, where: dict[str,
               name, across, part in (("parameters, M", "parameters", 1e6), ("published top-1, %", "published_top1", 1))}
     title = (f"{('inference', 'training')[workload.train]}, batches of {workload.pictures} at {workload.resolution} "
              f"px, {workload.dtype}{', compiled' * workload.compile}; {where['device']}, {where['threads']} threads")
-    runtime.plots.scatter({name: points for name, points in panels.items() if points}, unit, path, title)
+    drawing.plots.scatter({name: points for name, points in panels.items() if points}, unit, path, title)
 
 
 def machine(device: str) -> dict[str, Any]:

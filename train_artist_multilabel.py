@@ -11,23 +11,23 @@ from pathlib import Path
 
 import torch
 
-from data.label_stats import write_label_stats
-from data.multilabel_annotations import AnnotationRules
-from data.multilabel_dataset import MultiLabelImageDataset, open_annotated
+from data.multilabel.annotations import AnnotationRules
+from data.multilabel.dataset import MultiLabelImageDataset, open_annotated
+from data.multilabel.label_stats import write_label_stats
 from data.transforms import Preprocessing, Transform, eval_transform, make_mix, train_transform
-from engine import Task
+from evaluation.evaluator import Examination
+from evaluation.multilabel import MultiLabelMeter
+from evaluation.multilabel_report import FIGURES, figures_table, headline, write_figures
+from evaluation.thresholds import THRESHOLDS, write_thresholds
 from losses import MultiLabelLoss, mix_several
 from runtime.arguments import Parser
 from runtime.checkpoint import Checkpoint, check_classes
-from runtime.evaluation import Examination
-from runtime.multilabel_metrics import MultiLabelMeter
-from runtime.multilabel_report import FIGURES, figures_table, headline, write_figures
 from runtime.options import AnnotationOptions, MultiLabelOptions, Settings, add_settings, read_settings
 from runtime.placement import Placement
 from runtime.processes import rank
-from runtime.teacher import with_teacher
-from runtime.thresholds import THRESHOLDS, write_thresholds
-from trainer import Subject, run_trainer
+from training.engine import Task
+from training.teacher import with_teacher
+from training.trainer import Subject, run_trainer
 from utils import UserError, command
 
 

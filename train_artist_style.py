@@ -17,20 +17,20 @@ from data.image_folder import ImageFolder
 from data.loaders import sampling_weights
 from data.train_val import open_train, open_val
 from data.transforms import Preprocessing
-from engine import Task
+from evaluation.classification import examine, make_mixing
+from evaluation.evaluator import Examination
+from evaluation.retrieval import RetrievalOptions, with_retrieval
 from losses import ClassificationLoss, ContrastiveLoss
 from runtime.arguments import Parser
 from runtime.checkpoint import Checkpoint, check_classes
-from runtime.classification import examine, make_mixing
-from runtime.evaluation import Examination
 from runtime.networks import WithFeatures
 from runtime.options import LongTailOptions, Settings, add_settings, read_settings
 from runtime.placement import Placement
 from runtime.processes import gather_rows
-from runtime.retrieval_meter import RetrievalOptions, with_retrieval
-from runtime.run_folder import CLASS_MAPPING
-from runtime.teacher import with_teacher
-from trainer import Subject, run_trainer
+from training.engine import Task
+from training.run_folder import CLASS_MAPPING
+from training.teacher import with_teacher
+from training.trainer import Subject, run_trainer
 from utils import UserError, command
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from data.image_folder import ImageFolder
 from data.image_tar import open_pictures
-from data.integrity import SCAN_CACHE, scan_images
+from data.prepare.integrity import SCAN_CACHE, scan_images
 from data.transforms import Augmentation, Preprocessing, eval_transform, train_transform
 from data.worker_pool import Progress
 from utils import UserError

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import MISSING, dataclass
 from pathlib import Path
 
-from data.label_files import LabelledPictures, read_label_files
-from data.multilabel_annotations import DEFAULT_DELIMITER
+from data.multilabel.annotations import DEFAULT_DELIMITER
+from data.multilabel.label_files import LabelledPictures, read_label_files
 from runtime.arguments import flag
 
 

@@ -15,7 +15,7 @@ from torchvision.utils import make_grid
 from tqdm import tqdm
 
 from data.images import decode_image
-from runtime.plots import training_curves
+from drawing.plots import training_curves
 from utils import write_text
 
 Item = TypeVar("Item")

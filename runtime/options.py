@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from data.images import DEFAULT_MAX_PIXELS
-from data.multilabel_annotations import DEFAULT_DELIMITER
+from data.multilabel.annotations import DEFAULT_DELIMITER
 from data.transforms import Augmentation
 from runtime.arguments import Parser, add_options, as_config, flag, read_options  # noqa: F401  (moves at integration)
 

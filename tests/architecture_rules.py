@@ -21,14 +21,14 @@ MODEL_ORDER = ("ska_triton", "ska_eager", "ska", "convolutions", "layers", "lsne
 CEILINGS = {  # lines; every other file: 250
     "quickstart.py": 90, "prepare_dataset.py": 140, "train_artist_style.py": 180, "train_artist_multilabel.py": 180,
     "inference_artist.py": 160, "predict_artist_multilabel.py": 130, "main.py": 180, "speed.py": 100, "flops.py": 100,
-    "engine.py": 300, "losses.py": 200, "robust_utils.py": 180, "utils.py": 250,
+    "training/engine.py": 300, "losses.py": 200, "robust_utils.py": 180, "utils.py": 250,
     "model/lsnet.py": 400, "model/lsnet_artist.py": 220, "model/ska.py": 180, "model/ska_triton.py": 250,
-    "data/images.py": 125, "data/integrity.py": 180, "data/class_mapping.py": 130, "data/transforms.py": 180,
-    "data/image_folder.py": 130, "data/multilabel_annotations.py": 190, "data/multilabel_dataset.py": 140,
-    "data/loaders.py": 180, "data/splits.py": 180, "data/demo.py": 180,
-    "runtime/options.py": 300, "runtime/checkpoint.py": 250, "runtime/optim.py": 140, "runtime/metrics.py": 240,
-    "runtime/logbook.py": 200, "runtime/predictor.py": 250, "runtime/vectors.py": 150, "runtime/clustering.py": 130,
-    "runtime/gallery.py": 200, "runtime/calibration.py": 150, "runtime/plots.py": 220, "runtime/bench.py": 160,
+    "data/images.py": 125, "data/prepare/integrity.py": 180, "data/class_mapping.py": 130, "data/transforms.py": 180,
+    "data/image_folder.py": 130, "data/multilabel/annotations.py": 190, "data/multilabel/dataset.py": 140,
+    "data/loaders.py": 180, "data/prepare/splits.py": 180, "data/demo/artists.py": 180,
+    "runtime/options.py": 300, "runtime/checkpoint.py": 250, "training/optim.py": 140, "evaluation/metrics.py": 240,
+    "runtime/logbook.py": 200, "inference/predictor.py": 250, "search/vectors.py": 150, "search/clustering.py": 130,
+    "search/gallery.py": 200, "evaluation/calibration.py": 150, "drawing/plots.py": 220, "bench/timing.py": 160,
 }
 FUNCTION_LINES, COMPLEXITY, TOOL_LINES = 50, 10, 100
 # Where argparse ends; old checkpoints hold a Namespace, too.
@@ -133,10 +133,10 @@ def _formats_and_loops(source: Source) -> Complaints:
         if FORMAT_CALLS.fullmatch(name):
             yield line, f"calls {name}: reading and writing belongs to data/, runtime/ or utils.write_*"
         if UPDATES.fullmatch(name):
-            yield line, f"calls {name}: updates belong to engine.py"
+            yield line, f"calls {name}: updates belong to training/engine.py"
     for node in source.nodes(ast.For, ast.comprehension):
         if re.search(r"loader|batch", ast.unparse(node.iter)):
-            yield node.iter.lineno, "loops over batches: that belongs to engine.py or runtime/predictor.py"
+            yield node.iter.lineno, "loops over batches: that belongs to training/engine.py or inference/predictor.py"
 
 
 def namespace_ends_in_options(source: Source) -> Complaints:

@@ -16,7 +16,7 @@ from PIL import Image, ImageOps
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from data.images import decode_image, list_images
-from data.multilabel_annotations import format_labels
+from data.multilabel.annotations import format_labels
 
 SIDE, FADE = 192, 0.3  # px; the share of the side over which one picture fades into the next
 

@@ -13,10 +13,10 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from data.multilabel_annotations import AnnotationRules
-from data.multilabel_dataset import open_annotated
+from data.multilabel.annotations import AnnotationRules
+from data.multilabel.dataset import open_annotated
+from evaluation.multilabel import MultiLabelMeter
 from runtime.checkpoint import read_checkpoint
-from runtime.multilabel_metrics import MultiLabelMeter
 from runtime.text_table import format_table
 
 FIGURES = ("macro_map", "micro_map", "macro_f1", "share_error")

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from data.demo import write_demo_blends
-from data.multilabel_annotations import Annotation, parse_labels, write_annotations
+from data.demo.artists import write_demo_blends
+from data.multilabel.annotations import Annotation, parse_labels, write_annotations
 
 
 def stroke_picture(angle: float, rng: np.random.Generator, size: int = 32) -> Image.Image:

@@ -13,10 +13,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from bench.pipeline import measure_pipeline
 from data.images import list_images
 from runtime.arguments import Parser, add_options, flag, read_options
 from runtime.options import InferenceOptions
-from runtime.pipeline_bench import measure_pipeline
 from utils import EXIT_DONE, UserError, command
 
 

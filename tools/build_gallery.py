@@ -12,12 +12,12 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from data.images import list_images
+from inference.predictor import Failure, Predictor
+from inference.records import extract_features, tell_failures
 from runtime.arguments import Parser, add_options, flag, read_options
-from runtime.gallery import Gallery, export_gallery, read_gallery, write_gallery
 from runtime.logbook import progress
 from runtime.options import InferenceOptions
-from runtime.predictor import Failure, Predictor
-from runtime.records import extract_features, tell_failures
+from search.gallery import Gallery, export_gallery, read_gallery, write_gallery
 from utils import EXIT_DONE, EXIT_PARTIAL, UserError, command
 
 

@@ -12,13 +12,13 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from data.images import list_images
+from drawing.reliability import reliability_plot
+from evaluation.calibration import Calibration, place
+from inference.calibration_run import ask, calibrate
+from inference.predictor import Predictor
+from inference.records import tell_failures
 from runtime.arguments import Parser, add_options, flag, read_options
-from runtime.calibration import Calibration, place
-from runtime.calibration_run import ask, calibrate
 from runtime.options import InferenceOptions
-from runtime.predictor import Predictor
-from runtime.records import tell_failures
-from runtime.reliability_plot import reliability_plot
 from runtime.text_table import format_table
 from utils import EXIT_DONE, EXIT_PARTIAL, UserError, command
 

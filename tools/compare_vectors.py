@@ -13,8 +13,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from runtime.arguments import Parser, add_options, flag, read_options
-from runtime.neighbours import SCORES, Metric, make_index, nearest, normalised
-from runtime.vectors import read_vectors
+from search.neighbours import SCORES, Metric, make_index, nearest, normalised
+from search.vectors import read_vectors
 from utils import EXIT_DONE, UserError, command, write_json
 
 

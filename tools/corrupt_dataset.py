@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from data.corruptions import CORRUPTIONS, STRENGTHS, Corrupting, write_corrupted
 from data.image_folder import ImageFolder
 from data.images import DEFAULT_MAX_PIXELS
-from data.output_folder import new_folder
+from data.prepare.output_folder import new_folder
 from runtime.arguments import Parser, number
 from runtime.logbook import progress
 from utils import EXIT_DONE, EXIT_PARTIAL, command

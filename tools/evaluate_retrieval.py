@@ -13,15 +13,15 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from runtime.agreement import agreement, pixel_features
 from runtime.arguments import Parser, add_options, flag, read_options
-from runtime.clustering import ClusterOptions, group_features, group_numbers
-from runtime.gallery import read_gallery
-from runtime.gallery_search import NEIGHBOURS, GallerySearch, gallery_accuracy
-from runtime.neighbours import normalised
-from runtime.retrieval import headline, read_labels, retrieval_figures
 from runtime.text_table import RULE, format_table
-from runtime.vectors import Vectors, read_vectors
+from search.agreement import agreement, pixel_features
+from search.clustering import ClusterOptions, group_features, group_numbers
+from search.gallery import read_gallery
+from search.gallery_search import NEIGHBOURS, GallerySearch, gallery_accuracy
+from search.neighbours import normalised
+from search.retrieval import headline, read_labels, retrieval_figures
+from search.vectors import Vectors, read_vectors
 from utils import EXIT_DONE, command, write_json
 
 

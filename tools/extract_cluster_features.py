@@ -14,15 +14,15 @@ from typing import Literal
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from data.images import list_images
+from drawing.clusters import MAP, SHEET, cluster_map, cluster_sheet
+from inference.predictor import Failure, Predictor
+from inference.records import extract_features, tell_failures, write_features
 from runtime.arguments import Parser, add_options, flag, read_options
-from runtime.cluster_pictures import MAP, SHEET, cluster_map, cluster_sheet
-from runtime.clustering import ClusterOptions, group_features
 from runtime.logbook import progress
-from runtime.neighbours import normalised
 from runtime.options import InferenceOptions
-from runtime.predictor import Failure, Predictor
-from runtime.records import extract_features, tell_failures, write_features
-from runtime.vectors import Vectors, read_vectors
+from search.clustering import ClusterOptions, group_features
+from search.neighbours import normalised
+from search.vectors import Vectors, read_vectors
 from utils import EXIT_DONE, EXIT_PARTIAL, UserError, command, write_json
 
 

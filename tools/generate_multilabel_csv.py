@@ -12,9 +12,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from data.multilabel_annotations import write_annotations
-from data.output_files import claim_csv_files
-from data.output_folder import told_plainly
+from data.multilabel.annotations import write_annotations
+from data.prepare.output_files import claim_csv_files
+from data.prepare.output_folder import told_plainly
 from runtime.arguments import Parser, add_options, flag, read_options
 from runtime.labelled_folder import LabelledFolderOptions, open_labelled
 from utils import EXIT_DONE, EXIT_PARTIAL, command

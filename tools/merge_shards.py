@@ -11,10 +11,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from inference.result_files import write_results
+from inference.shards import find_shards
 from runtime.arguments import Parser, add_options, flag, read_options
 from runtime.options import ResultOptions
-from runtime.result_files import write_results
-from runtime.shards import find_shards
 from utils import EXIT_DONE, EXIT_PARTIAL, command
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from drawing.plots import training_curves
 from runtime.arguments import Parser
-from runtime.plots import training_curves
-from runtime.training_log import read_log
+from training.log import read_log
 from utils import EXIT_DONE, command
 
 

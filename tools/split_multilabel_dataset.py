@@ -14,10 +14,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from data.images import DEFAULT_MAX_PIXELS
-from data.multilabel_annotations import write_annotations
-from data.multilabel_split import MultiLabelRule, MultiLabelSplit, plan_multilabel_split
-from data.output_files import claim_csv_files
-from data.output_folder import told_plainly
+from data.multilabel.annotations import write_annotations
+from data.multilabel.split import MultiLabelRule, MultiLabelSplit, plan_multilabel_split
+from data.prepare.output_files import claim_csv_files
+from data.prepare.output_folder import told_plainly
 from runtime.arguments import Parser, add_options, flag, read_options
 from runtime.labelled_folder import LabelledFolderOptions, open_labelled, print_left_out
 from runtime.progress import announced

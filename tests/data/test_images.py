@@ -132,8 +132,8 @@ def test_an_image_error_survives_the_way_between_processes() -> None:
 
 
 def test_torch_is_not_needed_to_open_pictures(tmp_path: Path) -> None:
-    code = ("import sys; sys.path.insert(0, sys.argv[1]); import data.images, data.splits, data.class_mapping, "
-            "data.integrity, data.prepared_dataset, data.demo; sys.exit('torch' in sys.modules)")
+    code = ("import sys; sys.path.insert(0, sys.argv[1]); import data.images, data.prepare.splits, data.class_mapping, "
+            "data.prepare.integrity, data.prepare.dataset, data.demo; sys.exit('torch' in sys.modules)")
     root = Path(__file__).resolve().parents[2]
     assert subprocess.run([sys.executable, "-c", code, root], check=False, cwd=tmp_path).returncode == 0
 

@@ -11,7 +11,7 @@ import torch
 
 from data import train_val
 from data.images import DEFAULT_MAX_PIXELS
-from data.integrity import SCAN_CACHE
+from data.prepare.integrity import SCAN_CACHE
 from data.train_val import find_damaged, open_train, open_val
 from data.transforms import Augmentation, Preprocessing
 from tests.pictures import write_data_set

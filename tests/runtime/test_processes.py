@@ -12,7 +12,7 @@ import sys
 import pytest
 import torch
 
-from runtime.metrics import ClassificationMeter
+from evaluation.metrics import ClassificationMeter
 from runtime.processes import StopSignal, gather, on_first_rank, process_group, rank, world_size
 from tests.conftest import ROOT
 from utils import UserError
@@ -101,7 +101,7 @@ def test_two_processes_agree_and_count_as_one() -> None:
 
 WAITING = """
 import time
-from runtime.metrics import ClassificationMeter
+from evaluation.metrics import ClassificationMeter
 from runtime.processes import StopSignal
 with StopSignal() as stop:
     print("ready", flush=True)

@@ -13,9 +13,9 @@ import pytest
 import torch
 from PIL import Image
 
+from inference.predictor import Failure, Predictor
 from inference_artist import main
 from runtime.checkpoint import read_checkpoint
-from runtime.predictor import Failure, Predictor
 
 
 def infer(checkpoint: Path, source: Path, output: Path, *more: object) -> int:

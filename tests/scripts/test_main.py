@@ -17,15 +17,15 @@ import torch
 import train_artist_style
 from data.loaders import EvalBatches, Loading, make_loader
 from data.train_val import open_val
+from evaluation.metrics import ClassificationMeter
 from main import main
 from robust_utils import wordnet_ids
 from runtime.checkpoint import read_checkpoint
-from runtime.metrics import ClassificationMeter
 from runtime.networks import load_weights
 from runtime.options import ModelOptions
-from runtime.start import choose_preprocessing
 from tests.model import golden
 from tests.pictures import write_data_set
+from training.start import choose_preprocessing
 
 HEADLINE = re.compile(r"\* top-1 (\d+\.\d{3}) top-5 (\d+\.\d{3}) loss (\d+\.\d{4})")
 FAST = ("--num-workers", "0", "--input-size", "32", "--batch-size", "40")

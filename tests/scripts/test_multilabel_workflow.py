@@ -13,10 +13,10 @@ from sklearn.metrics import average_precision_score
 import model  # noqa: F401  (registers the presets)
 from data.class_mapping import read_class_mapping
 from data.csv_files import read_rows
-from data.label_stats import COLUMNS as STATISTICS
-from data.multilabel_annotations import AnnotationRules, parse_labels, read_annotations
+from data.multilabel.annotations import AnnotationRules, parse_labels, read_annotations
+from data.multilabel.label_stats import COLUMNS as STATISTICS
+from evaluation.thresholds import read_thresholds
 from runtime.checkpoint import read_checkpoint
-from runtime.thresholds import read_thresholds
 from tests.pictures import write_annotated_set
 
 SMALL = ("--input-size", 32, "--epochs", 2, "--num_workers", 1)

@@ -14,10 +14,10 @@ import torch
 import inference_artist
 from data.class_mapping import write_class_mapping
 from data.transforms import Preprocessing
+from inference.predictor import Predictor
 from predict_artist_multilabel import main
 from runtime.checkpoint import publish_best, read_checkpoint
 from runtime.networks import Architecture
-from runtime.predictor import Predictor
 
 CLASSES = ["re:zero", "画家", "van Gogh (copy)", "d"]
 TINY = {"embed_dim": (16, 16, 24, 32), "depth": (0, 1, 2, 2), "num_heads": 2, "img_size": 64}

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from evaluation.thresholds import read_thresholds
 from runtime.checkpoint import read_checkpoint
-from runtime.thresholds import read_thresholds
 from tests.conftest import ROOT
 from tests.pictures import write_annotated_set
 from train_artist_multilabel import main

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.pipeline_bench import Pipeline, Turn
+from bench.pipeline import Pipeline, Turn
 from tools.bench_inference import main
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from runtime.vectors import read_vectors
+from search.vectors import read_vectors
 from tools.build_gallery import main
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from runtime.gallery import Gallery, write_gallery
-from runtime.records import write_features
+from inference.records import write_features
+from search.gallery import Gallery, write_gallery
 from tests.pictures import stroke_picture
 from tools.evaluate_retrieval import main
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from runtime.records import write_features
-from runtime.vectors import read_vectors
+from inference.records import write_features
+from search.vectors import read_vectors
 from tools.extract_cluster_features import main
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from data.multilabel_annotations import Annotation, AnnotationRules, read_annotations
+from data.multilabel.annotations import Annotation, AnnotationRules, read_annotations
 from tools.generate_multilabel_csv import main
 
 

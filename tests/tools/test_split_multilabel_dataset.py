@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data.multilabel_annotations import AnnotationRules, read_annotations
+from data.multilabel.annotations import AnnotationRules, read_annotations
 from tests.pictures import stroke_picture
 from tools.split_multilabel_dataset import main
 

@@ -1,0 +1,1 @@
+"""Benchmarks: timing, workloads, cost, published figures."""

@@ -1,0 +1,1 @@
+"""Generated artists to try the toolkit on."""

@@ -1,0 +1,1 @@
+"""Pictures by several artists: annotations, data set, split."""

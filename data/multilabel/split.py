@@ -1,0 +1,109 @@
+"""Which annotated pictures train and which validate, with every kept label on both sides."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from data.multilabel.annotations import Annotation
+from data.multilabel.stratification import stratify
+from data.prepare.integrity import find_copies, scan_images
+from data.worker_pool import Progress
+from utils import UserError
+
+
+@dataclass(frozen=True, kw_only=True)
+class MultiLabelRule:
+    """How pictures are dealt to the two sides.
+
+    Attributes:
+        val_ratio: share of each label's pictures that validates, in (0, 1).
+        min_label_count: labels of fewer usable pictures are dropped.
+        seed: another seed gives another choice.
+    """
+
+    val_ratio: float
+    min_label_count: int
+    seed: int
+
+
+@dataclass(kw_only=True)
+class MultiLabelSplit:
+    """What becomes of every picture and label.
+
+    Attributes:
+        train: pictures with their kept labels, in the order given.
+        val: likewise.
+        left_out: path of a picture → why it is on neither side.
+        damaged: those of them that cannot be read.
+        rare: dropped label → its pictures.
+        one_sided: kept labels of two pictures or more that are on one side only → its pictures. Empty wherever the
+            labels allow a split.
+    """
+
+    train: list[Annotation] = field(default_factory=list)
+    val: list[Annotation] = field(default_factory=list)
+    left_out: dict[str, str] = field(default_factory=dict)
+    damaged: int = 0
+    rare: dict[str, int] = field(default_factory=dict)
+    one_sided: dict[str, int] = field(default_factory=dict)
+
+
+def plan_multilabel_split(folder: Path, annotations: Sequence[Annotation], rule: MultiLabelRule, *, max_pixels: int,
+                          workers: int, progress: Callable[[str], Progress]) -> MultiLabelSplit:
+    """Check every picture, find equal files and decide what goes where.
+
+    Args:
+        folder: the folder that the annotations' paths are relative to.
+        annotations: pictures and their labels.
+        rule: how they are dealt.
+        max_pixels: pictures with more count as damaged, px.
+        workers: processes that check and compare; 0 does it in this one.
+        progress: called with what is being done, gives a wrapper of the iteration.
+
+    Raises:
+        UserError: no label is left, or none with two pictures.
+    """
+    labels = {folder / annotation.path: annotation.labels for annotation in annotations}
+    names = {folder / annotation.path: annotation.path for annotation in annotations}
+    damaged = scan_images(list(names), workers=workers, max_pixels=max_pixels, progress=progress("checking"))
+    left_out = {names[path]: reason for path, reason in damaged.items()}
+    sound = [path for path in names if path not in damaged]
+    for first, *others in find_copies(sound, workers=workers, progress=progress("comparing")):
+        for path in others:
+            same = labels[path] == labels[first]
+            left_out[names[path]] = f"same file as {names[first]}" + ("" if same else ", labelled otherwise")
+    split = split_annotations([annotation for annotation in annotations if annotation.path not in left_out], rule)
+    split.left_out, split.damaged = left_out | split.left_out, len(damaged)
+    return split
+
+
+def split_annotations(annotations: Sequence[Annotation], rule: MultiLabelRule) -> MultiLabelSplit:
+    """Drop the rare labels and deal the pictures to the two sides, a function of paths, labels and the rule.
+
+    Raises:
+        UserError: no label is left, or none with two pictures.
+    """
+    counts = _counts(annotations)
+    split = MultiLabelSplit(rare={label: count for label, count in counts.items() if count < rule.min_label_count})
+    kept = [Annotation(path, {label: weight for label, weight in labels.items() if label not in split.rare})
+            for path, labels in annotations]
+    split.left_out = {path: "all its labels are rare" for path, labels in kept if not labels}
+    kept = [annotation for annotation in kept if annotation.labels]
+    if max(_counts(kept).values(), default=0) < 2:
+        raise UserError(f"{len(kept)} picture(s) and no label that two of them have", "labels on both sides of the "
+                        "split", "add pictures, or lower --min-label-count")
+    for annotation, validates in zip(kept, stratify([list(labels) for _, labels in kept], rule.val_ratio,
+                                                    seed=rule.seed), strict=True):
+        (split.val if validates else split.train).append(annotation)
+    train, val = _counts(split.train), _counts(split.val)
+    split.one_sided = {label: count for label, count in _counts(kept).items()
+                       if count > 1 and not (train.get(label) and val.get(label))}
+    return split
+
+
+def _counts(annotations: Sequence[Annotation]) -> Mapping[str, int]:
+    """Pictures of each label, labels by code point."""
+    return dict(sorted(Counter(label for _, labels in annotations for label in labels).items()))

@@ -1,0 +1,175 @@
+"""A folder made anew: complete beside its place, then swapped in; an older one goes only if all of it is ours."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from data.prepare.integrity import SCAN_CACHE
+from utils import UserError, write_text
+
+MARKER = ".lsnet_output.json"  # in every folder made here; lists its files
+# Added to a folder since, and no loss: file managers leave theirs anywhere, and a trainer its verdicts on the pictures.
+_MADE_AGAIN = {".DS_Store", "Thumbs.db", "desktop.ini", SCAN_CACHE}
+_OUTSIDE_CAUSES = {errno.ENOSPC, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG,
+                   getattr(errno, "EDQUOT", errno.ENOSPC)}
+
+
+@contextlib.contextmanager
+def new_folder(target: Path, *, made_by: str, overwrite: bool, sources: Sequence[Path] = ()) -> Iterator[Path]:
+    """Yield an empty folder beside `target`; when the block ends well it takes the place of `target`.
+
+    A folder that is there already is replaced if a run of ours made it and nothing was added since, after the question
+    was answered with a line that begins with y (end of input means no). Until the swap it is untouched, and a kill at
+    any moment leaves it or the new one: what a kill left beside it is tidied by the next run.
+
+    Args:
+        target: the folder to make.
+        made_by: the command, for the marker and the question.
+        overwrite: answer the question with yes.
+        sources: folders that are read meanwhile; `target` may neither hold nor lie in one.
+
+    Raises:
+        UserError: `target` may not be replaced or cannot be written, or the answer was no.
+    """
+    target = Path(os.path.realpath(target))
+    _refuse_overlap(target, sources)
+    building, replaced = (target.parent / f".{target.name}.{part}" for part in ("partial", "replaced"))
+    if replaced.exists() and not target.exists():  # a kill between the two renames of a swap
+        os.rename(replaced, target)
+    if _is_ours(target) and not overwrite:
+        ask_to_replace(target, "holds an earlier output")
+    for leftover in (building, replaced):
+        if leftover.exists():
+            _listed_files(leftover)
+            _delete(leftover)
+    with told_plainly(target):
+        try:
+            building.mkdir(parents=True)
+            _mark(building, made_by)
+            yield building
+            _mark(building, made_by)
+            if hasattr(os, "sync"):  # so that a power cut after the swap cannot leave empty files behind good names
+                os.sync()
+            _swap(building, target, replaced)
+        except BaseException:
+            if building.exists():
+                _delete(building)
+            raise
+
+
+def _refuse_overlap(target: Path, sources: Sequence[Path]) -> None:
+    for source in sources:
+        source = Path(os.path.realpath(source))
+        if _lies_in(target, source) or _lies_in(source, target):
+            raise UserError(f"the output folder {target} and the source folder {source}, one inside the other or equal",
+                            "two folders apart from each other", "choose another output folder")
+    if target.exists() and _lies_in(Path.cwd(), target):
+        raise UserError(f"the output folder {target}, which is or holds the current folder", "another folder",
+                        "choose another output folder or change to another folder first")
+
+
+def _lies_in(inner: Path, outer: Path) -> bool:
+    # By identity where both exist: on many systems names differ in case or Unicode form and still mean one folder.
+    return any(os.path.samefile(folder, outer) if folder.exists() and outer.exists() else folder == outer
+               for folder in (inner, *inner.parents))
+
+
+def _is_ours(folder: Path) -> bool:
+    """True if a run of ours made `folder` and nothing was added since; False if it is missing or empty.
+
+    Raises:
+        UserError: it is anything else.
+    """
+    if not os.path.lexists(folder):
+        return False
+    if not folder.is_dir():
+        raise UserError(f"the file {folder}", "a folder, or nothing there yet", "choose another output folder")
+    if not any(folder.iterdir()):
+        return False
+    listed = _listed_files(folder)
+    stranger = next((name for name in _files_in(folder) if name not in listed), None)
+    if stranger:
+        raise UserError(f"{stranger} in {folder}, which no earlier run put there", "only files of the earlier run",
+                        "move it to a safe place or choose another output folder")
+    return True
+
+
+def _listed_files(folder: Path) -> set[str]:
+    try:
+        return {MARKER, *json.loads((folder / MARKER).read_text(encoding="utf-8"))["files"]}
+    except (OSError, ValueError, TypeError, KeyError):
+        raise UserError(f"the folder {folder}, which holds something and carries no mark of an earlier run",
+                        "a new or empty folder, or an earlier output", "choose another output folder") from None
+
+
+def _files_in(folder: Path) -> Iterator[str]:
+    for parent, folders, files in os.walk(folder):
+        links = [name for name in folders if os.path.islink(os.path.join(parent, name))]
+        for name in (*files, *links):
+            if name not in _MADE_AGAIN:
+                yield Path(parent, name).relative_to(folder).as_posix()
+
+
+def ask_to_replace(target: Path, state: str) -> None:
+    """Ask whether `target`, which "exists" or is otherwise as `state` says, may be replaced; one line from stdin.
+
+    Raises:
+        UserError: the answer does not begin with y; the end of input is no answer.
+    """
+    print(f"{target} {state}. Replace it? [y/N] ", end="", flush=True)
+    answer = sys.stdin.readline()
+    if not sys.stdin.isatty():
+        print(flush=True)  # no one's return key ended the line
+    if not answer.strip().lower().startswith("y"):
+        raise UserError(f"{target} and the answer {answer.strip()!r}", "y to replace it",
+                        "nothing was changed; answer y, give --overwrite or choose another place")
+
+
+def _mark(folder: Path, made_by: str) -> None:
+    content = {"about": "Lists what a later run with --overwrite may delete.", "made_by": made_by,
+               "files": sorted(_files_in(folder))}
+    write_text(folder / MARKER, json.dumps(content, indent=0))
+
+
+def _swap(building: Path, target: Path, replaced: Path) -> None:
+    if _is_ours(target):  # asked again: minutes may have passed
+        os.rename(target, replaced)
+    elif target.exists():
+        target.rmdir()
+    try:
+        os.rename(building, target)
+    except OSError:
+        if replaced.exists():
+            os.rename(replaced, target)
+        raise
+    if replaced.exists():
+        _delete(replaced)
+
+
+def _delete(folder: Path) -> None:
+    """Remove a folder of ours, the marker last, so that a kill in between leaves one that is still known as ours."""
+    for entry in folder.iterdir():
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        elif entry.name != MARKER:
+            entry.unlink()
+    shutil.rmtree(folder)
+
+
+@contextlib.contextmanager
+def told_plainly(target: Path) -> Iterator[None]:
+    """A full disk, missing rights or a file that another program holds open, as a `UserError`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _OUTSIDE_CAUSES:
+            raise
+        raise UserError(f"{error.strerror} at {error.filename or target}", f"a place where {target} can be written",
+                        "make room, check the rights and close programs that use it; nothing was changed") from error

@@ -1,0 +1,1 @@
+"""PNG drawings: plots, contact sheets, maps."""

@@ -1,0 +1,1 @@
+"""Evaluation: metrics of both tasks, reports, calibration."""

@@ -1,0 +1,1 @@
+"""Inference: from pictures to records and result files."""

@@ -1,0 +1,1 @@
+"""Feature vectors: neighbours, retrieval, clusters, galleries."""

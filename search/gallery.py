@@ -1,0 +1,176 @@
+"""A gallery: pictures of known artists as one network sees them, to which artists are added without training."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from data.csv_files import read_rows, write_rows
+from data.prepare.artist_folders import nfc
+from data.prepare.output_folder import new_folder
+from inference.records import write_features
+from search.neighbours import normalised
+from search.vectors import FEATURES
+from utils import UserError, atomic_path, write_json
+
+FORMAT = "lsnet-gallery-1"
+ABOUT, PICTURES, MEANS = "gallery.json", "pictures.csv", "means.npy"
+VECTORS, VECTOR_NAMES = "vectors.npy", "vectors.csv"  # of an export
+COLUMNS = ("row", "artist", "image")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Gallery:
+    """Features with names, sorted by neither.
+
+    Attributes:
+        model: the `fingerprint` of the network.
+        images: one name per row, each once, such as `Artist/0001.jpg`.
+        artists: one per row.
+        features: (N, D) float32, raw.
+    """
+
+    model: str
+    images: Sequence[str]
+    artists: Sequence[str]
+    features: np.ndarray
+
+    @classmethod
+    def of_folder(cls, model: str, folder: Path, names: Sequence[str], features: np.ndarray) -> Gallery:
+        """The gallery of what was extracted from `folder`, which holds one folder per artist or one artist's pictures.
+
+        Args:
+            model: the network's fingerprint.
+            folder: with pictures directly in it, it is one artist, called like it.
+            names: pictures relative to `folder`, "/"-separated.
+            features: (N, D) float32, one row per name.
+
+        Raises:
+            UserError: no picture could be read.
+        """
+        if not names:
+            raise UserError(f"no picture that can be read in {folder}", "pictures in one folder per artist",
+                            "check the path and the list of damaged pictures")
+        if any("/" not in name for name in names):
+            names = [f"{folder.resolve().name}/{name}" for name in names]
+        images = [nfc(name) for name in names]
+        return cls(model=model, images=images, artists=[name.partition("/")[0] for name in images], features=features)
+
+    @functools.cached_property
+    def sizes(self) -> dict[str, int]:
+        """Pictures of each artist, by name."""
+        return dict(sorted(Counter(self.artists).items()))
+
+    @functools.cached_property
+    def numbers(self) -> np.ndarray:
+        """Each row's artist as a place in `sizes`, (N,) int64."""
+        place = {artist: number for number, artist in enumerate(self.sizes)}
+        return np.array([place[artist] for artist in self.artists], np.int64)
+
+    @functools.cached_property
+    def means(self) -> np.ndarray:
+        """The mean feature of each artist in the order of `sizes`, (A, D) float32."""
+        order = np.argsort(self.numbers, kind="stable")
+        starts = np.searchsorted(self.numbers[order], np.arange(len(self.sizes)))
+        return np.stack([self.features[rows].mean(axis=0, dtype=np.float64)
+                         for rows in np.split(order, starts[1:])]).astype(np.float32)
+
+    def with_pictures(self, added: Gallery) -> Gallery:
+        """The pictures of both; those of `added` replace others of the same name."""
+        replaced = set(added.images)
+        kept = self._rows([image not in replaced for image in self.images])
+        return Gallery(model=self.model, images=[*kept.images, *added.images], artists=[*kept.artists, *added.artists],
+                       features=np.concatenate([kept.features, added.features]))
+
+    def without(self, artist: str) -> Gallery:
+        """All pictures but those of `artist`.
+
+        Raises:
+            UserError: there is no such artist, or no other.
+        """
+        if nfc(artist) not in self.sizes:
+            close = difflib.get_close_matches(artist, self.sizes, n=3) or list(self.sizes)[:3]
+            raise UserError(f"no artist {artist!r} in the gallery", f"one of its {len(self.sizes)}, such as "
+                            f"{', '.join(close)}", "check the name")
+        if len(self.sizes) == 1:
+            raise UserError(f"{artist}, the gallery's only artist", "one that is not the last", "delete the folder")
+        return self._rows([other != nfc(artist) for other in self.artists])
+
+    def _rows(self, chosen: Sequence[bool]) -> Gallery:
+        rows = np.flatnonzero(chosen)
+        return Gallery(model=self.model, images=[self.images[row] for row in rows],
+                       artists=[self.artists[row] for row in rows], features=self.features[rows])
+
+
+# ---- files -----------------------------------------------------------------------------------------------------------
+
+
+def write_gallery(folder: Path, gallery: Gallery, *, overwrite: bool, sources: Sequence[Path] = ()) -> None:
+    """Write `gallery`; an earlier one of ours at this place is replaced once the new one is complete.
+
+    Args:
+        folder: the gallery's folder.
+        gallery: what to write.
+        overwrite: replace without asking.
+        sources: folders of pictures, which `folder` may not lie in or hold.
+
+    Raises:
+        UserError: `folder` may not be replaced, or the answer was no.
+    """
+    with new_folder(folder, made_by="tools/build_gallery.py", overwrite=overwrite, sources=sources) as building:
+        write_features(building, gallery.images, gallery.features)
+        _write_array(building / MEANS, gallery.means)
+        _write_names(building / PICTURES, gallery)
+        write_json(building / ABOUT, {
+            "format": FORMAT, "model": gallery.model, "feature_dim": gallery.features.shape[1],
+            "pictures": len(gallery.images),
+            "artists": [{"artist": artist, "pictures": size} for artist, size in gallery.sizes.items()]})
+
+
+def read_gallery(folder: Path, model: str | None = None) -> Gallery:
+    """The gallery in `folder`; its features stay on disk.
+
+    Raises:
+        UserError: there is none, parts of it do not belong together, or it is not of the network with the fingerprint
+            `model`.
+    """
+    try:
+        about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+        features = np.load(folder / FEATURES, mmap_mode="r")
+        known, built_with = about["format"] == FORMAT, about["model"]
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{folder}, which is no gallery ({reason})", "a folder that tools/build_gallery.py made",
+                        "check the path, or build it") from error
+    rows = [row for _, row in read_rows(folder / PICTURES, COLUMNS)][1:]
+    if not known or len(rows) != len(features) or any(len(row) != len(COLUMNS) for row in rows):
+        raise UserError(f"{folder} with {len(features)} features, {len(rows)} names and the format {about['format']!r}",
+                        f"as many of both, and {FORMAT!r}", "build the gallery again")
+    if model is not None and built_with != model:
+        raise UserError(f"the gallery {folder} of {len({row[1] for row in rows})} artists, built with another network "
+                        f"({built_with[:8]}…)", f"one built with that of --checkpoint ({model[:8]}…)",
+                        "give the checkpoint it was built with, or build it again with this one")
+    return Gallery(model=built_with, images=[row[2] for row in rows], artists=[row[1] for row in rows],
+                   features=features)
+
+
+def export_gallery(gallery: Gallery, folder: Path) -> None:
+    """Write vectors.npy, (N, D) float32 of length 1, and vectors.csv, their artists and names, for vector stores."""
+    _write_array(folder / VECTORS, normalised(gallery.features))
+    _write_names(folder / VECTOR_NAMES, gallery)
+
+
+def _write_array(path: Path, array: np.ndarray) -> None:
+    with atomic_path(path) as partial, open(partial, "wb") as file:
+        np.save(file, array)
+
+
+def _write_names(path: Path, gallery: Gallery) -> None:
+    write_rows(path, [COLUMNS, *zip(range(len(gallery.images)), gallery.artists, gallery.images, strict=True)])

@@ -1,0 +1,84 @@
+"""Folders become artists by names alone: any script, any spelling of an accent, renamed and merged by a map."""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from pathlib import Path
+
+import pytest
+
+from data.images import IMAGE_EXTENSIONS
+from data.prepare.artist_folders import Picture, list_artists, unlistable
+from utils import UserError
+
+
+def tree(folder: Path, *names: str) -> Path:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+    return folder
+
+
+def listed(source: Path, artist_map: dict[str, str] | None = None) -> dict[str, list[tuple[str, str]]]:
+    artists = list_artists(source, artist_map=artist_map or {}, extensions=IMAGE_EXTENSIONS)
+    assert all(picture.artist == artist for artist, pictures in artists.items() for picture in pictures)
+    return {artist: [(picture.source, picture.name) for picture in pictures] for artist, pictures in artists.items()}
+
+
+def test_folders_are_artists_and_sub_folders_keep_names_apart(tmp_path: Path) -> None:
+    tree(tmp_path, "Bob/1.png", "Bob/early/1.png", "Bob/late work/1.PNG", "安娜 A/图.jpg", "loose.png", ".git/x.png",
+         "Bob/notes.txt")
+    (tmp_path / "Empty").mkdir()
+    assert listed(tmp_path) == {
+        "Bob": [("Bob/1.png", "1.png"), ("Bob/early/1.png", "early/1.png"), ("Bob/late work/1.PNG", "late work/1.PNG")],
+        "Empty": [], "安娜 A": [("安娜 A/图.jpg", "图.jpg")]}
+
+
+def test_a_map_renames_merges_and_leaves_out(tmp_path: Path) -> None:
+    tree(tmp_path, "a/1.png", "a2/1.png", "b/1.png", "c/1.png", "d/1.png")
+    assert listed(tmp_path, {"a": "Anna", "a2": "Anna", "b": "Béla", "c": ""}) == {
+        "Anna": [("a/1.png", "a/1.png"), ("a2/1.png", "a2/1.png")],  # same names, so their folders tell them apart
+        "Béla": [("b/1.png", "1.png")], "d": [("d/1.png", "1.png")]}
+
+
+def test_a_folder_can_join_one_that_has_the_artists_name(tmp_path: Path) -> None:
+    tree(tmp_path, "Anna/Anna2/1.png", "Anna2/1.png")
+    assert listed(tmp_path, {"Anna2": "Anna"}) == {
+        "Anna": [("Anna/Anna2/1.png", "Anna/Anna2/1.png"), ("Anna2/1.png", "Anna2/1.png")]}
+
+
+def test_the_two_spellings_of_an_accent_are_one_name(tmp_path: Path) -> None:
+    composed, apart = (unicodedata.normalize(form, "Zoë") for form in ("NFC", "NFD"))
+    tree(tmp_path, f"{apart}/é.png")
+    assert list(listed(tmp_path)) == [composed]
+    assert listed(tmp_path, {composed: "Z"}) == {"Z": listed(tmp_path)[composed]}
+    tree(tmp_path / "x", f"{unicodedata.normalize('NFD', 'é')}.png")
+    assert listed(tmp_path)["x"][0][1] == "\u00e9.png"
+
+
+@pytest.mark.parametrize(("names", "artist_map", "complaint"), [
+    ([], {}, "no artist folder"), (["loose.png"], {}, "no artist folder"), (["a/1.png"], {"A": "x"}, "'A'"),
+    (["a/1.png", "A/1.png"], {}, "'A' and 'a'"), (["a/1.png", "b/1.png"], {"b": "A"}, "'A'|'a'"),
+    (["aux/1.png"], {}, "device"), (["a./1.png"], {}, "dot")])
+def test_what_cannot_be_a_data_set_is_refused(tmp_path: Path, names: list[str], artist_map: dict[str, str],
+                                              complaint: str) -> None:
+    if os.name == "nt" and complaint != "no artist folder":
+        pytest.skip("Windows itself refuses such names")
+    (tmp_path / "source").mkdir()
+    with pytest.raises(UserError, match=complaint):
+        listed(tree(tmp_path / "source", *names), artist_map)
+
+
+@pytest.mark.parametrize("name", ["missing", "file"])
+def test_a_source_that_is_no_folder_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=name):
+        listed(tmp_path / name)
+
+
+@pytest.mark.parametrize(("name", "fits"), [("a/中 文.png", True), ("a/\u200dx.png", True), ("a/\u3000.png", True),
+                                            ("a/tab\t.png", False), ("a/line\n.png", False), ("a/\udce9.png", False),
+                                            ("a/\u2028.png", False)])
+def test_names_that_no_line_of_a_text_file_can_hold(name: str, fits: bool) -> None:
+    assert (unlistable(Picture(artist="a", source=name, name=name)) is None) == fits

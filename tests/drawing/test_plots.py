@@ -1,0 +1,96 @@
+"""The drawings hold every point and say what it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+
+from drawing.plots import limits, scatter, training_curves
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
+    """The figures that were saved, drawn."""
+    figures: list[Figure] = []
+    save = Figure.savefig
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *args, **how: (figures.append(figure),
+                                                                         save(figure, *args, **how)))
+    return figures
+
+
+def opened(path: Path) -> Image.Image:
+    with Image.open(path) as image:
+        return image.convert("RGB")
+
+
+def test_curves_hold_every_point_that_was_measured(drawn: list[Figure], tmp_path: Path) -> None:
+    records = [{"epoch": 0, "train_loss": 2.0, "lr": 1e-3}, {"epoch": 1, "train_loss": 1.0, "val_loss": 1.5,
+                                                            "val_top1": 61.0, "lr": 5e-4}]
+    training_curves(records, tmp_path / "curves.png")
+    points = {line.get_label(): line.get_xydata().tolist() for axes in drawn[0].axes for line in axes.lines}
+    assert points["training"] == [[0, 2.0], [1, 1.0]]
+    assert points["validation"] == [[1, 1.5]]
+    assert points["validation top-1"] == [[1, 61.0]]
+    assert points["learning rate"] == [[0, 1e-3], [1, 5e-4]]
+    assert opened(tmp_path / "curves.png").width > 1000
+
+
+def test_curves_of_a_run_that_has_just_begun(tmp_path: Path) -> None:
+    training_curves([], tmp_path / "curves.png")
+    assert opened(tmp_path / "curves.png")
+    assert [file.name for file in tmp_path.iterdir()] == ["curves.png"]
+
+
+@pytest.mark.parametrize(("key", "name"), [("val_top1", "validation top-1, %"),
+                                           ("val_macro_map", "validation macro mAP, %"),
+                                           ("val_loss", "no evaluation yet")])
+def test_the_figure_that_the_run_has_is_named(key: str, name: str, drawn: list[Figure], tmp_path: Path) -> None:
+    training_curves([{"epoch": 1, key: 61.0}], tmp_path / "curves.png")
+    assert drawn[0].axes[1].get_title(loc="left") == name
+
+
+@pytest.mark.parametrize("values", [[50.0, 82.86, 82.8, 82.7], [82.86], [70.0, 82.86], [82.86] * 3,
+                                    [*range(50, 82), 82.86]])
+def test_the_best_value_is_written_inside_the_panel_and_above_the_curve(values: list[float], drawn: list[Figure],
+                                                                        tmp_path: Path) -> None:
+    training_curves([{"epoch": epoch, "val_top1": value} for epoch, value in enumerate(values, 1)],
+                    tmp_path / "curves.png")
+    axes = drawn[0].axes[1]
+    text, = axes.texts
+    assert text.get_text() == "82.86"
+    box, panel = text.get_window_extent(), axes.get_window_extent()
+    highest = axes.transData.transform((1, 82.86))[1]
+    assert highest + 4 < box.y0 < box.y1 <= panel.y1
+    assert panel.x0 <= box.x0 < box.x1 <= panel.x1
+
+
+def test_scatter_labels_every_point_on_every_panel(drawn: list[Figure], tmp_path: Path) -> None:
+    panels = {"parameters, M": [("one", 1.0, 10.0), ("two", 2.0, 5.0)], "top-1, %": [("one", 75.0, 10.0)]}
+    scatter(panels, "images/s", tmp_path / "speed.png", "batches of 2")
+    assert drawn[0].get_suptitle() == "batches of 2"
+    for axes, (name, points) in zip(drawn[0].axes, panels.items(), strict=True):
+        assert (axes.get_xlabel(), axes.get_ylabel()) == (name, "images/s")
+        assert [line.get_xydata().tolist() for line in axes.lines] == [[[x, y]] for _, x, y in points]
+        assert [text.get_text() for text in axes.texts] == [label for label, _, _ in points]
+    assert opened(tmp_path / "speed.png")
+
+
+@pytest.mark.parametrize("models", [["lsnet_t"], ["lsnet_t", "lsnet_b"], ["lsnet_t:plain-unfold@bfloat16", "b", "c"]])
+def test_labels_stay_inside_their_panel(models: list[str], drawn: list[Figure], tmp_path: Path) -> None:
+    scatter({"parameters, M": [(model, 11.4 + 6 * number, 900.0 - number) for number, model in enumerate(models)]},
+            "images/s", tmp_path / "speed.png")
+    axes, = drawn[0].axes
+    panel = axes.get_window_extent()
+    for text in axes.texts:
+        box = text.get_window_extent()
+        assert panel.x0 <= box.x0 < box.x1 <= panel.x1
+        assert box.y1 <= panel.y1
+
+
+def test_one_network_gets_room_in_proportion() -> None:
+    assert limits([75.0]) == pytest.approx((60, 90))
+    assert limits([10.0, 20.0]) == pytest.approx((8, 22))
+    assert limits([75.0, 76.0]) == pytest.approx((71.2, 79.8))

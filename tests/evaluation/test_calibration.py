@@ -1,0 +1,98 @@
+"""Calibration against values worked out by hand, and against what generated the data."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from evaluation.calibration import Calibration, calibration_error, fit_temperature, reliability, separation, thresholds
+from utils import UserError
+
+ANY = Calibration(fingerprint="abc", view="default", temperature=2.0, confident=0.9, possible=0.4, error_rate=0.05)
+
+
+@pytest.mark.parametrize("temperature", [0.25, 1.0, 3.0])
+def test_the_temperature_that_made_the_logits_overconfident_is_found(temperature: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    honest = 2 * torch.randn(40_000, 5, generator=generator)
+    targets = torch.multinomial(honest.softmax(1), 1, generator=generator)[:, 0]
+    assert fit_temperature(honest * temperature, targets) == pytest.approx(temperature, rel=0.03)
+
+
+def test_calibrating_lowers_the_error_and_keeps_the_order() -> None:
+    generator = torch.Generator().manual_seed(1)
+    honest = 2 * torch.randn(5000, 4, generator=generator)
+    targets = torch.multinomial(honest.softmax(1), 1, generator=generator)[:, 0]
+    logits = 5 * honest
+    after = Calibration(**{**vars(ANY), "temperature": fit_temperature(logits, targets)}).probabilities(logits)
+    right = (logits.argmax(1) == targets).numpy()
+    before_error, after_error = (calibration_error(values.amax(1).numpy(), right)
+                                 for values in (logits.softmax(1), after))
+    assert after_error < 0.03 < 0.15 < before_error
+    assert torch.equal(after.argmax(1), logits.argmax(1))
+
+
+def test_calibration_error_by_hand() -> None:
+    scores = np.array([0.95, 0.99, 0.95, 0.97, 0.41, 1.0])
+    right = np.array([True, False, True, True, False, False])
+    # the bin from 14/15 on: mean 0.972, 3 of 5 right; that from 6/15 on: 0.41, none right
+    assert reliability(scores, right) == [(pytest.approx(0.41), 0.0, 1), (pytest.approx(0.972), pytest.approx(0.6), 5)]
+    assert calibration_error(scores, right) == pytest.approx((5 * 0.372 + 0.41) / 6)
+
+
+def test_thresholds_by_hand() -> None:
+    scores = np.array([0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.15, 0.1])
+    right = np.array([1, 1, 1, 0, 1, 1, 0, 0, 0, 0], bool)
+    nobody = np.empty(0)
+    # from 0.4 on 1 of 6 is wrong, from 0.3 on 2 of 7; one picture of ten may be unknown
+    assert thresholds(scores, right, nobody, 0.2) == (0.4, 0.15 + 0.05)
+    assert thresholds(scores, right, nobody, 0.1) == (0.7, 0.15)
+    # with other artists' pictures at 0.85 and 0.75, from 0.5 on 3 of 7 are wrong, from 0.9 on none
+    assert thresholds(scores, right, np.array([0.85, 0.75]), 0.2)[0] == 0.9
+    assert thresholds(scores, right, np.array([0.95]), 0.1)[0] > 1
+
+
+def test_equal_scores_share_a_verdict() -> None:
+    confident, _ = thresholds(np.array([0.9, 0.8, 0.8]), np.array([True, True, False]), np.empty(0), 0.1)
+    assert confident == 0.9
+
+
+def test_confident_never_lies_below_possible() -> None:
+    confident, possible = thresholds(np.linspace(0.1, 0.9, 50), np.ones(50, bool), np.empty(0), 0.4)
+    assert confident == possible
+
+
+def test_separation_by_hand() -> None:
+    known, outside = np.linspace(0.5, 1.0, 20), np.array([0.1, 0.2, 0.51, 0.99])
+    # pairs in the right order: 20 + 20 + 19 + 1 of 80; 19 of 20 known lie above 0.52, where 1 of 4 others does
+    assert separation(known, outside) == {"auroc": pytest.approx(60 / 80), "fpr95": pytest.approx(0.25)}
+
+
+@pytest.mark.parametrize(("probability", "verdict"), [(0.95, "confident"), (0.9, "confident"), (0.89, "possible"),
+                                                      (0.4, "possible"), (0.39, "unknown")])
+def test_verdicts(probability: float, verdict: str) -> None:
+    assert ANY.verdict(probability) == verdict
+
+
+def test_what_is_written_is_read(tmp_path: Path) -> None:
+    ANY.write(tmp_path / "calibration.json", {"auroc": 0.9})
+    assert Calibration.beside(tmp_path / "model_best.pth", "abc", "default") == ANY
+    assert Calibration.beside(tmp_path, "abc", "default") == ANY
+    assert json.loads((tmp_path / "calibration.json").read_text())["figures"] == {"auroc": 0.9}
+    assert Calibration.beside(tmp_path / "elsewhere" / "model_best.pth", "abc", "default") is None
+
+
+@pytest.mark.parametrize(("content", "fingerprint", "view", "told"), [
+    (None, "other", "default", "belongs to another network"), (None, "abc", "multicrop", "the same view"),
+    ("{}", "abc", "default", "cannot be read"), ("[", "abc", "default", "cannot be read")])
+def test_another_calibration_is_refused(tmp_path: Path, content: str | None, fingerprint: str, view: str,
+                                        told: str) -> None:
+    ANY.write(tmp_path / "calibration.json", {})
+    if content:
+        (tmp_path / "calibration.json").write_text(content)
+    with pytest.raises(UserError, match=told):
+        Calibration.beside(tmp_path / "model_best.pth", fingerprint, view)

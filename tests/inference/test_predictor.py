@@ -1,0 +1,121 @@
+"""One answer per picture, whatever the others are, and the figures of the network itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import timm
+import torch
+
+from data.images import decode_image
+from data.transforms import Preprocessing, eval_transform
+from inference.predictor import Failure, Predictor, Result
+from runtime.placement import Placement
+from tests.pictures import stroke_picture
+
+HOW = Preprocessing(input_size=64, crop_pct=0.875, interpolation="bicubic", mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.2))
+
+
+def small_network() -> torch.nn.Module:
+    torch.manual_seed(0)
+    return timm.create_model("lsnet_t_artist", embed_dim=(16, 16, 24, 32), depth=(0, 1, 2, 2), num_heads=2, img_size=64,
+                             num_classes=3)
+
+
+def predictor(**options: object) -> Predictor:
+    amp = str(options.pop("amp", "off"))
+    return Predictor(small_network(), ("a", "b", "c"), HOW, Placement.choose("cpu", amp=amp), **options)
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("pictures")
+    rng = np.random.default_rng(0)
+    for number in range(7):
+        stroke_picture(number, rng, 70 + 10 * number).save(folder / f"{number}.png")
+    return sorted(folder.iterdir())
+
+
+def logits(answers: list[Result | Failure]) -> torch.Tensor:
+    return torch.stack([answer.logits for answer in answers if isinstance(answer, Result)])
+
+
+def test_answers_are_those_of_the_plain_network(pictures: list[Path]) -> None:
+    answers = list(predictor().predict(pictures, batch_size=3))
+    network = small_network().eval()
+    images = torch.stack([eval_transform(HOW)(decode_image(path)) for path in pictures])
+    with torch.no_grad():
+        features = network.forward_head(network.forward_features(images), pre_logits=True)
+        expected = network(images)
+    assert [answer.path for answer in answers] == pictures
+    torch.testing.assert_close(logits(answers), expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(torch.stack([answer.features for answer in answers]), features, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("amp", ["off", "bf16"])
+@pytest.mark.parametrize("batch_size", [2, 3])
+def test_a_damaged_picture_at_any_place_changes_no_bit_of_another_answer(pictures: list[Path], tmp_path: Path,
+                                                                        amp: str, batch_size: int) -> None:
+    bad = tmp_path / "bad.jpg"
+    bad.write_bytes(b"\xff\xd8\xff broken")
+    network = predictor(amp=amp)
+    alone = list(network.predict(pictures, batch_size=batch_size))
+    for place in range(len(pictures) + 1):
+        mixed = list(network.predict([*pictures[:place], bad, *pictures[place:]], batch_size=batch_size))
+        failure = mixed.pop(place)
+        assert isinstance(failure, Failure)
+        assert failure.path == bad
+        assert [answer.path for answer in mixed] == pictures
+        assert torch.equal(logits(mixed), logits(alone))
+        assert all(torch.equal(one.features, other.features) for one, other in zip(mixed, alone, strict=True))
+
+
+def test_the_end_alone_is_what_it_is_in_the_whole(pictures: list[Path]) -> None:
+    network = predictor()
+    whole = list(network.predict(pictures, batch_size=3))
+    for start in (3, 6):
+        end = list(network.predict(pictures, batch_size=3, start=start))
+        assert [answer.path for answer in end] == pictures[start:]
+        assert torch.equal(logits(end), logits(whole[start:]))
+    assert not list(network.predict(pictures, batch_size=3, start=7))
+    assert not list(network.predict([]))
+
+
+def test_workers_change_nothing(pictures: list[Path]) -> None:
+    network = predictor()
+    assert torch.equal(logits(list(network.predict(pictures, batch_size=3, num_workers=2))),
+                       logits(list(network.predict(pictures, batch_size=3))))
+
+
+def test_the_network_runs_once_for_features_and_logits(pictures: list[Path]) -> None:
+    network = predictor()
+    calls = []
+    network.network.patch_embed.register_forward_hook(lambda *_: calls.append(1))
+    list(network.predict(pictures, batch_size=3))
+    assert len(calls) == 3
+
+
+def test_several_views_are_averaged_and_stay_consistent(pictures: list[Path]) -> None:
+    network = predictor()
+    single, several = (list(network.predict(pictures, batch_size=3, view=view)) for view in ("default", "multicrop"))
+    assert not torch.allclose(logits(single), logits(several))
+    head = small_network().eval().get_classifier()
+    with torch.no_grad():  # the head is linear: the mean of the logits is the logits of the mean
+        expected = head(torch.stack([answer.features for answer in several]))
+    torch.testing.assert_close(logits(several), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_bfloat16_is_close(pictures: list[Path]) -> None:
+    exact, rough = (logits(list(predictor(amp=amp).predict(pictures, batch_size=3))) for amp in ("off", "bf16"))
+    assert rough.dtype == torch.float32
+    assert not torch.equal(exact, rough)
+    torch.testing.assert_close(rough.softmax(1), exact.softmax(1), rtol=0, atol=0.02)
+
+
+@pytest.mark.exhaustive
+def test_a_compiled_network_answers_alike(pictures: list[Path]) -> None:
+    compiled = list(predictor(compile=True).predict(pictures, batch_size=3))
+    torch.testing.assert_close(logits(compiled), logits(list(predictor().predict(pictures, batch_size=3))), rtol=1e-4,
+                               atol=1e-5)

@@ -1,0 +1,136 @@
+"""A gallery keeps what it was given, changes by artists, and belongs to one model."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from search.gallery import Gallery, export_gallery, read_gallery, write_gallery
+from search.vectors import read_vectors
+from utils import UserError
+
+MODEL = "0123"
+NAMES = ["石/1.png", "Anna, B/x/1.png", "石/2.png"]
+ROWS = np.array([[3, 4], [0, 2], [1, 0]], np.float32)
+
+
+@pytest.fixture
+def gallery() -> Gallery:
+    return Gallery.of_folder(MODEL, Path("pictures"), NAMES, ROWS)
+
+
+def content(gallery: Gallery) -> dict[str, list[float]]:
+    assert list(gallery.artists) == [image.partition("/")[0] for image in gallery.images]
+    return dict(zip(gallery.images, np.asarray(gallery.features).tolist(), strict=True))
+
+
+def test_artists_are_the_first_folders(gallery: Gallery) -> None:
+    assert gallery.sizes == {"Anna, B": 1, "石": 2}
+    assert gallery.numbers.tolist() == [1, 0, 1]
+    assert gallery.means.tolist() == [[0, 2], [2, 2]]
+    assert gallery.means.dtype == np.float32
+
+
+def test_a_folder_of_pictures_is_one_artist() -> None:
+    found = Gallery.of_folder(MODEL, Path("some/Mina"), ["1.png", "early/2.png"], ROWS[:2])
+    assert list(found.images) == ["Mina/1.png", "Mina/early/2.png"]
+    assert found.sizes == {"Mina": 2}
+
+
+def test_names_are_composed_on_every_system() -> None:
+    assert Gallery.of_folder(MODEL, Path("p"), ["Dore\u0301/1.png"], ROWS[:1]).sizes == {"Doré": 1}
+
+
+def test_it_comes_back_from_its_folder(gallery: Gallery, tmp_path: Path) -> None:
+    write_gallery(tmp_path / "g", gallery, overwrite=False)
+    found = read_gallery(tmp_path / "g", MODEL)
+    assert content(found) == content(gallery)
+    assert isinstance(found.features, np.memmap)
+    about = json.loads((tmp_path / "g" / "gallery.json").read_text(encoding="utf-8"))
+    assert about == {"format": "lsnet-gallery-1", "model": MODEL, "feature_dim": 2, "pictures": 3, "artists": [
+        {"artist": "Anna, B", "pictures": 1}, {"artist": "石", "pictures": 2}]}
+    np.testing.assert_array_equal(np.load(tmp_path / "g" / "means.npy"), gallery.means)
+    assert list(read_vectors([tmp_path / "g"]).names) == NAMES
+
+
+def test_adding_and_removing_change_these_artists_only(gallery: Gallery) -> None:
+    more = Gallery.of_folder(MODEL, Path("p"), ["石/2.png", "Otto/1.png"], np.array([[9, 9], [7, 7]], np.float32))
+    both = gallery.with_pictures(more)
+    assert content(both) == {"石/1.png": [3, 4], "Anna, B/x/1.png": [0, 2], "石/2.png": [9, 9], "Otto/1.png": [7, 7]}
+    assert content(both.without("石")) == {"Anna, B/x/1.png": [0, 2], "Otto/1.png": [7, 7]}
+    assert content(both.without("Otto").with_pictures(more)) == content(both)
+    assert both.model == both.without("石").model == MODEL
+
+
+def test_an_artist_who_is_not_there_or_the_last_cannot_go(gallery: Gallery) -> None:
+    with pytest.raises(UserError, match=r"no artist 'Ana, B'.*Anna, B"):
+        gallery.without("Ana, B")
+    with pytest.raises(UserError, match="only artist"):
+        gallery.without("石").without("Anna, B")
+
+
+def test_another_models_gallery_is_refused(gallery: Gallery, tmp_path: Path) -> None:
+    write_gallery(tmp_path / "g", gallery, overwrite=False)
+    with pytest.raises(UserError, match=r"of 2 artists, built with another network \(0123…\); expected .*\(4567…\)"):
+        read_gallery(tmp_path / "g", "4567")
+
+
+@pytest.mark.parametrize(("file", "text", "told"), [
+    ("gallery.json", None, "no gallery"), ("gallery.json", "{}", "no gallery"), ("gallery.json", "[", "no gallery"),
+    ("gallery.json", '{"format": "lsnet-gallery-9", "model": "0123"}', "lsnet-gallery-9"),
+    ("features.npy", None, "no gallery"), ("features.npy", "junk", "no gallery"),
+    ("pictures.csv", "row,artist,image\n0,a,a/1.png\n", "3 features, 1 names"),
+    ("pictures.csv", "row,artist,image\n0,a\n1,b\n2,c\n", "3 features, 3 names"),
+    ("pictures.csv", None, "pictures.csv"),
+])
+def test_parts_that_do_not_belong_together_are_refused(gallery: Gallery, tmp_path: Path, file: str, text: str | None,
+                                                       told: str) -> None:
+    write_gallery(tmp_path / "g", gallery, overwrite=False)
+    (tmp_path / "g" / file).unlink()
+    if text is not None:
+        (tmp_path / "g" / file).write_text(text)
+    with pytest.raises(UserError, match=told):
+        read_gallery(tmp_path / "g")
+
+
+def test_nothing_readable_is_no_gallery() -> None:
+    with pytest.raises(UserError, match="no picture that can be read in p"):
+        Gallery.of_folder(MODEL, Path("p"), [], np.empty((0, 0), np.float32))
+
+
+def test_a_failure_while_writing_leaves_the_old_one(gallery: Gallery, tmp_path: Path,
+                                                    monkeypatch: pytest.MonkeyPatch) -> None:
+    write_gallery(tmp_path / "g", gallery, overwrite=False)
+    monkeypatch.setattr("search.gallery.write_json", lambda path, value: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        write_gallery(tmp_path / "g", gallery.without("石"), overwrite=True)
+    assert content(read_gallery(tmp_path / "g")) == content(gallery)
+    assert [path.name for path in tmp_path.iterdir()] == ["g"]
+
+
+def exported(gallery: Gallery, folder: Path) -> tuple[np.ndarray, list[list[str]]]:
+    export_gallery(gallery, folder)
+    with open(folder / "vectors.csv", encoding="utf-8", newline="") as file:
+        return np.load(folder / "vectors.npy"), list(csv.reader(file))
+
+
+def test_an_export_has_unit_vectors_and_their_names(gallery: Gallery, tmp_path: Path) -> None:
+    vectors, rows = exported(gallery, tmp_path)
+    np.testing.assert_allclose(vectors, [[0.6, 0.8], [0, 1], [1, 0]], rtol=1e-6)
+    assert vectors.dtype == np.float32
+    assert rows[0] == ["row", "artist", "image"]
+    assert rows[1:] == [["0", "石", NAMES[0]], ["1", "Anna, B", NAMES[1]], ["2", "石", NAMES[2]]]
+
+
+def test_faiss_finds_in_an_export_what_the_readme_says(gallery: Gallery, tmp_path: Path) -> None:
+    faiss = pytest.importorskip("faiss")
+    vectors, rows = exported(gallery, tmp_path)
+    index = faiss.IndexFlatIP(vectors.shape[1])
+    index.add(vectors)
+    scores, found = index.search(vectors, 1)
+    assert found[:, 0].tolist() == [0, 1, 2]
+    np.testing.assert_allclose(scores, 1, rtol=1e-6)

@@ -1,0 +1,1 @@
+"""Training: the loop, the trainer around it, and what an exact resume needs."""
