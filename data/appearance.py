@@ -1,4 +1,4 @@
-"""From decoded pixels of any kind to what a viewer shows: upright, sRGB, 8 bits, opaque."""
+"""From an image of any mode to upright, opaque sRGB with 8 bits, as a viewer shows it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import functools
 import struct
 from io import BytesIO
 
-import numpy
+import numpy as np
 from PIL import Image, ImageCms
 
 _ORIENTATION = 0x0112  # EXIF tag; 1 is upright
@@ -16,10 +16,10 @@ _UPRIGHT = {2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4
 _STRAIGHT_ALPHA = {"RGBa": "RGBA", "La": "LA"}
 
 
-def as_seen(image: Image.Image) -> Image.Image:
-    """`image` (loaded, any mode) in mode RGB: orientation applied, ICC profile → sRGB, transparency over white.
+def to_rgb(image: Image.Image) -> Image.Image:
+    """`image` (loaded, any mode) in mode RGB, 8 bits: EXIF orientation applied, ICC profile → sRGB, over white.
 
-    A damaged profile or EXIF block is passed over, as viewers do: the pixels are still good.
+    Greys of 16 bits and more are scaled. A damaged profile or EXIF block is ignored, as viewers do.
     """
     turn = _UPRIGHT.get(_orientation(image))
     if turn is not None:
@@ -29,15 +29,15 @@ def as_seen(image: Image.Image) -> Image.Image:
     colours = _to_srgb(_opaque(image), image.info.get("icc_profile"))
     if not image.has_transparency_data:
         return colours
-    seen = Image.new("RGB", image.size, "white")
-    seen.paste(colours, mask=_alpha(image))
-    return seen
+    opaque = Image.new("RGB", image.size, "white")
+    opaque.paste(colours, mask=_alpha(image))
+    return opaque
 
 
 def _alpha(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):  # Pillow clips 16 bits to 8 before it compares
-        shown = numpy.asarray(image) != image.info["transparency"]
-        return Image.fromarray(255 * shown.astype(numpy.uint8))
+        is_opaque = np.asarray(image) != image.info["transparency"]
+        return Image.fromarray(255 * is_opaque.astype(np.uint8))
     return image.convert("RGBA").getchannel("A")
 
 
@@ -49,7 +49,7 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _opaque(image: Image.Image) -> Image.Image:
-    """The same colours in a mode that has no transparency and that colour profiles know: L, RGB, CMYK or LAB."""
+    """The same colours without transparency, in a mode that colour profiles have: L, RGB, CMYK or LAB."""
     if image.mode.startswith("I") or image.mode == "F":
         return _eight_bits(image)
     if image.mode in ("1", "LA"):
@@ -58,22 +58,22 @@ def _opaque(image: Image.Image) -> Image.Image:
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """Grey values of 16 or 32 bits or floats in mode L; where no top is known, the first customary one that fits."""
-    values = numpy.nan_to_num(numpy.asarray(image, dtype=numpy.float64))
+    """Greys of 16 or 32 bits or floats in mode L; white is the first customary value that is no less than the peak."""
+    values = np.nan_to_num(np.asarray(image, dtype=np.float64))
     peak = values.max()
     customary = (1, 255, 65535) if image.mode == "F" else (65535,)
-    top = next((top for top in customary if peak <= top), peak)
-    return Image.fromarray((values / top * 255).round().clip(0, 255).astype(numpy.uint8))
+    white = next((white for white in customary if peak <= white), peak)
+    return Image.fromarray((values / white * 255).round().clip(0, 255).astype(np.uint8))
 
 
 def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
     transform = _srgb_transform(profile, image.mode) if profile or image.mode == "LAB" else None
-    return ImageCms.applyTransform(image, transform) if transform else image.convert("RGB")
+    return transform.apply(image) if transform else image.convert("RGB")
 
 
 @functools.lru_cache(maxsize=64)
 def _srgb_transform(profile: bytes | None, mode: str) -> ImageCms.ImageCmsTransform | None:
-    """None where there is nothing to do: the profile is sRGB's own, is damaged or does not fit the mode."""
+    """None if there is nothing to convert: the profile is sRGB itself, is damaged or does not fit the mode."""
     try:
         source = ImageCms.ImageCmsProfile(BytesIO(profile)) if profile else ImageCms.createProfile("LAB")
         if mode == "RGB" and "sRGB" in ImageCms.getProfileDescription(source):

@@ -1,4 +1,4 @@
-"""What pictures meet on the web, in five strengths each, and whole data sets of it."""
+"""Corruptions that images undergo on the web, in five strengths each, and corrupted copies of a dataset."""
 
 from __future__ import annotations
 
@@ -6,20 +6,21 @@ import functools
 import io
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, get_args
 
 import numpy as np
 from PIL import Image, ImageEnhance, ImageFilter
 
-from data.image_folder import ImageFolder
 from data.images import EXTENSION_FORMATS, ImageError, decode_image
 from data.worker_pool import Progress, map_ordered
 from utils import mix_seed
 
 STRENGTHS = (1, 2, 3, 4, 5)
-QUALITY = 95  # of the JPEG files that are written
-Corrupt = Callable[[Image.Image, float, np.random.Generator], Image.Image]
+Kind = Literal["jpeg", "rescale", "blur", "noise", "brightness", "contrast"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+_QUALITY = 95  # of the JPEG files that are written
+_Operation = Callable[[Image.Image, float, np.random.Generator], Image.Image]
 
 
 def _jpeg(image: Image.Image, quality: float, generator: np.random.Generator) -> Image.Image:
@@ -29,8 +30,8 @@ def _jpeg(image: Image.Image, quality: float, generator: np.random.Generator) ->
 
 
 def _rescale(image: Image.Image, short_side: float, generator: np.random.Generator) -> Image.Image:
-    share = min(1.0, short_side / min(image.size))
-    small = image.resize([max(1, round(side * share)) for side in image.size], Image.Resampling.BICUBIC, reducing_gap=3)
+    scale = min(1.0, short_side / min(image.size))
+    small = image.resize([round(side * scale) for side in image.size], Image.Resampling.BICUBIC, reducing_gap=3)
     return small.resize(image.size, Image.Resampling.BICUBIC)
 
 
@@ -52,9 +53,9 @@ def _contrast(image: Image.Image, factor: float, generator: np.random.Generator)
     return ImageEnhance.Contrast(image).enhance(factor)
 
 
-# Name -> what it does, and its five strengths: JPEG quality; px of the short side in between; px of the blur's standard
-# deviation; the noise's as a share of the range; factors of brightness (up or down) and of contrast.
-CORRUPTIONS: dict[str, tuple[Corrupt, tuple[float, ...]]] = {
+# The parameter of each strength is: JPEG quality; short side of the small copy, px; standard deviation of the blur, px;
+# standard deviation of the noise, as a share of the range; factor of brightness (up or down); factor of contrast.
+CORRUPTIONS: dict[Kind, tuple[_Operation, tuple[float, ...]]] = {
     "jpeg": (_jpeg, (50, 30, 20, 12, 7)),
     "rescale": (_rescale, (160, 112, 80, 56, 40)),
     "blur": (_blur, (0.8, 1.3, 2.0, 3.0, 4.5)),
@@ -64,59 +65,56 @@ CORRUPTIONS: dict[str, tuple[Corrupt, tuple[float, ...]]] = {
 }
 
 
-def corrupt(image: Image.Image, kind: str, strength: int, *, seed: int) -> Image.Image:
-    """A picture of the same size as `image` (RGB), harder to read.
+def corrupt(image: Image.Image, kind: Kind, strength: int, *, seed: int) -> Image.Image:
+    """A corrupted copy of `image` (RGB), of the same size.
 
     Args:
-        image: strengths are meant for short sides of about 256 px.
-        kind: a key of `CORRUPTIONS`.
-        strength: 1 to 5. The same seed gives all strengths the same noise and the same direction.
-        seed: of what is left to chance.
+        image: the strengths are meant for short sides of about 256 px.
+        kind: which corruption.
+        strength: 1 (weak) to 5.
+        seed: of the noise and of the direction of brightness; both are the same for all strengths.
     """
-    operation, levels = CORRUPTIONS[kind]
-    return operation(image, levels[strength - 1], np.random.default_rng(seed))
+    operation, parameters = CORRUPTIONS[kind]
+    return operation(image, parameters[strength - 1], np.random.default_rng(seed))
 
 
-@dataclass(frozen=True, kw_only=True)
-class Corrupting:
-    """What becomes of each picture.
-
-    Attributes:
-        kinds: keys of `CORRUPTIONS`.
-        short_side: pictures are reduced to it first, px; smaller ones stay as they are.
-        seed: with a picture's name it decides all that is left to chance.
-        max_pixels: pictures with more are not decoded, px.
-    """
-
-    kinds: Sequence[str]
-    short_side: int
-    seed: int
-    max_pixels: int
-
-
-def write_corrupted(folder: Path, pictures: ImageFolder, how: Corrupting, *, workers: int,
+def write_corrupted(folder: Path, root: Path, names: Sequence[str], *, kinds: Sequence[Kind], short_side: int,
+                    seed: int, max_pixels: int, workers: int | None,
                     progress: Progress | None = None) -> dict[str, str]:
-    """Write every picture to `folder`/<kind>/<strength>/val/<class>/; the names of those that cannot be read, and why.
+    """Write each image `root`/<class>/… to `folder`/<kind>/<strength>/val/<class>/…; unreadable ones with the reason.
 
     The files are JPEG; a name that promises another format gets a second extension.
+
+    Args:
+        folder: where to write.
+        root: the folder of the images.
+        names: their paths relative to `root`.
+        kinds: which corruptions.
+        short_side: larger images are reduced to this short side first, px.
+        seed: with an image's name, the seed of its noise and direction.
+        max_pixels: images with more are not decoded, px.
+        workers: see `map_ordered`.
+        progress: see `map_ordered`.
     """
-    write = functools.partial(_write_one, folder=folder, root=pictures.root, how=how)
-    reasons = map_ordered(write, pictures.names, workers=workers, progress=progress)
-    return {name: reason for name, reason in zip(pictures.names, reasons, strict=True) if reason}
+    write = functools.partial(_write_one, folder=folder, root=root, kinds=kinds, short_side=short_side, seed=seed,
+                              max_pixels=max_pixels)
+    reasons = map_ordered(write, names, workers=workers, progress=progress)
+    return {name: reason for name, reason in zip(names, reasons, strict=True) if reason}
 
 
-def _write_one(name: str, folder: Path, root: Path, how: Corrupting) -> str | None:
+def _write_one(name: str, folder: Path, root: Path, kinds: Sequence[Kind], short_side: int, seed: int,
+               max_pixels: int) -> str | None:
     try:
-        image = decode_image(root / name, max_pixels=how.max_pixels)
+        image = decode_image(root / name, max_pixels=max_pixels)
     except ImageError as error:
         return error.reason
-    share = min(1.0, how.short_side / min(image.size))
-    image = image.resize([max(1, round(side * share)) for side in image.size], Image.Resampling.LANCZOS)
+    scale = min(1.0, short_side / min(image.size))
+    image = image.resize([round(side * scale) for side in image.size], Image.Resampling.LANCZOS)
     written = name if EXTENSION_FORMATS[Path(name).suffix.lower()] == "JPEG" else f"{name}.jpg"
-    for place, kind in enumerate(CORRUPTIONS):
-        for strength in STRENGTHS if kind in how.kinds else ():
-            seed = mix_seed(how.seed, zlib.crc32(name.encode(errors="surrogatepass")), place)
+    for kind in kinds:
+        image_seed = mix_seed(seed, zlib.crc32(name.encode(errors="surrogatepass")), KINDS.index(kind))
+        for strength in STRENGTHS:
             target = folder / kind / str(strength) / "val" / written
             target.parent.mkdir(parents=True, exist_ok=True)
-            corrupt(image, kind, strength, seed=seed).save(target, format="JPEG", quality=QUALITY, subsampling=0)
+            corrupt(image, kind, strength, seed=image_seed).save(target, format="JPEG", quality=_QUALITY, subsampling=0)
     return None

@@ -1,11 +1,10 @@
-"""CSV files as spreadsheets, editors and this toolkit write them: rows by line number."""
+"""Reading and writing of CSV files. The only module that uses `csv`."""
 
 from __future__ import annotations
 
 import csv
 import io
 import os
-import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -15,11 +14,11 @@ from utils import UserError, text_stream
 def read_rows(path: str | os.PathLike[str], columns: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
     """Line number and cells of each row, the header first; blank lines are skipped.
 
-    The file is UTF-8, with or without a byte order mark, its lines end with LF or CRLF.
+    The file is UTF-8, with or without a byte order mark. Its lines end with LF or CRLF.
 
     Args:
         path: the file.
-        columns: those the caller will look for, for the messages.
+        columns: the columns that the caller needs, for the messages.
 
     Raises:
         UserError: the file is missing, empty, not UTF-8 or no CSV.
@@ -44,8 +43,24 @@ def read_rows(path: str | os.PathLike[str], columns: Sequence[str]) -> Iterator[
         raise malformed(path, 1, "an empty file", ",".join(columns))
 
 
+def read_table(path: str | os.PathLike[str], columns: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
+    """Line number and cells of each row below the header, which must be `columns`.
+
+    Raises:
+        UserError: see `read_rows`; or the header differs, or a row has another number of cells.
+    """
+    rows = read_rows(path, columns)
+    line, header = next(rows)
+    if [cell.strip() for cell in header] != [*columns]:
+        raise malformed(path, line, f"the header {','.join(header)!r}", ",".join(columns))
+    for line, row in rows:
+        if len(row) != len(columns):
+            raise malformed(path, line, f"{len(row)} cell(s)", f"{len(columns)}: {','.join(columns)}")
+        yield line, row
+
+
 def write_rows(path: str | os.PathLike[str], rows: Iterable[Iterable[object]]) -> None:
-    """Write `rows` as they come, the header among them, atomically, in UTF-8 with LF line ends."""
+    """Write `rows`, the header among them, atomically, in UTF-8 with LF line ends."""
     with text_stream(path) as file:
         csv.writer(file, lineterminator="\n").writerows(rows)
 
@@ -53,8 +68,3 @@ def write_rows(path: str | os.PathLike[str], rows: Iterable[Iterable[object]]) -
 def malformed(path: str | os.PathLike[str], line: int, found: str, expected: str) -> UserError:
     """The error of a file that breaks a rule in `line`."""
     return UserError(f"{found} in {path}, line {line}", expected, "correct the file")
-
-
-def fits_a_line(text: str) -> bool:
-    """Whether `text` can stand on one line of a UTF-8 file: no control character, line separator or invalid Unicode."""
-    return not {unicodedata.category(letter) for letter in text} & {"Cc", "Cs", "Zl", "Zp"}

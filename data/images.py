@@ -1,23 +1,24 @@
-"""Picture files: which count as one, and their pixels. The only caller of `Image.open`."""
+"""Picture files: finding and decoding them. The only caller of `Image.open`."""
 
 from __future__ import annotations
 
+import functools
 import io
 import logging
 import os
 import struct
 import warnings
 import zlib
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
 
-from data.appearance import as_seen
+from data.appearance import to_rgb
 from utils import UserError
 
-# Extension → Pillow's name of the format. Formats are tried by content, in this order; TGA is last, because it has no
-# signature. They are named because Pillow's full list has formats that start other programs (EPS runs Ghostscript).
+# Extension → Pillow's name of the format. Formats are tried by content, in this order; TGA, without a signature, last.
+# Pillow's other formats are left out, because some start other programs (EPS runs Ghostscript).
 EXTENSION_FORMATS = {
     ".jpg": "JPEG", ".jpeg": "JPEG", ".jpe": "JPEG", ".jfif": "JPEG", ".png": "PNG", ".webp": "WEBP", ".gif": "GIF",
     ".bmp": "BMP", ".tif": "TIFF", ".tiff": "TIFF", ".avif": "AVIF", ".jp2": "JPEG2000",
@@ -26,22 +27,13 @@ IMAGE_EXTENSIONS: frozenset[str] = frozenset(EXTENSION_FORMATS)
 _FORMATS = tuple(dict.fromkeys(EXTENSION_FORMATS.values()))
 DEFAULT_MAX_PIXELS = 200_000_000
 Reduction = Callable[[tuple[int, int]], int]
-# Everything Pillow's decoders are known to raise on a damaged file; `UnidentifiedImageError` is an OSError.
+# All that Pillow's decoders are known to raise on a damaged file; `UnidentifiedImageError` is an OSError.
 _DECODER_ERRORS = (OSError, SyntaxError, ValueError, EOFError, ArithmeticError, LookupError, TypeError, AttributeError,
                    RuntimeError, MemoryError, struct.error, zlib.error)
 
-Image.MAX_IMAGE_PIXELS = None  # `decode_image` has a limit of its own, which callers can set.
-warnings.filterwarnings("ignore", module=r"PIL\.")  # about metadata; damage is raised, not warned of
-logging.getLogger("PIL").addHandler(logging.NullHandler())  # nor printed
-
 
 class ImageError(Exception):
-    """A file that is no usable picture.
-
-    Args:
-        path: the file.
-        reason: one phrase that says what is wrong with it.
-    """
+    """A file that is no usable picture; `reason` is one phrase that says what is wrong with it."""
 
     def __init__(self, path: str | os.PathLike[str], reason: str) -> None:
         super().__init__(path, reason)
@@ -53,21 +45,20 @@ class ImageError(Exception):
 
 def decode_image(path: str | os.PathLike[str], *, content: bytes | None = None,
                  max_pixels: int = DEFAULT_MAX_PIXELS, reduction: Reduction | None = None) -> Image.Image:
-    """The picture as a viewer shows it, in mode RGB, without metadata.
+    """The picture as a viewer shows it, in mode RGB, without metadata (see `to_rgb`); the first frame of an animation.
 
-    EXIF orientation is applied, colours are converted from the embedded ICC profile to sRGB, transparency is laid over
-    white, 16-bit greys are scaled to 8, an animation gives its first frame. The content decides on the format, not the
-    extension.
+    The content decides on the format, not the extension. The first call sets Pillow up for this process.
 
     Args:
         path: the file.
-        content: its bytes, where it lies in an archive and cannot be opened by its path.
+        content: its bytes, if it lies in an archive.
         max_pixels: width times height above which nothing is decoded, px.
-        reduction: by what a JPEG of a given width and height is divided while it is decoded: 1, 2, 4 or 8.
+        reduction: from width and height to the divisor of a JPEG's size while it is decoded: 1, 2, 4 or 8.
 
     Raises:
         ImageError: the file is missing, no picture, truncated, otherwise damaged or too large; nothing else is raised.
     """
+    _set_up_pillow()
     try:
         with Image.open(path if content is None else io.BytesIO(content), formats=_FORMATS) as image:
             width, height = image.size
@@ -77,22 +68,43 @@ def decode_image(path: str | os.PathLike[str], *, content: bytes | None = None,
                 divisor = reduction(image.size)
                 image.draft(None, (width // divisor, height // divisor))
             image.load()
-            seen = as_seen(image)
+            decoded = to_rgb(image)
     except UnidentifiedImageError:
-        raise ImageError(path, _what_instead(path, content)) from None
+        raise ImageError(path, _describe_content(path, content)) from None
     except _DECODER_ERRORS as error:
         problem = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise ImageError(path, f"cannot be read: {' '.join(problem.split()) or type(error).__name__}") from error
-    seen.info.clear()  # a profile or orientation left here would be applied a second time by whoever saves the picture
-    return seen
+    decoded.info.clear()  # whoever saves the picture would write its profile or orientation a second time
+    return decoded
+
+
+@functools.cache
+def _set_up_pillow() -> None:
+    """Turn off Pillow's pixel limit, because `decode_image` has its own, and silence its warnings about metadata.
+
+    Damage is raised, not warned of. `warnings` and `logging` are global, so this runs only where pictures are decoded.
+    """
+    Image.MAX_IMAGE_PIXELS = None
+    warnings.filterwarnings("ignore", module=r"PIL\.")
+    logging.getLogger("PIL").addHandler(logging.NullHandler())
+
+
+def _describe_content(path: str | os.PathLike[str], content: bytes | None) -> str:
+    with open(path, "rb") if content is None else io.BytesIO(content) as file:
+        start = file.read(64)
+    if not start:
+        return "empty file (0 bytes)"
+    if start.startswith(b"version https://git-lfs.github.com/spec/"):
+        return "Git LFS pointer, not the picture"
+    return "no picture in a known format"
 
 
 def list_images(folder: str | os.PathLike[str], *, recursive: bool = True,
                 extensions: Collection[str] = IMAGE_EXTENSIONS) -> list[Path]:
     """The picture files below `folder`, sorted by relative path (`/`-separated, by code point).
 
-    Extensions (lower case, with dot) match in any case. Names that start with a dot are skipped. Links to folders are
-    followed, each real folder once.
+    `extensions` are lower case with a dot and match in any case. Names that start with a dot are skipped. Links to
+    folders are followed, but each real folder is read once.
 
     Raises:
         UserError: the folder, or one below it, is missing or cannot be read.
@@ -115,11 +127,39 @@ def _walk(root: Path, recursive: bool) -> Iterator[Path]:
         visited.add(real)
 
 
-def _what_instead(path: str | os.PathLike[str], content: bytes | None) -> str:
-    with open(path, "rb") if content is None else io.BytesIO(content) as file:
-        start = file.read(64)
-    if not start:
-        return "empty file (0 bytes)"
-    if start.startswith(b"version https://git-lfs.github.com/spec/"):
-        return "Git LFS pointer, not the picture"
-    return "no picture in a known format"
+def expand_inputs(inputs: Sequence[str], *, recursive: bool) -> list[Path]:
+    """The files that `inputs` name, in their order; a folder stands for its pictures.
+
+    Args:
+        inputs: paths of files and folders, or `@` and the path of a UTF-8 text file with one such path a line. All are
+            relative to the current folder.
+        recursive: search the sub-folders of folders, too.
+
+    Raises:
+        UserError: an input or a list is missing, or no picture is found. A missing file in a list is no error here: it
+            is found when it is read.
+    """
+    paths: list[Path] = []
+    for text in inputs:
+        if text.startswith("@"):
+            paths += map(Path, _read_list(Path(text[1:])))
+        elif Path(text).exists():
+            paths.append(Path(text))
+        else:
+            raise UserError(f"no {text}", "a picture, a folder of pictures or @list.txt", "check --inputs")
+    found = [file for path in paths for file in (list_images(path, recursive=recursive) if path.is_dir() else [path])]
+    if not found:
+        raise UserError(f"no picture in {' '.join(inputs)}", "at least one", "check --inputs, or add --recursive")
+    return found
+
+
+def _read_list(path: Path) -> list[str]:
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise UserError(f"the list {path}: {error.strerror}", "a text file with one path a line",
+                        "check --inputs") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"bytes that are not UTF-8 in the list {path}", "a text file in UTF-8",
+                        "save it as UTF-8 (PowerShell: Set-Content -Encoding utf8)") from error
+    return [line for line in text.splitlines() if line.strip()]

@@ -1,4 +1,4 @@
-"""One function over many items in several processes, results in input order."""
+"""A parallel map whose results keep the input order."""
 
 from __future__ import annotations
 
@@ -18,19 +18,21 @@ _ITEMS_PER_PROCESS = 256  # decoding fewer takes less time than starting a proce
 _MOST_PROCESSES = 61  # Windows waits on at most 63 handles
 
 
-def map_ordered(function: Callable[[Item], Result], items: Sequence[Item], *, workers: int,
+def map_ordered(function: Callable[[Item], Result], items: Sequence[Item], *, workers: int | None,
                 progress: Progress | None = None) -> Iterator[Result]:
     """Yield `function(item)` for each item, in order.
 
-    Processes are spawned on every system, so one behaviour is tested and a process with threads (torch) is never
-    forked. Closing the iterator early, or an exception, drops what has not begun.
+    Processes are spawned on every system: a process with threads (torch) must not be forked. When the iterator is
+    closed early or fails, items that have not begun are dropped.
 
     Args:
-        function: a module's function or a `functools.partial` of one (it travels to the processes).
-        items: what it is called with.
-        workers: processes; 0 works in this one, as do too few items to be worth a second.
-        progress: wraps the results, called with them and their number (`tqdm` does, with `total=`).
+        function: a module's function, or a `functools.partial` of one, because it is pickled.
+        items: its arguments.
+        workers: processes, None for one per processor; 0 works in this one, as do too few items to be worth a process.
+        progress: wraps the results; called with them and their number.
     """
+    if workers is None:
+        workers = os.cpu_count() or 1
     workers = min(workers, len(items) // _ITEMS_PER_PROCESS, _MOST_PROCESSES)
     if workers == 0:
         results: Iterable[Result] = map(function, items)
@@ -45,7 +47,7 @@ def map_ordered(function: Callable[[Item], Result], items: Sequence[Item], *, wo
 
 
 def _follow_parent() -> None:
-    """Ctrl-C reaches every process of a terminal: only the parent answers it. A killed parent takes this one along."""
+    """Leave Ctrl-C, which reaches every process of a terminal, to the parent, and end when the parent is killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 

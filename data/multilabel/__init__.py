@@ -1,1 +1,1 @@
-"""Pictures by several artists: annotations, data set, split."""
+"""Several weighted labels per picture: annotation files, label files, dataset, split."""

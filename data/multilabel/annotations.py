@@ -1,11 +1,11 @@
-"""Whose hands are in a picture: the grammar of weighted labels, and the CSV files `image_path,labels` that hold them.
+"""The grammar of weighted labels, and annotation files: CSV with the columns image_path, labels.
 
-Labels stand between delimiters (a comma unless the user names another), spaces around them do not count, and a label
-that is given twice has the sum of both weights. `(label:number)` is `label` with that weight; every other text is a
-label of weight 1, whatever colons and parentheses it holds. So `(re:zero:1.4)` is `re:zero` with 1.4, while `a:0.6`,
-`:)`, `(o)_(o)` and `user:2024` are labels as they stand, and a label that looks like a weighted one, `(a:2)`, is
-written `((a:2):1)`. A label cannot hold the delimiter: there is no quoting, because a second escape inside a CSV cell
-is what people get wrong; the user names a delimiter that no label holds.
+A delimiter separates labels (a comma unless the user names another). Spaces around labels do not count. A label that is
+given twice has the sum of both weights. `(label:number)` is `label` with that weight; any other text is a label of
+weight 1, whatever colons and parentheses it holds. So `(re:zero:1.4)` is `re:zero` with 1.4, while `a:0.6`, `:)`,
+`(o)_(o)` and `user:2024` are labels as they stand. A label that looks like a weighted one, `(a:2)`, is written
+`((a:2):1)`. A label cannot hold the delimiter, and there is no quoting, because people get a second escape inside a CSV
+cell wrong; they name a delimiter that no label holds.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ from __future__ import annotations
 import math
 import os
 import re
-import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from data.csv_files import fits_a_line, malformed, read_rows, write_rows
+from data.csv_files import malformed, read_rows, write_rows
+from data.names import line_problem, nfc
 from utils import UserError
 
 DEFAULT_DELIMITER = ","
 COLUMNS = ("image_path", "labels")
-Labels = Mapping[str, float]  # label → weight, in the order of first mention
+Labels = Mapping[str, float]  # label → weight, in order of first mention
 
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?|[+-]?(nan|inf(inity)?)", re.IGNORECASE)
-_LEAST_WEIGHT, _MOST_WEIGHT = 1e-30, 1e30  # float32 holds them, their sums and their shares
+_LEAST_WEIGHT, _MOST_WEIGHT = 1e-30, 1e30  # float32 can hold them, their sums and their shares
 
 
 class Annotation(NamedTuple):
@@ -43,7 +43,7 @@ class AnnotationRules:
 
     Attributes:
         root: the folder that relative paths start from.
-        delimiter: what stands between labels.
+        delimiter: separates labels.
         allow_outside: relative paths may leave `root`.
         skip_invalid: rows with an error are left out instead of refused.
     """
@@ -65,29 +65,31 @@ def parse_labels(text: str, delimiter: str = DEFAULT_DELIMITER) -> dict[str, flo
     Raises:
         UserError: no label, an empty one, one that no line can hold, or a weight that is not a positive number.
     """
+    check_delimiter(delimiter)
     weights: dict[str, float] = {}
-    for entry in text.split(checked_delimiter(delimiter)):
+    for entry in text.split(delimiter):
         label, weight = _parse_entry(entry.strip())
-        label = unicodedata.normalize("NFC", label)
+        label = nfc(label)
         _check_label(label, delimiter)
         weights[label] = _checked_weight(weights.get(label, 0.0) + _checked_weight(weight, entry), entry)
     return weights
 
 
 def format_labels(labels: Labels, delimiter: str = DEFAULT_DELIMITER) -> str:
-    """The text that `parse_labels` reads as `labels`; weights of 1 are left away where the label says the same alone.
+    """The text that `parse_labels` reads as `labels`; weights of 1 are omitted where possible.
 
     Raises:
-        UserError: a label holds the delimiter, or is none.
+        UserError: a label holds the delimiter, or cannot be a label.
     """
+    check_delimiter(delimiter)
     for label in labels:
-        _check_label(label, checked_delimiter(delimiter))
+        _check_label(label, delimiter)
     return delimiter.join(label if weight == 1 and _parse_entry(label) == (label, 1.0) else
                           f"({label}:{repr(float(weight)).removesuffix('.0')})" for label, weight in labels.items())
 
 
-def checked_delimiter(delimiter: str) -> str:
-    """`delimiter`, unless a weighted label could not stand between two of it.
+def check_delimiter(delimiter: str) -> None:
+    """Refuse a delimiter that weighted labels may hold.
 
     Raises:
         UserError: it is empty, or holds a letter, a digit, white space other than a tab, or one of ().:+-.
@@ -96,7 +98,6 @@ def checked_delimiter(delimiter: str) -> str:
                             for sign in delimiter):
         raise UserError(f"the delimiter {delimiter!r}", "signs such as , ; | or a tab; no letters, digits, spaces or "
                         "().:+-, which labels and weights need", "name another --label-delimiter")
-    return delimiter
 
 
 def _parse_entry(entry: str) -> tuple[str, float]:
@@ -113,7 +114,7 @@ def _check_label(label: str, delimiter: str) -> None:
     if delimiter in label:
         raise UserError(f"the label {label!r}, which holds the delimiter {delimiter!r}", "a delimiter that no label "
                         "holds", "name another --label-delimiter")
-    if not fits_a_line(label):
+    if line_problem(label):
         raise UserError(f"the label {label!r}, which holds a control character", "a name on one line", "rename it")
 
 
@@ -130,8 +131,8 @@ def _checked_weight(weight: float, entry: str) -> float:
 def read_annotations(path: str | os.PathLike[str], rules: AnnotationRules) -> tuple[list[Annotation], list[str]]:
     """The pictures of a CSV file in its order, and the errors of the rows that `rules.skip_invalid` left out.
 
-    The columns image_path and labels are read, wherever they stand, others are not. A row with one bad label is left
-    out as a whole: what is left of it would teach that the other hands are absent.
+    Columns other than image_path and labels are ignored. A row with one bad label is left out as a whole: the rest of
+    its labels would teach that the bad one is absent.
 
     Raises:
         UserError: the file is missing or no such CSV, holds no picture, or has an error that must not be skipped.
@@ -147,10 +148,10 @@ def read_annotations(path: str | os.PathLike[str], rules: AnnotationRules) -> tu
         try:
             annotations.append(_read_row(row, header, rules, seen, line))
         except UserError as error:
-            told = UserError(f"{error.found} in {path}, line {line}", error.expected, error.action)
+            with_line = UserError(f"{error.found} in {path}, line {line}", error.expected, error.action)
             if not rules.skip_invalid:
-                raise told from error
-            invalid.append(str(told))
+                raise with_line from error
+            invalid.append(str(with_line))
     if not annotations:
         raise malformed(path, line, "no picture", "one row per picture")
     return annotations, invalid
@@ -161,7 +162,7 @@ def _read_row(row: list[str], header: list[str], rules: AnnotationRules, seen: d
         raise UserError(f"{len(row)} cell(s)", f"{len(header)}: {','.join(header)}",
                         f"put labels between quotes: \"artist_A{rules.delimiter}artist_B\"")
     path, text = (row[header.index(column)] for column in COLUMNS)
-    key = _place(path, rules)
+    key = _normalise_path(path, rules)
     labels = parse_labels(text, rules.delimiter)
     if seen.setdefault(key, line) != line:
         raise UserError(f"the picture {path!r} of line {seen[key]} again", "one row per picture",
@@ -169,15 +170,15 @@ def _read_row(row: list[str], header: list[str], rules: AnnotationRules, seen: d
     return Annotation(path, labels)
 
 
-def _place(path: str, rules: AnnotationRules) -> str:
-    """The picture's file by its normalised path; nothing is opened."""
-    if not path.strip() or not fits_a_line(path):
+def _normalise_path(path: str, rules: AnnotationRules) -> str:
+    """The picture's absolute path, the same for all spellings; nothing is opened."""
+    if not path.strip() or line_problem(path):
         raise UserError(f"the image_path {path!r}", "the path of a picture", "correct it")
-    root, place = Path(os.path.abspath(rules.root)), Path(os.path.abspath(rules.root / path))
-    if not (Path(path).is_absolute() or rules.allow_outside or place.is_relative_to(root)):
+    root, file = Path(os.path.abspath(rules.root)), Path(os.path.abspath(rules.root / path))
+    if not (Path(path).is_absolute() or rules.allow_outside or file.is_relative_to(root)):
         raise UserError(f"the image_path {path!r}, which leaves {root}", "a path below --data-path",
                         "correct it, or give --allow-outside if you trust the file")
-    return os.path.normcase(place)
+    return os.path.normcase(file)
 
 
 def write_annotations(path: str | os.PathLike[str], annotations: Iterable[Annotation],

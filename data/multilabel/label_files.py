@@ -1,4 +1,4 @@
-"""Pictures whose labels stand in a text file of the same name: `sunset.jpg` and `sunset.txt`."""
+"""Label files: `sunset.txt` beside `sunset.jpg` holds the picture's labels."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from data.csv_files import fits_a_line
 from data.images import list_images
-from data.multilabel.annotations import Annotation, checked_delimiter, parse_labels
+from data.multilabel.annotations import Annotation, check_delimiter, parse_labels
+from data.names import line_problem
 from utils import UserError
 
 
 @dataclass(kw_only=True)
-class LabelledPictures:
-    """What a folder holds.
+class LabelledFolder:
+    """What a folder of pictures with label files holds.
 
     Attributes:
         folder: the folder.
-        annotations: the pictures with labels by their "/"-separated path relative to `folder`, sorted by it.
-        left_out: path of a picture without labels → why it has none.
+        annotations: the labelled pictures by their "/"-separated path relative to `folder`, sorted by it.
+        left_out: path of a picture without labels → the reason.
         invalid: the errors of label files that were skipped with their pictures.
     """
 
@@ -28,27 +28,28 @@ class LabelledPictures:
     left_out: dict[str, str] = field(default_factory=dict)
     invalid: list[str] = field(default_factory=list)
 
-    def located(self, annotations: list[Annotation], *, relative: bool) -> list[Annotation]:
+    def with_paths(self, annotations: list[Annotation], *, relative: bool) -> list[Annotation]:
         """`annotations` with paths relative to the folder, or absolute ones."""
         root = Path(os.path.abspath(self.folder))
         return annotations if relative else [annotation._replace(path=(root / annotation.path).as_posix())
                                              for annotation in annotations]
 
+    def report(self) -> list[str]:
+        """One line for each picture that is left out, with the reason."""
+        return [*(f"left out: {name} ({reason})" for name, reason in self.left_out.items()),
+                *(f"left out: {error}" for error in self.invalid)]
 
-def read_label_files(folder: Path, *, recursive: bool, delimiter: str, skip_invalid: bool) -> LabelledPictures:
+
+def read_label_files(folder: Path, *, recursive: bool, delimiter: str, skip_invalid: bool) -> LabelledFolder:
     """The pictures of `folder` with the labels of their text files: UTF-8, one a line, or several between delimiters.
 
-    Args:
-        folder: pictures and text files.
-        recursive: search its sub-folders, too.
-        delimiter: what stands between labels on a line.
-        skip_invalid: leave a picture out whose text file has an error, instead of refusing it.
+    `recursive` searches its sub-folders, too. With `skip_invalid` a picture whose text file has an error is left out.
 
     Raises:
         UserError: no such folder, no picture with a label in it, or a text file with an error.
     """
-    checked_delimiter(delimiter)
-    found = LabelledPictures(folder=folder)
+    check_delimiter(delimiter)
+    found = LabelledFolder(folder=folder)
     for picture in list_images(folder, recursive=recursive):
         name, file = picture.relative_to(folder).as_posix(), picture.with_suffix(".txt")
         try:
@@ -58,8 +59,8 @@ def read_label_files(folder: Path, *, recursive: bool, delimiter: str, skip_inva
                 raise
             found.invalid.append(str(error))
             continue
-        if not fits_a_line(name):
-            found.left_out[name] = "its name holds control characters or no valid Unicode"
+        if problem := line_problem(name):
+            found.left_out[name] = f"its name {problem}"
         elif labels:
             found.annotations.append(Annotation(name, labels))
         else:

@@ -1,4 +1,4 @@
-"""Which annotated pictures train and which validate, with every kept label on both sides."""
+"""The split of annotated pictures into training and validation, with every kept label on both sides."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from utils import UserError
 
 @dataclass(frozen=True, kw_only=True)
 class MultiLabelRule:
-    """How pictures are dealt to the two sides.
+    """How pictures are split.
 
     Attributes:
-        val_ratio: share of each label's pictures that validates, in (0, 1).
+        val_ratio: share of each label's pictures for validation, in (0, 1).
         min_label_count: labels of fewer usable pictures are dropped.
         seed: another seed gives another choice.
     """
@@ -31,16 +31,15 @@ class MultiLabelRule:
 
 @dataclass(kw_only=True)
 class MultiLabelSplit:
-    """What becomes of every picture and label.
+    """Where every picture and label goes.
 
     Attributes:
         train: pictures with their kept labels, in the order given.
         val: likewise.
-        left_out: path of a picture → why it is on neither side.
-        damaged: those of them that cannot be read.
-        rare: dropped label → its pictures.
-        one_sided: kept labels of two pictures or more that are on one side only → its pictures. Empty wherever the
-            labels allow a split.
+        left_out: path of a picture on neither side → the reason.
+        damaged: how many of them cannot be read.
+        rare: dropped label → number of its pictures.
+        one_sided: kept label of two pictures or more that is on one side only → number of its pictures.
     """
 
     train: list[Annotation] = field(default_factory=list)
@@ -52,16 +51,11 @@ class MultiLabelSplit:
 
 
 def plan_multilabel_split(folder: Path, annotations: Sequence[Annotation], rule: MultiLabelRule, *, max_pixels: int,
-                          workers: int, progress: Callable[[str], Progress]) -> MultiLabelSplit:
-    """Check every picture, find equal files and decide what goes where.
+                          workers: int | None, progress: Callable[[str], Progress]) -> MultiLabelSplit:
+    """Check every picture of `folder` that has labels, find equal files and split.
 
-    Args:
-        folder: the folder that the annotations' paths are relative to.
-        annotations: pictures and their labels.
-        rule: how they are dealt.
-        max_pixels: pictures with more count as damaged, px.
-        workers: processes that check and compare; 0 does it in this one.
-        progress: called with what is being done, gives a wrapper of the iteration.
+    Pictures of more than `max_pixels` px count as damaged. `workers` is that of `map_ordered`. `progress` turns a word
+    for what is being done into a wrapper of the results.
 
     Raises:
         UserError: no label is left, or none with two pictures.
@@ -81,7 +75,7 @@ def plan_multilabel_split(folder: Path, annotations: Sequence[Annotation], rule:
 
 
 def split_annotations(annotations: Sequence[Annotation], rule: MultiLabelRule) -> MultiLabelSplit:
-    """Drop the rare labels and deal the pictures to the two sides, a function of paths, labels and the rule.
+    """Drop the rare labels and split the pictures; depends on paths, labels and the rule only.
 
     Raises:
         UserError: no label is left, or none with two pictures.
@@ -95,9 +89,9 @@ def split_annotations(annotations: Sequence[Annotation], rule: MultiLabelRule) -
     if max(_counts(kept).values(), default=0) < 2:
         raise UserError(f"{len(kept)} picture(s) and no label that two of them have", "labels on both sides of the "
                         "split", "add pictures, or lower --min-label-count")
-    for annotation, validates in zip(kept, stratify([list(labels) for _, labels in kept], rule.val_ratio,
-                                                    seed=rule.seed), strict=True):
-        (split.val if validates else split.train).append(annotation)
+    in_val = stratify([list(labels) for _, labels in kept], rule.val_ratio, seed=rule.seed)
+    split.train = [annotation for annotation, is_val in zip(kept, in_val, strict=True) if not is_val]
+    split.val = [annotation for annotation, is_val in zip(kept, in_val, strict=True) if is_val]
     train, val = _counts(split.train), _counts(split.val)
     split.one_sided = {label: count for label, count in _counts(kept).items()
                        if count > 1 and not (train.get(label) and val.get(label))}
@@ -105,5 +99,5 @@ def split_annotations(annotations: Sequence[Annotation], rule: MultiLabelRule) -
 
 
 def _counts(annotations: Sequence[Annotation]) -> Mapping[str, int]:
-    """Pictures of each label, labels by code point."""
+    """Number of pictures of each label, labels in code-point order."""
     return dict(sorted(Counter(label for _, labels in annotations for label in labels).items()))

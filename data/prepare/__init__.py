@@ -1,1 +1,1 @@
-"""From folders of pictures to a data set: whose they are, which are sound, which side they go to."""
+"""From folders of pictures to a dataset for training: artists, damaged and equal files, split, output folder."""

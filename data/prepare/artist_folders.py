@@ -1,16 +1,16 @@
-"""Folders of pictures, one or several per artist: whose they are and under which names they go on."""
+"""The pictures of each artist in a source folder, which has one or several folders per artist."""
 
 from __future__ import annotations
 
-import unicodedata
+import os
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from data.class_mapping import folder_name_problem
-from data.csv_files import fits_a_line
+from data.csv_files import malformed, read_table
 from data.images import list_images
+from data.names import folder_name_problem, nfc
 from utils import UserError
 
 
@@ -21,7 +21,7 @@ class Picture:
     Attributes:
         artist: its class.
         source: its path relative to the source folder, "/"-separated, as it is spelled on disk.
-        name: its path inside the artist's folder of the output; no two pictures of an artist share one.
+        name: its path inside the artist's folder of the output; unique for the artist.
     """
 
     artist: str
@@ -33,8 +33,8 @@ def list_artists(source: Path, *, artist_map: Mapping[str, str],
                  extensions: Collection[str]) -> dict[str, list[Picture]]:
     """Artist → pictures of the folders of `source`, both in an order that depends on names only.
 
-    Names are compared in Unicode's NFC, because macOS spells them otherwise than Windows and Linux. A folder that
-    `artist_map` lacks is an artist of its own name. Pictures of merged folders keep their folder as part of their name.
+    Names are compared in Unicode's NFC. A folder that `artist_map` lacks is an artist of its own name. Pictures of
+    merged folders keep their folder as part of their name.
 
     Raises:
         UserError: no such folder, no artist folder in it, a map that names folders it lacks, or an artist's name that
@@ -58,7 +58,7 @@ def list_artists(source: Path, *, artist_map: Mapping[str, str],
         if artist:
             members[artist].append(folder)
     _check_artist_names(members)
-    return {artist: _pictures(source, artist, members[artist], extensions) for artist in sorted(members)}
+    return {artist: _list_pictures(source, artist, members[artist], extensions) for artist in sorted(members)}
 
 
 def _check_artist_names(artists: Iterable[str]) -> None:
@@ -74,7 +74,7 @@ def _check_artist_names(artists: Iterable[str]) -> None:
                             "macOS take them for one folder)", "rename one, or merge them with --artist-map")
 
 
-def _pictures(source: Path, artist: str, folders: Sequence[Path], extensions: Collection[str]) -> list[Picture]:
+def _list_pictures(source: Path, artist: str, folders: Sequence[Path], extensions: Collection[str]) -> list[Picture]:
     pictures = []
     for folder in folders:
         inside = folder if len(folders) == 1 else source
@@ -84,11 +84,22 @@ def _pictures(source: Path, artist: str, folders: Sequence[Path], extensions: Co
     return sorted(pictures, key=lambda picture: (nfc(picture.source), picture.source))
 
 
-def unlistable(picture: Picture) -> str | None:
-    """Why the name of `picture` cannot stand on a line of a UTF-8 text file, or None if it can."""
-    return None if fits_a_line(picture.source) else "its name holds control characters or no valid Unicode"
+def read_artist_map(path: str | os.PathLike[str]) -> dict[str, str]:
+    """Folder name → artist, from a CSV file with the columns folder, artist; an empty artist leaves the folder out.
 
+    Both are NFC-normalised and stripped of surrounding spaces.
 
-def nfc(name: str) -> str:
-    """`name` in Unicode's composed form, so that one name is one string on every system."""
-    return unicodedata.normalize("NFC", name)
+    Raises:
+        UserError: the file is missing or malformed, a folder is empty or named twice, or an artist's name cannot be
+            a folder's.
+    """
+    artists: dict[str, str] = {}
+    for line, row in read_table(path, ["folder", "artist"]):
+        folder, artist = (nfc(cell).strip() for cell in row)
+        if not folder or folder in artists:
+            raise malformed(path, line, f"the folder {folder!r}", "a folder's name, each once")
+        problem = artist and folder_name_problem(artist)
+        if problem:
+            raise malformed(path, line, f"the artist {artist!r}, which {problem}", "a name that a folder can have")
+        artists[folder] = artist
+    return artists

@@ -1,4 +1,4 @@
-"""The folder that training reads: train/ and val/, one folder per artist in each, and how it was made."""
+"""The dataset folder that training reads: train/ and val/, one folder per artist in each, and how it was made."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from PIL import Image
 
 from data.class_mapping import write_class_mapping
 from data.images import EXTENSION_FORMATS, decode_image
-from data.prepare.artist_folders import Picture, unlistable
+from data.names import line_problem
+from data.prepare.artist_folders import Picture
 from data.prepare.integrity import find_copies, scan_images
 from data.prepare.splits import Split, SplitRule, split_artists
 from data.worker_pool import Progress, map_ordered
@@ -23,13 +24,14 @@ from utils import UserError, write_json, write_text
 
 DATASET_INFO = "dataset_info.json"
 _LOSSY = {"JPEG", "WEBP", "AVIF", "JPEG2000"}
-_REDUCED_SUFFIXES = {"JPEG": ".jpg", "PNG": ".png"}  # what reduced pictures are written as
+_REDUCED_SUFFIXES = {"JPEG": ".jpg", "PNG": ".png"}  # the formats of reduced pictures
+Method = Literal["copy", "symlink", "hardlink"]
 _NO_RIGHT_TO_LINK = 1314  # Windows' ERROR_PRIVILEGE_NOT_HELD
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Placing:
-    """How pictures get from the source folder into the data set.
+class CopySettings:
+    """How pictures get from the source folder into the dataset.
 
     Attributes:
         method: copied, or linked to the source file.
@@ -37,25 +39,21 @@ class Placing:
         max_pixels: pictures with more are not decoded, px.
     """
 
-    method: Literal["copy", "symlink", "hardlink"]
+    method: Method
     short_side: int | None
     max_pixels: int
 
 
 def plan_split(source: Path, artists: Mapping[str, Sequence[Picture]], rule: SplitRule, *, max_pixels: int,
-               workers: int, progress: Callable[[str], Progress]) -> Split:
-    """Check every picture, find equal files and decide what goes where.
+               workers: int | None, progress: Callable[[str], Progress]) -> Split:
+    """Check every picture of `source`, find equal files and split.
 
-    Args:
-        source: the folder that the pictures' source paths are relative to.
-        artists: artist → pictures.
-        rule: how they are dealt.
-        max_pixels: pictures with more count as damaged, px.
-        workers: processes that check and compare; 0 does it in this one.
-        progress: called with what is being done, gives a wrapper of the iteration.
+    Pictures of more than `max_pixels` px count as damaged. `workers` is that of `map_ordered`. `progress` turns a word
+    for what is being done into a wrapper of the results.
     """
     pictures = [picture for pictures in artists.values() for picture in pictures]
-    damaged = {picture.source: problem for picture in pictures if (problem := unlistable(picture))}
+    damaged = {picture.source: f"its name {problem}" for picture in pictures
+               if (problem := line_problem(picture.source))}
     files = {source / picture.source: picture for picture in pictures if picture.source not in damaged}
     found = scan_images(list(files), workers=workers, max_pixels=max_pixels, progress=progress("checking"))
     damaged |= {files[path].source: reason for path, reason in found.items()}
@@ -63,33 +61,28 @@ def plan_split(source: Path, artists: Mapping[str, Sequence[Picture]], rule: Spl
     return split_artists(artists, rule, damaged=damaged, copies=[[files[path] for path in group] for group in copies])
 
 
-def write_dataset(folder: Path, source: Path, split: Split, placing: Placing, *, workers: int,
+def write_dataset(folder: Path, source: Path, split: Split, settings: CopySettings, *, workers: int | None,
                   progress: Progress) -> None:
     """Fill the empty `folder`: pictures, class_mapping.csv, class_names.json, dataset_info.json, split_info.txt.
 
-    Args:
-        folder: an empty folder.
-        source: the folder that the pictures' source paths are relative to.
-        split: what goes where.
-        placing: how the pictures are copied, reduced or linked.
-        workers: processes that copy and reduce; 0 does it in this one.
-        progress: wraps the iteration over the pictures, called with it and their number.
+    The pictures of `source` are copied, reduced or linked by `workers` processes (see `map_ordered`).
 
     Raises:
         UserError: links are not possible here, or two names are one on this file system.
     """
-    rows = [(side, picture.source, f"{side}/{artist}/{_name_when_placed(picture.name, placing)}")
+    rows = [(side, picture.source, f"{side}/{artist}/{_output_name(picture.name, settings)}")
             for side, artists in split.sides().items() for artist, pictures in artists.items() for picture in pictures]
     for side, artists in split.sides().items():
         for artist in artists:
             (folder / side / artist).mkdir(parents=True)
     jobs = [(Path(os.path.realpath(source / origin)), folder / name) for _, origin, name in rows]
-    for _ in map_ordered(functools.partial(_place, placing=placing), jobs, workers=workers, progress=progress):
+    for _ in map_ordered(functools.partial(_write_picture, settings=settings), jobs, workers=workers,
+                         progress=progress):
         pass
     write_class_mapping(folder / "class_mapping.csv", list(split.train))
     write_json(folder / "class_names.json", list(split.train))
     write_json(folder / DATASET_INFO, {
-        "source_dir": os.path.realpath(source), **dataclasses.asdict(split.rule), **dataclasses.asdict(placing),
+        "source_dir": os.path.realpath(source), **dataclasses.asdict(split.rule), **dataclasses.asdict(settings),
         "num_classes": len(split.train),
         **{f"num_{side}": sum(map(len, artists.values())) for side, artists in split.sides().items()},
         "classes": {artist: {"class_id": number, "train": len(split.train[artist]), "val": len(split.val[artist])}
@@ -100,33 +93,33 @@ def write_dataset(folder: Path, source: Path, split: Split, placing: Placing, *,
     write_text(folder / "split_info.txt", "\n".join(table) + "\n")
 
 
-def _name_when_placed(name: str, placing: Placing) -> str:
-    """Reduced pictures are JPEG or PNG: a name that promises neither gets a second extension, so that none collide."""
+def _output_name(name: str, settings: CopySettings) -> str:
+    """Reduced pictures are JPEG or PNG; any other name gets a second extension, so that no two names collide."""
     written = EXTENSION_FORMATS[Path(name).suffix.lower()]
-    if placing.short_side is None or written in _REDUCED_SUFFIXES:
+    if settings.short_side is None or written in _REDUCED_SUFFIXES:
         return name
     return name + _REDUCED_SUFFIXES["JPEG" if written in _LOSSY else "PNG"]
 
 
-def _place(job: tuple[Path, Path], placing: Placing) -> None:
+def _write_picture(job: tuple[Path, Path], settings: CopySettings) -> None:
     source, target = job
     target.parent.mkdir(parents=True, exist_ok=True)
     if os.path.lexists(target):
         raise UserError(f"two pictures called {target.name} beside {source}, alike but for case or Unicode form",
                         "names that the output's file system can tell apart", "rename one of them")
-    if placing.method != "copy":
-        _link(source, target, placing.method)
-    elif placing.short_side is None or not _write_reduced(source, target, placing.short_side, placing.max_pixels):
+    if settings.method != "copy":
+        _link(source, target, settings.method)
+    elif settings.short_side is None or not _write_reduced(source, target, settings.short_side, settings.max_pixels):
         shutil.copyfile(source, target)
 
 
 def _write_reduced(source: Path, target: Path, short_side: int, max_pixels: int) -> bool:
-    """False, and nothing written, where the picture is small already and its own bytes may serve."""
+    """False, and nothing is written, if the picture is small already and a copy will do."""
     image = decode_image(source, max_pixels=max_pixels)
-    share = min(1.0, short_side / min(image.size))
-    if share == 1 and source.suffix == target.suffix:
+    scale = min(1.0, short_side / min(image.size))
+    if scale == 1 and source.suffix == target.suffix:
         return False
-    image = image.resize([round(side * share) for side in image.size], Image.Resampling.LANCZOS)
+    image = image.resize([round(side * scale) for side in image.size], Image.Resampling.LANCZOS)
     if target.suffix.lower() == ".png":
         image.save(target, format="PNG")
     else:
@@ -134,7 +127,7 @@ def _write_reduced(source: Path, target: Path, short_side: int, max_pixels: int)
     return True
 
 
-def _link(source: Path, target: Path, method: str) -> None:
+def _link(source: Path, target: Path, method: Method) -> None:
     try:
         if method == "symlink":
             os.symlink(source, target)

@@ -1,4 +1,4 @@
-"""Which pictures of which artist are trained on and which validate: a function of names, contents and a seed."""
+"""The split into training and validation pictures: a function of names, contents and a seed."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from data.prepare.artist_folders import Picture, nfc
+from data.names import nfc
+from data.prepare.artist_folders import Picture
 
 
 @dataclass(frozen=True, kw_only=True)
 class SplitRule:
-    """How pictures are dealt to the two sides.
+    """How pictures are split.
 
     Attributes:
-        val_ratio: share of each artist's pictures that validates, in (0, 1).
+        val_ratio: share of each artist's pictures for validation, in (0, 1).
         min_images: artists with fewer usable pictures are left out.
         seed: another seed gives another choice.
     """
@@ -26,16 +27,16 @@ class SplitRule:
 
 @dataclass(kw_only=True)
 class Split:
-    """What becomes of every picture.
+    """Where every picture goes.
 
     Attributes:
-        rule: the rule that decided.
-        train: artist → pictures, artists by code point.
+        rule: the rule of the split.
+        train: artist → pictures, artists in code-point order.
         val: the same artists; an artist with a single picture has none here.
-        left_out: artist → number of usable pictures, where it is too small.
+        left_out: artist → number of usable pictures, of artists with too few.
         damaged: source path → reason of pictures that cannot be used.
         duplicates: source path of a second copy within an artist → source path of the copy that was kept.
-        conflicts: groups of source paths whose files are equal but belong to different artists; all are trained on.
+        conflicts: groups of source paths of equal files of several artists; all of them train.
     """
 
     rule: SplitRule
@@ -53,18 +54,15 @@ class Split:
 
 def split_artists(artists: Mapping[str, Sequence[Picture]], rule: SplitRule, *, damaged: Mapping[str, str],
                   copies: Sequence[Sequence[Picture]]) -> Split:
-    """Deal the usable pictures to the two sides.
+    """Split the usable pictures into training and validation.
 
-    Of equal files of one artist the first is kept. Equal files of several artists are trained on by each: as a
-    validation picture they would have two right answers. Each artist gives the rule's share of its pictures, rounded,
-    to validation: at least one, never all. Which ones is decided by a hash of seed and source path, so neither other
-    artists nor a folder's order on disk change it, and a picture added later hardly does.
+    Of equal files of one artist the first is kept. Equal files of several artists train for each of them, because in
+    validation they would have two right answers. Each artist gives the rule's share of its pictures, rounded, to
+    validation: at least one, never all. A hash of seed and source path chooses them, so other artists and the order
+    on disk have no influence, and an added picture has little.
 
-    Args:
-        artists: artist → pictures.
-        rule: ratio, least number and seed.
-        damaged: source path → reason of pictures that cannot be used.
-        copies: groups of usable pictures whose files are equal.
+    `damaged` has the reason of each source path that cannot be used, `copies` the groups of usable pictures whose files
+    are equal.
     """
     split = Split(rule=rule, damaged=dict(damaged))
     for group in copies:
@@ -74,26 +72,29 @@ def split_artists(artists: Mapping[str, Sequence[Picture]], rule: SplitRule, *, 
             if first != picture.source:
                 split.duplicates[picture.source] = first
     unused = split.damaged.keys() | split.duplicates.keys()
-    distinct = {artist: [picture for picture in pictures if picture.source not in unused]
-                for artist, pictures in sorted(artists.items())}
-    split.left_out = {artist: len(pictures) for artist, pictures in distinct.items() if len(pictures) < rule.min_images}
+    usable = {artist: [picture for picture in pictures if picture.source not in unused]
+              for artist, pictures in sorted(artists.items())}
+    split.left_out = {artist: len(pictures) for artist, pictures in usable.items() if len(pictures) < rule.min_images}
     for group in copies:
-        holders = {picture.source: picture.artist for picture in group
-                   if picture.source not in unused and picture.artist not in split.left_out}
-        if len(set(holders.values())) > 1:
-            split.conflicts.append(list(holders))
+        owners = {picture.source: picture.artist for picture in group
+                  if picture.source not in unused and picture.artist not in split.left_out}
+        if len(set(owners.values())) > 1:
+            split.conflicts.append(list(owners))
     train_only = {source for group in split.conflicts for source in group}
-    for artist, pictures in distinct.items():
-        if artist in split.left_out:
-            continue
-        free = sorted((picture for picture in pictures if picture.source not in train_only),
-                      key=lambda picture: _lot(picture, rule.seed))
-        wanted = max(1, min(len(pictures) - 1, int(len(pictures) * rule.val_ratio + 0.5)))
-        chosen = {picture.source for picture in free[:wanted if len(pictures) > 1 else 0]}
-        split.val[artist] = [picture for picture in pictures if picture.source in chosen]
-        split.train[artist] = [picture for picture in pictures if picture.source not in chosen]
+    for artist, pictures in usable.items():
+        if artist not in split.left_out:
+            chosen = _choose_val(pictures, train_only, rule)
+            split.val[artist] = [picture for picture in pictures if picture.source in chosen]
+            split.train[artist] = [picture for picture in pictures if picture.source not in chosen]
     return split
 
 
-def _lot(picture: Picture, seed: int) -> bytes:
-    return hashlib.blake2b(f"{seed}/{nfc(picture.source)}".encode(), digest_size=16).digest()
+def _choose_val(pictures: Sequence[Picture], train_only: set[str], rule: SplitRule) -> set[str]:
+    """The source paths of an artist's validation pictures."""
+    if len(pictures) < 2:
+        return set()
+    free = sorted((picture for picture in pictures if picture.source not in train_only),
+                  key=lambda picture: hashlib.blake2b(f"{rule.seed}/{nfc(picture.source)}".encode(),
+                                                      digest_size=16).digest())
+    wanted = max(1, min(len(pictures) - 1, int(len(pictures) * rule.val_ratio + 0.5)))
+    return {picture.source for picture in free[:wanted]}

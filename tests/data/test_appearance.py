@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms, ImageOps, TiffImagePlugin
 
-from data.appearance import as_seen
+from data.appearance import to_rgb
 from data.images import decode_image
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # pytest undoes the filter of data/images.py
@@ -108,7 +108,7 @@ def test_rare_modes_become_rgb(mode: str) -> None:
     else:
         image = grey.convert({"La": "LA"}.get(mode, "RGB" if mode in ("YCbCr", "HSV", "RGBX") else "RGBA"))
         image = image.convert("P").convert("PA") if mode == "PA" else image.convert(mode)
-    seen = as_seen(image)
+    seen = to_rgb(image)
     assert seen.mode == "RGB"
     assert abs(np.asarray(seen, int) - 90).max() <= 3
 

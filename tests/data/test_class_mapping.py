@@ -1,4 +1,4 @@
-"""class_mapping.csv and artists.csv: what is read back, and what is refused with file and line."""
+"""class_mapping.csv: what is read back, and what is refused with file and line."""
 
 from __future__ import annotations
 
@@ -8,13 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data.class_mapping import (
-    first_difference,
-    folder_name_problem,
-    read_artist_map,
-    read_class_mapping,
-    write_class_mapping,
-)
+from data.class_mapping import first_difference, read_class_mapping, write_class_mapping
 from utils import UserError
 
 NAMES = ["Anna", "Bosch, Hieronymus", 'the "great" one', "中文 画家", "日本語", "line\nbreak", " spaces ", "Zoë"]
@@ -76,35 +70,3 @@ def test_a_missing_file_is_told(tmp_path: Path) -> None:
     (["A", "B"], ["A"], "class 1 is 'B' where no such class is expected")])
 def test_the_first_difference_is_named(found: list[str], expected: list[str], phrase: str | None) -> None:
     assert first_difference(found, expected) == phrase
-
-
-# ---- artists.csv -----------------------------------------------------------------------------------------------------
-
-
-def artist_map(folder: Path, rows: str) -> dict[str, str]:
-    (folder / "artists.csv").write_text("folder,artist\n" + rows, encoding="utf-8-sig", newline="\r\n")
-    return read_artist_map(folder / "artists.csv")
-
-
-def test_folders_are_renamed_merged_and_left_out(tmp_path: Path) -> None:
-    assert artist_map(tmp_path, 'a1,Anna\na2, Anna \n"b,c",\nZoe\u0308,画家\n') == {
-        "a1": "Anna", "a2": "Anna", "b,c": "", "Zoë": "画家"}
-
-
-@pytest.mark.parametrize(("rows", "complaint"), [
-    ("a,A\na,B\n", "'a' in"), (",B\n", "''"), ("a,x/y\n", "holds '/'"), ("a,x\\y\n", "holds '\\\\\\\\'"),
-    ("a,..\n", "dot"), ("a,con\n", "device"), ("a\n", "1 cell")])
-def test_a_map_that_cannot_work_is_refused(tmp_path: Path, rows: str, complaint: str) -> None:
-    with pytest.raises(UserError, match=complaint):
-        artist_map(tmp_path, rows)
-
-
-@pytest.mark.parametrize("name", ["Anna", "中文 画家", "O'Keeffe (2)", "Dr. Who", "COM10", "consul", "a.b"])
-def test_names_that_every_system_takes(name: str) -> None:
-    assert folder_name_problem(name) is None
-
-
-@pytest.mark.parametrize("name", ["a/b", "a\\b", "a:b", "who?", "a*", "a|b", "<a>", 'a"b', "a\tb", "end.", "end ", ".a",
-                                  "..", "NUL", "con.txt", "Lpt1", "\udce9"])
-def test_names_that_windows_or_a_csv_cannot_take(name: str) -> None:
-    assert folder_name_problem(name)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.corruptions import CORRUPTIONS, STRENGTHS, Corrupting, corrupt, write_corrupted
+from data.corruptions import CORRUPTIONS, STRENGTHS, corrupt, write_corrupted
 from data.image_folder import ImageFolder
 from data.images import decode_image
 
@@ -69,11 +69,11 @@ def test_a_data_set_depends_on_seed_and_names_only(picture: Image.Image, tmp_pat
         (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
         picture.save(tmp_path / "in" / name)
     (tmp_path / "in" / "b" / "broken.png").write_bytes(b"")
-    pictures = ImageFolder(tmp_path / "in", transform=None)
+    pictures = ImageFolder(tmp_path / "in")
 
     def written(name: str, **how: object) -> dict[str, bytes]:
-        settings = Corrupting(**{"kinds": ["noise", "blur"], "short_side": 64, "seed": 0, "max_pixels": 10**6} | how)
-        failures = write_corrupted(tmp_path / name, pictures, settings, workers=0)
+        settings = {"kinds": ["noise", "blur"], "short_side": 64, "seed": 0, "max_pixels": 10**6} | how
+        failures = write_corrupted(tmp_path / name, pictures.root, pictures.names, workers=0, **settings)
         assert failures == {"b/broken.png": "empty file (0 bytes)"}
         files = (path for path in (tmp_path / name).rglob("*") if path.is_file())
         return {path.relative_to(tmp_path / name).as_posix(): path.read_bytes() for path in files}

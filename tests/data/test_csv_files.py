@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data.csv_files import fits_a_line, read_rows, write_rows
+from data.csv_files import read_rows, write_rows
 from utils import UserError
 
 
@@ -41,9 +41,3 @@ def test_what_is_no_such_file_is_told(tmp_path: Path, content: bytes | None, tol
     with pytest.raises(UserError) as caught:
         list(read_rows(path, ["a", "b"]))
     assert told.format(path=path) in str(caught.value)
-
-
-@pytest.mark.parametrize(("text", "fits"), [("中文 画家 👩‍🎨", True), ("", True), ("a\tb", False), ("a\nb", False),
-                                            ("a\u2028b", False), ("\udce9", False)])
-def test_what_one_line_can_hold(text: str, fits: bool) -> None:
-    assert fits_a_line(text) is fits

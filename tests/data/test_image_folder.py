@@ -90,4 +90,4 @@ def test_left_out_pictures_shift_no_target(tmp_path: Path) -> None:
 def test_an_artist_whose_name_is_no_valid_unicode_is_refused(tmp_path: Path) -> None:
     (tmp_path / os.fsdecode(b"caf\xe9")).mkdir()
     with pytest.raises(UserError, match="can hold"):
-        ImageFolder(tmp_path, transform=None)
+        ImageFolder(tmp_path)

@@ -49,7 +49,7 @@ def test_a_place_takes_the_transform_as_it_is(paths: list[Path]) -> None:
 @pytest.mark.parametrize("key", [1, Draw(1, 5)])
 def test_a_damaged_file_is_a_value(paths: list[Path], key: int | Draw) -> None:
     sample = ImageList(paths, noisy)[key]
-    assert sample[:3] == (1, 0, None)
+    assert (sample.index, sample.target, sample.image) == (1, 0, None)
     assert sample.reason
 
 

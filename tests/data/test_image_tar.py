@@ -12,18 +12,18 @@ import torch
 from PIL import Image
 from timm.data.readers.reader_image_in_tar import ReaderImageInTar
 
-from data.image_folder import ImageFolder
+from data.image_folder import ImageFolder, ImageTar, open_pictures
 from data.image_list import Draw
-from data.image_tar import ImageTar, open_pictures
 from data.loaders import EvalBatches, Loading, make_loader
 from data.train_val import find_damaged, open_train, open_val
-from data.transforms import Augmentation, Preprocessing, eval_transform, train_transform
+from data.transforms import Preprocessing, eval_transform
+from runtime.options import AugmentationOptions
 from tests.pictures import write_data_set
+from training.augmentation import train_transform
 from utils import UserError
 
 PREPROCESSING = Preprocessing(input_size=16, crop_pct=0.875, interpolation="bicubic", mean=(0.5,) * 3, std=(0.5,) * 3)
-AUGMENTATION = Augmentation(scale=(0.1, 1.0), ratio=(0.75, 4 / 3), hflip=0.5, color_jitter=0.3,
-                            aa="rand-m9-mstd0.5-inc1", reprob=0.5)
+AUGMENTATION = AugmentationOptions(scale=(0.1, 1.0), aa="rand-m9-mstd0.5-inc1", reprob=0.5)
 
 
 def pack(folder: Path, tar: Path, top: str = "") -> Path:
@@ -56,10 +56,18 @@ def packed(request: pytest.FixtureRequest, unpacked: Path, tmp_path: Path) -> Pa
     return tmp_path
 
 
+def opened(root: Path, side: str) -> ImageFolder:
+    if side == "train":
+        dataset = open_train(root, max_pixels=10**6)
+        dataset.transform = train_transform(PREPROCESSING, AUGMENTATION)
+    else:
+        dataset = open_val(root, ["artist_2", "artist_0", "artist_1"], max_pixels=10**6)
+        dataset.transform = eval_transform(PREPROCESSING)
+    return dataset
+
+
 def test_a_tar_gives_the_pixels_and_the_order_of_the_folder(unpacked: Path, packed: Path) -> None:
-    for one, other in ((open_train(root, PREPROCESSING, AUGMENTATION, max_pixels=10**6) for root in (unpacked, packed)),
-                       (open_val(root, PREPROCESSING, ["artist_2", "artist_0", "artist_1"], max_pixels=10**6)
-                        for root in (unpacked, packed))):
+    for one, other in ((opened(root, side) for root in (unpacked, packed)) for side in ("train", "val")):
         assert isinstance(other, ImageTar)
         assert (other.names, other.classes, other.targets.tolist()) == (one.names, one.classes, one.targets.tolist())
         for index in range(len(one)):
@@ -77,12 +85,12 @@ def test_timms_reader_finds_the_same(packed: Path) -> None:
         (target, Path(name).name) for target, name in zip(mine.targets.tolist(), mine.names, strict=True)]
     assert list(reader.class_name_to_idx) == mine.classes
     for index, (_, _, content) in enumerate(theirs):
-        file, start, size = mine._places[mine.names[index]]
+        file, start, size = mine._members[mine.names[index]]
         assert file.read_bytes()[start:start + size] == content
 
 
 def test_processes_read_side_by_side(packed: Path) -> None:
-    dataset = open_val(packed, PREPROCESSING, ["artist_0", "artist_1", "artist_2"], max_pixels=10**6)
+    dataset = opened(packed, "val")
     copy = pickle.loads(pickle.dumps(dataset))  # noqa: S301 - as spawned workers get it
     loading = Loading(batch_size=1, num_workers=2)
     loaded = list(make_loader(copy, EvalBatches(len(copy), loading), loading))

@@ -19,12 +19,13 @@ from PIL import Image
 from data.image_folder import ImageFolder
 from data.image_list import Batch, Draw
 from data.loaders import EvalBatches, Loading, TrainBatches, make_loader, sampling_weights
-from data.transforms import Augmentation, Preprocessing, eval_transform, train_transform
+from data.transforms import Preprocessing, eval_transform
+from runtime.options import AugmentationOptions
+from training.augmentation import train_transform
 from utils import seed_everything
 
 PREPROCESSING = Preprocessing(input_size=16, crop_pct=0.875, interpolation="bicubic", mean=(0.5,) * 3, std=(0.5,) * 3)
-AUGMENTATION = Augmentation(scale=(0.1, 1.0), ratio=(0.75, 4 / 3), hflip=0.5, color_jitter=0.3,
-                            aa="rand-m9-mstd0.5-inc1", reprob=0.5)
+AUGMENTATION = AugmentationOptions(scale=(0.1, 1.0), aa="rand-m9-mstd0.5-inc1", reprob=0.5)
 COUNT, DAMAGED = 14, 5
 
 
@@ -176,7 +177,7 @@ def test_workers_end_with_a_process_that_still_holds_its_loader(folder: Path, mo
 @pytest.mark.parametrize("aa", ["none", "rand-m9-mstd0.5-inc1", "augmix-m3", "3a"])
 def test_what_workers_need_can_travel_to_spawned_processes(aa: str, folder: Path) -> None:
     """As on Windows and macOS, where processes start with nothing."""
-    augmentation = Augmentation(**{**vars(AUGMENTATION), "aa": aa})
+    augmentation = AugmentationOptions(**{**vars(AUGMENTATION), "aa": aa})
     for fit in ("crop", "pad", "squash"):
         preprocessing = Preprocessing(**{**vars(PREPROCESSING), "fit": fit})
         for transform in (train_transform(preprocessing, augmentation), eval_transform(preprocessing)):

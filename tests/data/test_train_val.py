@@ -13,12 +13,13 @@ from data import train_val
 from data.images import DEFAULT_MAX_PIXELS
 from data.prepare.integrity import SCAN_CACHE
 from data.train_val import find_damaged, open_train, open_val
-from data.transforms import Augmentation, Preprocessing
+from data.transforms import Preprocessing, eval_transform
+from runtime.options import AugmentationOptions
 from tests.pictures import write_data_set
+from training.augmentation import train_transform
 from utils import UserError, isolated_random
 
 PREPROCESSING = Preprocessing(input_size=32, crop_pct=0.875, interpolation="bicubic", mean=(0.5,) * 3, std=(0.5,) * 3)
-AUGMENTATION = Augmentation(scale=(0.25, 1.0), ratio=(0.75, 4 / 3), hflip=0.5, color_jitter=0.3, aa="none", reprob=0.0)
 
 
 @pytest.fixture
@@ -27,14 +28,15 @@ def data_path(tmp_path: Path) -> Path:
 
 
 def open_both(data_path: Path, max_pixels: int = DEFAULT_MAX_PIXELS) -> list:
-    train = open_train(data_path, PREPROCESSING, AUGMENTATION, max_pixels=max_pixels)
-    return [train, open_val(data_path, PREPROCESSING, train.classes, max_pixels=max_pixels)]
+    train = open_train(data_path, max_pixels=max_pixels)
+    val = open_val(data_path, train.classes, max_pixels=max_pixels)
+    train.transform = train_transform(PREPROCESSING, AugmentationOptions())
+    val.transform = eval_transform(PREPROCESSING)
+    return [train, val]
 
 
 def leave_out(datasets: list, *folders: Path, max_pixels: int = DEFAULT_MAX_PIXELS) -> list[str]:
-    told: list[str] = []
-    train_val.leave_out(datasets, find_damaged(datasets, list(folders), workers=0, max_pixels=max_pixels), told.append)
-    return told
+    return train_val.leave_out(datasets, find_damaged(datasets, list(folders), workers=0, max_pixels=max_pixels))
 
 
 def test_training_augments_and_validation_does_not(data_path: Path) -> None:

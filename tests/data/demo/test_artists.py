@@ -1,4 +1,4 @@
-"""The generated artists: the same for a seed, unlike each other in manner, and alike in colour."""
+"""The generated artists: the same for a seed, different in style, and alike in colour."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from data.demo.artists import draw_blend, draw_picture, write_demo_artists, write_demo_blends
-from data.demo.manners import ARTISTS
+from data.demo.styles import ARTISTS
 from data.images import decode_image, list_images
 from data.multilabel.annotations import parse_labels
 from utils import mix_seed
@@ -55,8 +55,8 @@ def test_colour_does_not_tell_the_artists_apart() -> None:
     assert accuracy <= 50
 
 
-def test_the_manner_tells_the_artists_apart() -> None:
-    """The same classifier on a few numbers about edges, blind to colour and brightness: manners are there to learn."""
+def test_the_style_tells_the_artists_apart() -> None:
+    """The same classifier on a few numbers about edges, blind to colour and brightness: styles can be learned."""
 
     def edges(picture: np.ndarray) -> np.ndarray:
         grey = picture.mean(-1)
@@ -94,7 +94,7 @@ def test_blends_are_the_same_for_the_same_arguments_and_say_their_shares(tmp_pat
 
 def test_each_artist_of_a_blend_has_an_area_of_the_share(monkeypatch: pytest.MonkeyPatch) -> None:
     for place, artist in enumerate("xyz"):  # who paint the whole picture in one colour
-        monkeypatch.setitem(ARTISTS, artist, lambda motif, grey=100 * place: Image.new("RGB", (128, 128), (grey,) * 3))
+        monkeypatch.setitem(ARTISTS, artist, lambda scene, grey=100 * place: Image.new("RGB", (128, 128), (grey,) * 3))
     blend = np.asarray(draw_blend({"x": 0.5, "y": 0.2, "z": 0.3}, size=64, seed=1), float)[..., 0]
     assert blend.mean() == pytest.approx(0.2 * 100 + 0.3 * 200, abs=0.2)
     assert [(blend == grey).mean() for grey in (0, 100, 200)] == pytest.approx([0.5, 0.2, 0.3], abs=0.06)

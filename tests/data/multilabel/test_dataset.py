@@ -11,9 +11,10 @@ import torch
 from PIL import Image
 from torchvision.transforms.functional import to_tensor
 
+from data.csv_files import read_rows
 from data.image_list import collate
 from data.multilabel.annotations import Annotation, AnnotationRules, write_annotations
-from data.multilabel.dataset import MultiLabelImageDataset, open_annotated
+from data.multilabel.dataset import STATS_COLUMNS, MultiLabelImageDataset, open_annotated, write_label_stats
 from utils import UserError
 
 ANNOTATIONS = [Annotation("1.png", {"齐": 1.0, "b": 1.5}), Annotation("sub/2.png", {"B": 1.0}),
@@ -90,9 +91,8 @@ def test_memory_grows_with_pictures_and_not_with_pictures_times_labels(tmp_path:
 
 def test_what_is_left_out_of_a_file_is_told(tmp_path: Path) -> None:
     write_annotations(tmp_path / "val.csv", [*ANNOTATIONS, Annotation("../4.png", {"a": 1.0})])
-    told: list[str] = []
-    pictures = open_annotated(tmp_path / "val.csv", AnnotationRules(root=tmp_path, skip_invalid=True), to_tensor,
-                              classes=["b"], say=told.append)
+    pictures, told = open_annotated(tmp_path / "val.csv", AnnotationRules(root=tmp_path, skip_invalid=True), to_tensor,
+                                    classes=["b"])
     assert pictures.names == ["1.png", "3.png"]
     path = tmp_path / "val.csv"
     assert told[0].startswith(f"left out: found the image_path '../4.png', which leaves {tmp_path} in {path}, line 5;")
@@ -100,3 +100,15 @@ def test_what_is_left_out_of_a_file_is_told(tmp_path: Path) -> None:
         *(f"left out: the label {label} of {count} picture(s) in {path}, which the training set lacks"
           for label, count in (("B", 2), ("a", 1), ("齐", 1))),
         "left out: sub/2.png (the training set lacks all of its labels)"]
+
+
+def test_counts_shares_and_mean_weights_are_those_of_the_pictures(tmp_path: Path) -> None:
+    pictures = MultiLabelImageDataset([
+        Annotation("1.png", {"a, b": 1.4, "c": 1.0}), Annotation("2.png", {"a, b": 1.0}),
+        Annotation("3.png", {"c": 1.0}), Annotation("4.png", {"a, b": 1.2}), Annotation("5.png", {"d": 2.0})],
+        tmp_path, to_tensor)
+    pictures.leave_out({tmp_path / "5.png"})
+    write_label_stats(tmp_path, pictures)
+    assert [row for _, row in read_rows(tmp_path / "label_stats.csv", STATS_COLUMNS)] == [
+        ["class_id", "class_name", "count", "share", "mean_weight"], ["0", "a, b", "3", "0.750000", "1.2"],
+        ["1", "c", "2", "0.500000", "1"], ["2", "d", "0", "0.000000", "0"]]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from data.multilabel.annotations import Annotation
-from data.multilabel.label_files import LabelledPictures, read_label_files
+from data.multilabel.label_files import LabelledFolder, read_label_files
 from utils import UserError
 
 
@@ -22,7 +22,7 @@ def make(folder: Path, files: dict[str, str | bytes | None]) -> Path:
     return folder
 
 
-def read(folder: Path, *, recursive: bool = True, delimiter: str = ",", skip_invalid: bool = False) -> LabelledPictures:
+def read(folder: Path, *, recursive: bool = True, delimiter: str = ",", skip_invalid: bool = False) -> LabelledFolder:
     return read_label_files(folder, recursive=recursive, delimiter=delimiter, skip_invalid=skip_invalid)
 
 
@@ -79,5 +79,5 @@ def test_paths_are_relative_or_absolute(tmp_path: Path, monkeypatch: pytest.Monk
     make(tmp_path / "mix", {"sub/a.jpg": None, "sub/a.txt": "x"})
     monkeypatch.chdir(tmp_path)
     found = read(Path("mix"))
-    assert found.located(found.annotations, relative=True)[0].path == "sub/a.jpg"
-    assert found.located(found.annotations, relative=False)[0].path == (tmp_path / "mix/sub/a.jpg").as_posix()
+    assert found.with_paths(found.annotations, relative=True)[0].path == "sub/a.jpg"
+    assert found.with_paths(found.annotations, relative=False)[0].path == (tmp_path / "mix/sub/a.jpg").as_posix()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from data.images import IMAGE_EXTENSIONS
-from data.prepare.artist_folders import Picture, list_artists, unlistable
+from data.prepare.artist_folders import list_artists, read_artist_map
 from utils import UserError
 
 
@@ -77,8 +77,22 @@ def test_a_source_that_is_no_folder_is_refused(tmp_path: Path, name: str) -> Non
         listed(tmp_path / name)
 
 
-@pytest.mark.parametrize(("name", "fits"), [("a/中 文.png", True), ("a/\u200dx.png", True), ("a/\u3000.png", True),
-                                            ("a/tab\t.png", False), ("a/line\n.png", False), ("a/\udce9.png", False),
-                                            ("a/\u2028.png", False)])
-def test_names_that_no_line_of_a_text_file_can_hold(name: str, fits: bool) -> None:
-    assert (unlistable(Picture(artist="a", source=name, name=name)) is None) == fits
+# ---- artists.csv -----------------------------------------------------------------------------------------------------
+
+
+def artist_map(folder: Path, rows: str) -> dict[str, str]:
+    (folder / "artists.csv").write_text("folder,artist\n" + rows, encoding="utf-8-sig", newline="\r\n")
+    return read_artist_map(folder / "artists.csv")
+
+
+def test_folders_are_renamed_merged_and_left_out(tmp_path: Path) -> None:
+    assert artist_map(tmp_path, 'a1,Anna\na2, Anna \n"b,c",\nZoe\u0308,画家\n') == {
+        "a1": "Anna", "a2": "Anna", "b,c": "", "Zoë": "画家"}
+
+
+@pytest.mark.parametrize(("rows", "complaint"), [
+    ("a,A\na,B\n", "'a' in"), (",B\n", "''"), ("a,x/y\n", "holds '/'"), ("a,x\\y\n", "holds '\\\\\\\\'"),
+    ("a,..\n", "dot"), ("a,con\n", "device"), ("a\n", "1 cell")])
+def test_a_map_that_cannot_work_is_refused(tmp_path: Path, rows: str, complaint: str) -> None:
+    with pytest.raises(UserError, match=complaint):
+        artist_map(tmp_path, rows)

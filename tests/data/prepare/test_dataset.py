@@ -14,11 +14,11 @@ from PIL import Image
 from data.class_mapping import read_class_mapping
 from data.images import IMAGE_EXTENSIONS, decode_image, list_images
 from data.prepare.artist_folders import list_artists
-from data.prepare.dataset import Placing, plan_split, write_dataset
+from data.prepare.dataset import CopySettings, plan_split, write_dataset
 from data.prepare.splits import SplitRule
 from utils import UserError
 
-COPY = Placing(method="copy", short_side=None, max_pixels=10**6)
+COPY = CopySettings(method="copy", short_side=None, max_pixels=10**6)
 
 
 @pytest.fixture
@@ -33,13 +33,13 @@ def source(tmp_path: Path) -> Path:
     return tmp_path / "source"
 
 
-def prepared(source: Path, placing: Placing = COPY, seed: int = 0) -> Path:
+def prepared(source: Path, settings: CopySettings = COPY, seed: int = 0) -> Path:
     folder = source.parent / "out"
     folder.mkdir()
     artists = list_artists(source, artist_map={}, extensions=IMAGE_EXTENSIONS)
     split = plan_split(source, artists, SplitRule(val_ratio=0.4, min_images=2, seed=seed),
-                       max_pixels=placing.max_pixels, workers=0, progress=lambda doing: lambda items, total: items)
-    write_dataset(folder, source, split, placing, workers=0, progress=lambda items, total: items)
+                       max_pixels=settings.max_pixels, workers=0, progress=lambda doing: lambda items, total: items)
+    write_dataset(folder, source, split, settings, workers=0, progress=lambda items, total: items)
     return folder
 
 
@@ -98,7 +98,7 @@ def test_resize_reduces_the_short_side_and_never_enlarges(source: Path) -> None:
     Image.new("RGB", (300, 10), "red").save(source / "安娜" / "wide.png")
     Image.new("RGB", (8, 12), "red").save(source / "安娜" / "small.JPG")
     Image.new("RGB", (8, 12), "red").save(source / "安娜" / "small.tif")
-    folder = prepared(source, Placing(method="copy", short_side=20, max_pixels=10**6))
+    folder = prepared(source, CopySettings(method="copy", short_side=20, max_pixels=10**6))
     made = {origin.partition("/")[2]: folder / file for _, origin, file in rows(folder) if origin.startswith("安")}
     sizes = {name: decode_image(path).size for name, path in made.items()}
     assert sizes["sub/0.jpg"] == sizes["sub/1.png"] == sizes["sub/3.gif"] == (30, 20)
@@ -118,7 +118,7 @@ def test_resize_reduces_the_short_side_and_never_enlarges(source: Path) -> None:
 def test_links_lead_to_the_source(source: Path, method: str) -> None:
     if os.name == "nt":
         pytest.skip("links need a right on Windows")
-    folder = prepared(source, Placing(method=method, short_side=None, max_pixels=10**6))
+    folder = prepared(source, CopySettings(method=method, short_side=None, max_pixels=10**6))
     for _, origin, file in rows(folder):
         assert (folder / file).is_symlink() == (method == "symlink")
         assert os.path.samefile(folder / file, source / origin)
@@ -136,7 +136,7 @@ def test_links_that_cannot_be_made_are_a_clear_error(source: Path, monkeypatch: 
 
     monkeypatch.setattr(os, {"symlink": "symlink", "hardlink": "link"}[method], refuse)
     with pytest.raises(UserError, match=advice):
-        prepared(source, Placing(method=method, short_side=None, max_pixels=10**6))
+        prepared(source, CopySettings(method=method, short_side=None, max_pixels=10**6))
 
 
 def test_two_names_that_are_one_to_the_file_system_are_an_error_and_not_one_picture_less(

@@ -1,4 +1,4 @@
-"""A folder made anew: complete beside its place, then swapped in; an older one goes only if all of it is ours."""
+"""Output folders and files: complete before they replace anything, and replacing only what earlier runs wrote."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from data.prepare.integrity import SCAN_CACHE
 from utils import UserError, write_text
 
 MARKER = ".lsnet_output.json"  # in every folder made here; lists its files
-# Added to a folder since, and no loss: file managers leave theirs anywhere, and a trainer its verdicts on the pictures.
-_MADE_AGAIN = {".DS_Store", "Thumbs.db", "desktop.ini", SCAN_CACHE}
+# These may be added to a folder later and are no loss: file managers and trainers make them again.
+_IGNORED = {".DS_Store", "Thumbs.db", "desktop.ini", SCAN_CACHE}
 _OUTSIDE_CAUSES = {errno.ENOSPC, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG,
                    getattr(errno, "EDQUOT", errno.ENOSPC)}
 
 
 @contextlib.contextmanager
 def new_folder(target: Path, *, made_by: str, overwrite: bool, sources: Sequence[Path] = ()) -> Iterator[Path]:
-    """Yield an empty folder beside `target`; when the block ends well it takes the place of `target`.
+    """Yield an empty folder beside `target`; when the block ends well, it replaces `target`.
 
-    A folder that is there already is replaced if a run of ours made it and nothing was added since, after the question
-    was answered with a line that begins with y (end of input means no). Until the swap it is untouched, and a kill at
-    any moment leaves it or the new one: what a kill left beside it is tidied by the next run.
+    An existing folder is replaced only if an earlier run made it and nothing was added since, and after a question on
+    standard input (a line that begins with y; end of input means no). It is untouched until the swap. A kill at any
+    moment leaves it or the new one, and the next run deletes what a kill left beside it.
 
     Args:
         target: the folder to make.
-        made_by: the command, for the marker and the question.
-        overwrite: answer the question with yes.
+        made_by: the command, for the marker.
+        overwrite: do not ask.
         sources: folders that are read meanwhile; `target` may neither hold nor lie in one.
 
     Raises:
@@ -43,25 +43,69 @@ def new_folder(target: Path, *, made_by: str, overwrite: bool, sources: Sequence
     building, replaced = (target.parent / f".{target.name}.{part}" for part in ("partial", "replaced"))
     if replaced.exists() and not target.exists():  # a kill between the two renames of a swap
         os.rename(replaced, target)
-    if _is_ours(target) and not overwrite:
-        ask_to_replace(target, "holds an earlier output")
+    if _is_earlier_output(target) and not overwrite:
+        confirm_replacement(target, "holds an earlier output")
     for leftover in (building, replaced):
         if leftover.exists():
             _listed_files(leftover)
             _delete(leftover)
-    with told_plainly(target):
+    with report_write_errors(target):
         try:
             building.mkdir(parents=True)
             _mark(building, made_by)
             yield building
             _mark(building, made_by)
-            if hasattr(os, "sync"):  # so that a power cut after the swap cannot leave empty files behind good names
+            if hasattr(os, "sync"):  # a power cut after the swap must not leave empty files
                 os.sync()
             _swap(building, target, replaced)
         except BaseException:
             if building.exists():
                 _delete(building)
             raise
+
+
+def check_csv_outputs(*targets: Path, overwrite: bool) -> None:
+    """Check that each of `targets` may be written, and ask before one that exists is replaced, unless `overwrite`.
+
+    Raises:
+        UserError: one has another ending than .csv, so that it may be a source; one is a folder; two are one file; or
+            the answer was no.
+    """
+    for target in targets:
+        if target.suffix.lower() != ".csv" or target.is_dir():
+            raise UserError(f"the output {target}", "a file whose name ends in .csv", "correct the path")
+    if len({os.path.realpath(target) for target in targets}) < len(targets):
+        raise UserError(f"one file {targets[0]} for several outputs", "a file for each", "correct the paths")
+    for target in targets:
+        if target.exists() and not overwrite:
+            confirm_replacement(target, "exists")
+
+
+def confirm_replacement(target: Path, state: str) -> None:
+    """Ask on standard input whether `target` may be replaced; `state` completes the sentence ("exists").
+
+    Raises:
+        UserError: the answer does not begin with y; the end of input is no answer.
+    """
+    print(f"{target} {state}. Replace it? [y/N] ", end="", flush=True)
+    answer = sys.stdin.readline()
+    if not sys.stdin.isatty():
+        print(flush=True)  # a terminal would have shown the line's end
+    if not answer.strip().lower().startswith("y"):
+        raise UserError(f"{target} and the answer {answer.strip()!r}", "y to replace it",
+                        "nothing was changed; answer y, give --overwrite or choose another place")
+
+
+@contextlib.contextmanager
+def report_write_errors(target: Path) -> Iterator[None]:
+    """Turn a full disk, missing rights or a file that another program holds open into a `UserError`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _OUTSIDE_CAUSES:
+            raise
+        raise UserError(f"{error.strerror} at {error.filename or target}", f"a place where {target} can be written",
+                        "make room, check the rights and close programs that use it; nothing was changed") from error
 
 
 def _refuse_overlap(target: Path, sources: Sequence[Path]) -> None:
@@ -76,13 +120,13 @@ def _refuse_overlap(target: Path, sources: Sequence[Path]) -> None:
 
 
 def _lies_in(inner: Path, outer: Path) -> bool:
-    # By identity where both exist: on many systems names differ in case or Unicode form and still mean one folder.
+    # Existing folders are compared by identity: on many systems two spellings of case or Unicode name one folder.
     return any(os.path.samefile(folder, outer) if folder.exists() and outer.exists() else folder == outer
                for folder in (inner, *inner.parents))
 
 
-def _is_ours(folder: Path) -> bool:
-    """True if a run of ours made `folder` and nothing was added since; False if it is missing or empty.
+def _is_earlier_output(folder: Path) -> bool:
+    """True if an earlier run made `folder` and nothing was added since; False if it is missing or empty.
 
     Raises:
         UserError: it is anything else.
@@ -94,9 +138,9 @@ def _is_ours(folder: Path) -> bool:
     if not any(folder.iterdir()):
         return False
     listed = _listed_files(folder)
-    stranger = next((name for name in _files_in(folder) if name not in listed), None)
-    if stranger:
-        raise UserError(f"{stranger} in {folder}, which no earlier run put there", "only files of the earlier run",
+    added = next((name for name in _files_in(folder) if name not in listed), None)
+    if added:
+        raise UserError(f"{added} in {folder}, which no earlier run put there", "only files of the earlier run",
                         "move it to a safe place or choose another output folder")
     return True
 
@@ -113,23 +157,8 @@ def _files_in(folder: Path) -> Iterator[str]:
     for parent, folders, files in os.walk(folder):
         links = [name for name in folders if os.path.islink(os.path.join(parent, name))]
         for name in (*files, *links):
-            if name not in _MADE_AGAIN:
+            if name not in _IGNORED:
                 yield Path(parent, name).relative_to(folder).as_posix()
-
-
-def ask_to_replace(target: Path, state: str) -> None:
-    """Ask whether `target`, which "exists" or is otherwise as `state` says, may be replaced; one line from stdin.
-
-    Raises:
-        UserError: the answer does not begin with y; the end of input is no answer.
-    """
-    print(f"{target} {state}. Replace it? [y/N] ", end="", flush=True)
-    answer = sys.stdin.readline()
-    if not sys.stdin.isatty():
-        print(flush=True)  # no one's return key ended the line
-    if not answer.strip().lower().startswith("y"):
-        raise UserError(f"{target} and the answer {answer.strip()!r}", "y to replace it",
-                        "nothing was changed; answer y, give --overwrite or choose another place")
 
 
 def _mark(folder: Path, made_by: str) -> None:
@@ -139,7 +168,7 @@ def _mark(folder: Path, made_by: str) -> None:
 
 
 def _swap(building: Path, target: Path, replaced: Path) -> None:
-    if _is_ours(target):  # asked again: minutes may have passed
+    if _is_earlier_output(target):  # checked again: minutes may have passed
         os.rename(target, replaced)
     elif target.exists():
         target.rmdir()
@@ -154,22 +183,10 @@ def _swap(building: Path, target: Path, replaced: Path) -> None:
 
 
 def _delete(folder: Path) -> None:
-    """Remove a folder of ours, the marker last, so that a kill in between leaves one that is still known as ours."""
+    """Remove a folder that carries our marker; the marker goes last, so that a kill leaves a folder with it."""
     for entry in folder.iterdir():
         if entry.is_dir() and not entry.is_symlink():
             shutil.rmtree(entry)
         elif entry.name != MARKER:
             entry.unlink()
     shutil.rmtree(folder)
-
-
-@contextlib.contextmanager
-def told_plainly(target: Path) -> Iterator[None]:
-    """A full disk, missing rights or a file that another program holds open, as a `UserError`."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in _OUTSIDE_CAUSES:
-            raise
-        raise UserError(f"{error.strerror} at {error.filename or target}", f"a place where {target} can be written",
-                        "make room, check the rights and close programs that use it; nothing was changed") from error

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-import data.prepare.output_folder
-from data.prepare.output_folder import MARKER, new_folder
+import data.prepare.output
+from data.prepare.output import MARKER, check_csv_outputs, new_folder
 from utils import UserError
 
 
@@ -174,7 +174,7 @@ class Killed(BaseException):
 
 def kill_at(monkeypatch: pytest.MonkeyPatch, function: str, call: int) -> None:
     calls = []
-    module, name = (os, "rename") if function == "rename" else (data.prepare.output_folder, function)
+    module, name = (os, "rename") if function == "rename" else (data.prepare.output, function)
     real = getattr(module, name)
 
     def maybe(*arguments: object) -> object:
@@ -185,7 +185,7 @@ def kill_at(monkeypatch: pytest.MonkeyPatch, function: str, call: int) -> None:
 
     monkeypatch.setattr(module, name, maybe)
     if function == "rename":  # the clean-up that a kill would prevent
-        monkeypatch.setattr(data.prepare.output_folder, "_delete", lambda folder: None)
+        monkeypatch.setattr(data.prepare.output, "_delete", lambda folder: None)
 
 
 @pytest.mark.parametrize(("function", "call"), [("_mark", 2), ("rename", 1), ("rename", 2), ("_delete", 1)])
@@ -248,3 +248,34 @@ def test_a_folder_that_another_program_holds_open_stays(target: Path, monkeypatc
     with pytest.raises(UserError, match="in use"):
         make(target)
     assert content(target) == "old"
+
+
+# ---- files ----
+
+
+def test_new_files_are_free(tmp_path: Path) -> None:
+    check_csv_outputs(tmp_path / "new" / "a.csv", tmp_path / "b.CSV", overwrite=False)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("answer", "allowed"), [("y\n", True), ("Yes\n", True), ("n\n", False), ("", False)])
+def test_a_file_that_exists_is_asked_about(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: str,
+                                           allowed: bool) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("old")
+    monkeypatch.setattr("sys.stdin", io.StringIO(answer))
+    if allowed:
+        check_csv_outputs(path, overwrite=False)
+    else:
+        with pytest.raises(UserError, match="y to replace it"):
+            check_csv_outputs(path, overwrite=False)
+    monkeypatch.setattr("sys.stdin", None)
+    check_csv_outputs(path, overwrite=True)
+
+
+@pytest.mark.parametrize("names", [["label.txt"], ["picture.png"], ["folder.csv"], ["a.csv", "sub/../a.csv"]])
+def test_sources_folders_and_one_file_twice_are_refused(tmp_path: Path, names: list[str]) -> None:
+    (tmp_path / "folder.csv").mkdir()
+    (tmp_path / "sub").mkdir()
+    with pytest.raises(UserError, match="correct the path"):
+        check_csv_outputs(*(tmp_path / name for name in names), overwrite=True)
