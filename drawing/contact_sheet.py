@@ -1,4 +1,4 @@
-"""A PNG of judged pictures, each framed in the colour of its verdict, with what is said of it below."""
+"""A PNG of pictures with predictions: each framed in the colour of its verdict, with a caption below."""
 
 from __future__ import annotations
 
@@ -9,15 +9,14 @@ from dataclasses import dataclass
 
 from PIL import Image, ImageDraw, ImageOps
 
-from drawing.lettering import explanation, tail, typeset, wrapped, write
-from drawing.plots import GREEN, INK, RED
+from drawing.lettering import draw_text, escape_note, keep_end, typeset, wrap
+from drawing.palette import GREEN, INK, MOUNT, PAPER, RED, SLATE
 from utils import atomic_path
 
 SIDE, GAP, FRAME, BADGE, TEXT, TITLE, SMALL = 192, 16, 5, 26, 15, 22, 12  # px
 LINE = TEXT + 5  # px from one line of text to the next
-PAPER, MOUNT, GREY = "#ffffff", "#eef0f3", "#6b7280"
-# Told apart by those who do not see red and green, too: dark blue-green and orange-red, and a mark in the corner.
-VERDICTS = {True: (GREEN, "✓"), False: (RED, "✗"), None: (GREY, "")}
+# Both colours and a mark in the corner also serve those who do not tell red from green.
+VERDICTS = {True: (GREEN, "✓"), False: (RED, "✗"), None: (SLATE, "")}
 MEANINGS = {True: "✓ green: right", False: "✗ red: wrong", None: "grey: not judged, in no known artist's folder"}
 
 
@@ -25,12 +24,11 @@ MEANINGS = {True: "✓ green: right", False: "✗ red: wrong", None: "grey: not 
 class Tile:
     """One picture of a contact sheet.
 
-    Args:
+    Attributes:
         image: any mode and size; it is shown whole.
-        caption: the text below, one or more lines; a line that is too long becomes two, and is then cut with an
-            ellipsis.
-        file: its name, in small letters below that; of a long one the end.
-        good: whether the prediction is right; None where the truth is not known.
+        caption: the text below, one or more lines; each takes at most two lines of the sheet, then an ellipsis.
+        file: its name, in small letters below the caption; of a long one the end.
+        good: whether the prediction is right; None where the truth is unknown.
     """
 
     image: Image.Image
@@ -40,91 +38,93 @@ class Tile:
 
 
 @dataclass(frozen=True)
-class Words:
-    """A line of text: its pieces, each in a colour, and their size in px."""
+class TextLine:
+    """A line of text: pieces, each a text and its colour, and their size in px."""
 
     pieces: tuple[tuple[str, str], ...]
     size: int
 
 
-def contact_sheet(entries: Sequence[Tile], path: str | os.PathLike[str], *, columns: int = 6, title: str = "") -> None:
+def contact_sheet(tiles: Sequence[Tile], path: str | os.PathLike[str], *, columns: int = 6, title: str = "") -> None:
     """Write a PNG with the pictures in reading order, framed green where right and red where wrong.
 
     Args:
-        entries: the tiles; a few dozen make one sheet.
+        tiles: a few dozen make one sheet.
         path: the PNG to write.
         columns: tiles per row, ≥ 1; the sheet is at least two wide.
-        title: above all, beside what the frames say.
+        title: above the pictures, beside the meaning of the colours.
 
     Raises:
-        ValueError: there are no entries.
+        ValueError: there are no tiles.
     """
-    if not entries:
+    if not tiles:
         raise ValueError("a contact sheet needs at least one picture")
-    columns = min(columns, len(entries))
+    columns = min(columns, len(tiles))
     width = GAP + max(2, columns) * (SIDE + GAP)
-    head, foot = heading(entries, title, width - 2 * GAP), footnote(entries, width - 2 * GAP)
-    captions = [lines_below(entry) for entry in entries]
+    head, foot = heading(tiles, title, width - 2 * GAP), footnote(tiles, width - 2 * GAP)
+    captions = [caption_lines(tile) for tile in tiles]
     cell_height = SIDE + 6 + max(map(len, captions)) * LINE + GAP
     top = GAP + _height(head) + (GAP - 5 if head else 0)
-    bottom = top + math.ceil(len(entries) / columns) * cell_height
+    bottom = top + math.ceil(len(tiles) / columns) * cell_height
     sheet = Image.new("RGB", (width, bottom + _height(foot) + (GAP if foot else 0)), PAPER)
     draw = ImageDraw.Draw(sheet)
-    _draw_words(draw, GAP, GAP, head)
-    for number, (entry, caption) in enumerate(zip(entries, captions, strict=True)):
+    _draw_lines(draw, GAP, GAP, head)
+    for number, (tile, caption) in enumerate(zip(tiles, captions, strict=True)):
         row, column = divmod(number, columns)
         left, upper = GAP + column * (SIDE + GAP), top + row * cell_height
-        _draw_picture(draw, sheet, entry, left, upper)
-        _draw_words(draw, left, upper + SIDE + 6, caption, LINE)
-    _draw_words(draw, GAP, bottom, foot)
+        _draw_picture(draw, sheet, tile, left, upper)
+        _draw_lines(draw, left, upper + SIDE + 6, caption, LINE)
+    _draw_lines(draw, GAP, bottom, foot)
     with atomic_path(path) as partial:
         sheet.save(partial, format="PNG", optimize=True)
 
 
-def heading(entries: Sequence[Tile], title: str, width: int) -> list[Words]:
-    """The title, and what the colours of the frames mean: on one line where they fit."""
-    lines = [Words(((line, INK),), TITLE) for line in wrapped(title, TITLE, width, 3)] if title else []
-    shown = {entry.good for entry in entries}
+def heading(tiles: Sequence[Tile], title: str, width: int) -> list[TextLine]:
+    """The title, and the meanings of the frames' colours, on one line where they fit."""
+    lines = _wrapped(title, INK, TITLE, width, 3) if title else []
+    shown = {tile.good for tile in tiles}
     legend = [(meaning, VERDICTS[good][0]) for good, meaning in MEANINGS.items() if good in shown]
-    one = tuple((f"{text}    ", colour) for text, colour in legend)
-    if sum(typeset(text, TEXT)[0].getlength(text) for text, _ in one) <= width:
-        return [*lines, Words(one, TEXT)]
-    return [*lines, *(Words(((line, colour),), TEXT) for text, colour in legend
-                      for line in wrapped(text, TEXT, width, 2))]
+    pieces = tuple((f"{text}    ", colour) for text, colour in legend)
+    if sum(typeset(text, TEXT)[0].getlength(text) for text, _ in pieces) <= width:
+        return [*lines, TextLine(pieces, TEXT)]
+    return [*lines, *(line for text, colour in legend for line in _wrapped(text, colour, TEXT, width, 2))]
 
 
-def footnote(entries: Sequence[Tile], width: int) -> list[Words]:
-    """Why some letters are escapes; nothing where none are."""
-    note = explanation(text for entry in entries for text in (*entry.caption.splitlines(), entry.file))
-    return [Words(((line, GREY),), SMALL) for line in wrapped(note, SMALL, width, 3)] if note else []
+def footnote(tiles: Sequence[Tile], width: int) -> list[TextLine]:
+    """What escapes stand for; nothing where there are none."""
+    note = escape_note(text for tile in tiles for text in (*tile.caption.splitlines(), tile.file))
+    return _wrapped(note, SLATE, SMALL, width, 3) if note else []
 
 
-def lines_below(entry: Tile) -> list[Words]:
+def caption_lines(tile: Tile) -> list[TextLine]:
     """The caption in lines as wide as the tile, the first in its verdict's colour, and the file's name."""
-    colour = VERDICTS[entry.good][0]
-    lines = [Words(((line, INK if number else colour),), TEXT)
-             for number, text in enumerate(entry.caption.splitlines()) for line in wrapped(text, TEXT, SIDE, 2)]
-    return [*lines, Words(((tail(entry.file, SMALL, SIDE), GREY),), SMALL)] if entry.file else lines
+    lines = [line for number, text in enumerate(tile.caption.splitlines())
+             for line in _wrapped(text, INK if number else VERDICTS[tile.good][0], TEXT, SIDE, 2)]
+    return [*lines, TextLine(((keep_end(tile.file, SMALL, SIDE), SLATE),), SMALL)] if tile.file else lines
 
 
-def _height(lines: Sequence[Words]) -> int:
+def _wrapped(text: str, colour: str, size: int, width: int, lines: int) -> list[TextLine]:
+    return [TextLine(((line, colour),), size) for line in wrap(text, size, width, lines)]
+
+
+def _height(lines: Sequence[TextLine]) -> int:
     return sum(line.size + 5 for line in lines)
 
 
-def _draw_words(draw: ImageDraw.ImageDraw, left: float, top: float, lines: Sequence[Words], step: int = 0) -> None:
+def _draw_lines(draw: ImageDraw.ImageDraw, left: float, top: float, lines: Sequence[TextLine], step: int = 0) -> None:
     for line in lines:
-        place = left
+        start = left
         for text, colour in line.pieces:
-            write(draw, (place, top + line.size), text, line.size, colour)
-            place += typeset(text, line.size)[0].getlength(text)
+            draw_text(draw, (start, top + line.size), text, line.size, colour)
+            start += typeset(text, line.size)[0].getlength(text)
         top += step or line.size + 5
 
 
-def _draw_picture(draw: ImageDraw.ImageDraw, sheet: Image.Image, entry: Tile, left: int, top: int) -> None:
-    colour, mark = VERDICTS[entry.good]
+def _draw_picture(draw: ImageDraw.ImageDraw, sheet: Image.Image, tile: Tile, left: int, top: int) -> None:
+    colour, mark = VERDICTS[tile.good]
     draw.rectangle((left, top, left + SIDE - 1, top + SIDE - 1), fill=MOUNT, outline=colour, width=FRAME)
     inside = SIDE - 2 * FRAME
-    sheet.paste(ImageOps.pad(entry.image.convert("RGB"), (inside, inside), color=MOUNT), (left + FRAME, top + FRAME))
+    sheet.paste(ImageOps.pad(tile.image.convert("RGB"), (inside, inside), color=MOUNT), (left + FRAME, top + FRAME))
     if mark:
         draw.rectangle((left, top, left + BADGE, top + BADGE), fill=colour)
         font, _ = typeset(mark, TEXT + 3)

@@ -1,9 +1,10 @@
-"""What a probability is worth: temperature scaling, and the thresholds between confident, possible and unknown."""
+"""Temperature scaling, and the thresholds between confident, possible and unknown; calibration.json holds both."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,27 +12,26 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from sklearn.metrics import roc_auc_score, roc_curve
 
 from utils import UserError, write_json
 
 CALIBRATION = "calibration.json"
 BINS = 15  # of equal width, for reliability
-CONFIDENT, POSSIBLE, UNKNOWN = "confident", "possible", "unknown"
+CONFIDENT, POSSIBLE, UNKNOWN = VERDICTS = "confident", "possible", "unknown"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """How one network's logits become probabilities that can be believed, and verdicts.
+    """How one network's logits become calibrated probabilities and verdicts.
 
     Attributes:
         fingerprint: of the network.
-        view: how pictures were looked at.
+        view: views of each picture that the network was run on.
         temperature: logits are divided by it.
-        confident: from this calibrated probability on, an answer is confident; above 1 where no threshold keeps the
+        confident: an answer is confident from this calibrated probability on; above 1 where no threshold keeps the
             error rate.
-        possible: from this on, it is possible; below, the artist is unknown.
-        error_rate: most that may go wrong on either side, see `thresholds`.
+        possible: it is possible from this one on; below, the artist is unknown.
+        error_rate: see `verdict_thresholds`.
     """
 
     fingerprint: str
@@ -46,27 +46,27 @@ class Calibration:
         return (logits / self.temperature).softmax(-1)
 
     def verdict(self, probability: float) -> str:
-        """What the highest calibrated probability of a picture says."""
+        """The verdict on a picture with this highest calibrated probability."""
         return CONFIDENT if probability >= self.confident else POSSIBLE if probability >= self.possible else UNKNOWN
 
-    def write(self, path: Path, figures: dict[str, Any]) -> None:
-        """Write calibration.json with the `figures` behind it."""
+    def write(self, path: Path, figures: Mapping[str, Any]) -> None:
+        """Write calibration.json with the `figures` of `fit_calibration`."""
         write_json(path, {**dataclasses.asdict(self), "figures": figures})
 
     @classmethod
     def beside(cls, checkpoint: Path, fingerprint: str, view: str) -> Calibration | None:
-        """The calibration that lies beside a checkpoint; None where there is none.
+        """The calibration beside a checkpoint; None where there is none.
 
         Raises:
             UserError: it cannot be read, or was made for another network or view.
         """
-        path = place(checkpoint)
+        path = calibration_path(checkpoint)
         if not path.is_file():
             return None
         action = "run tools/calibrate.py again, or add --no-calibration"
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
-            found = cls(**{each.name: content[each.name] for each in dataclasses.fields(cls)})
+            found = cls(**{field.name: content[field.name] for field in dataclasses.fields(cls)})
         except (ValueError, LookupError, TypeError) as error:
             raise UserError(f"{path}, which cannot be read ({error})", "what tools/calibrate.py wrote",
                             action) from error
@@ -77,9 +77,70 @@ class Calibration:
         return found
 
 
-def place(checkpoint: Path) -> Path:
+def calibration_path(checkpoint: Path) -> Path:
     """Where the calibration of a checkpoint, a file or a folder, lies."""
     return (checkpoint if checkpoint.is_dir() else checkpoint.parent) / CALIBRATION
+
+
+# ---- fitting ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Answers:
+    """A network's answers to N pictures.
+
+    Attributes:
+        logits: (N, classes).
+        targets: (N,) int64, the class of each picture's artist; -1 for an artist outside the classes.
+        unknown: names of those artists.
+    """
+
+    logits: torch.Tensor
+    targets: torch.Tensor
+    unknown: Sequence[str] = ()
+
+    @property
+    def right(self) -> np.ndarray:
+        """Whether the most probable class is right, (N,) bool."""
+        return (self.logits.argmax(1) == self.targets).numpy()
+
+    def scores(self, temperature: float) -> np.ndarray:
+        """The highest probability of each picture, (N,) float64."""
+        return (self.logits.double() / temperature).softmax(1).amax(1).numpy()
+
+
+def fit_calibration(known: Answers, others: Answers, error_rate: float, fingerprint: str,
+                    view: str) -> tuple[Calibration, dict[str, Any]]:
+    """Fit a calibration to answers to validation pictures, and to pictures of other artists where there are any.
+
+    Returns:
+        the calibration, and the figures behind it: `accuracy`, `ece_before`, `ece_after`, `auroc` and `fpr95` where
+        there are other artists, and per verdict the shares of right, wrong and other answers.
+
+    Raises:
+        UserError: no validation picture, an unknown artist among the known, or a known one among the others.
+    """
+    if not len(known.targets):
+        raise UserError("no validation picture that can be read", "one folder per artist in val/", "check --data-path")
+    if known.unknown:
+        names = ", ".join(known.unknown)
+        raise UserError(f"validation pictures in folders that are no artist of the network ({names})",
+                        "its artists only", "give such pictures to --unknown-dir")
+    if (others.targets >= 0).any():
+        raise UserError("a folder below --unknown-dir that bears the name of an artist of the network",
+                        "artists that it does not know", "take that folder away")
+    temperature = fit_temperature(known.logits, known.targets)
+    scores, unknown = known.scores(temperature), others.scores(temperature)
+    confident, possible = verdict_thresholds(scores, known.right, unknown, error_rate)
+    calibration = Calibration(fingerprint=fingerprint, view=view, temperature=temperature, confident=confident,
+                              possible=possible, error_rate=error_rate)
+    verdicts = [[calibration.verdict(score) for score in group]
+                for group in (scores[known.right], scores[~known.right], unknown)]
+    figures = {"pictures": len(scores), "outside_pictures": len(unknown), "accuracy": float(known.right.mean()),
+               "ece_before": calibration_error(known.scores(1), known.right),
+               "ece_after": calibration_error(scores, known.right),
+               "verdicts": {name: [group.count(name) / max(1, len(group)) for group in verdicts] for name in VERDICTS}}
+    return calibration, figures | (separation(scores, unknown) if len(unknown) else {})
 
 
 def fit_temperature(logits: torch.Tensor, targets: torch.Tensor) -> float:
@@ -100,33 +161,34 @@ def fit_temperature(logits: torch.Tensor, targets: torch.Tensor) -> float:
     return log_temperature.exp().item()
 
 
-def reliability(scores: np.ndarray, right: np.ndarray) -> list[tuple[float, float, int]]:
-    """Mean score, share that is right and number of answers in each of `BINS` that holds any."""
+def reliability_bins(scores: np.ndarray, right: np.ndarray) -> list[tuple[float, float, int]]:
+    """Mean score, share that is right and number of answers of each of `BINS` that has answers; (N,) each."""
     bins = np.minimum((scores * BINS).astype(int), BINS - 1)
-    return [(float(scores[bins == each].mean()), float(right[bins == each].mean()), int((bins == each).sum()))
-            for each in range(BINS) if (bins == each).any()]
+    return [(float(scores[bins == number].mean()), float(right[bins == number].mean()), int((bins == number).sum()))
+            for number in np.unique(bins)]
 
 
 def calibration_error(scores: np.ndarray, right: np.ndarray) -> float:
-    """Expected calibration error, 0 to 1: distance of score and share right, mean over the answers by bins."""
-    return sum(count * abs(score - share) for score, share, count in reliability(scores, right)) / len(scores)
+    """Expected calibration error, 0 to 1: the distance of score and share right, mean over answers by bins."""
+    return sum(count * abs(score - share) for score, share, count in reliability_bins(scores, right)) / len(scores)
 
 
-def thresholds(scores: np.ndarray, right: np.ndarray, outside: np.ndarray, error_rate: float) -> tuple[float, float]:
-    """From which score on an answer is confident, and from which it is possible.
+def verdict_thresholds(scores: np.ndarray, right: np.ndarray, unknown: np.ndarray,
+                       error_rate: float) -> tuple[float, float]:
+    """From which score on an answer is confident, and from which on it is possible.
 
     Confident is the lowest score from which on at most `error_rate` of the answers are wrong; every answer to a picture
-    of an artist outside the training set is wrong. Below possible lie at most `error_rate` of the known artists'.
+    of an unknown artist is wrong. At most `error_rate` of the known artists' pictures lie below possible.
 
     Args:
         scores: highest probability of each validation picture, (N,).
         right: whether its class is right, (N,).
-        outside: highest probability of each picture of other artists, (M,), M ≥ 0.
+        unknown: highest probability of each picture of unknown artists, (M,), M ≥ 0.
         error_rate: 0 to 1.
     """
     possible = float(np.sort(scores)[int(error_rate * len(scores))])
-    everything = np.concatenate([scores, outside])
-    wrong = np.concatenate([~right, np.ones(len(outside), bool)])
+    everything = np.concatenate([scores, unknown])
+    wrong = np.concatenate([~right, np.ones(len(unknown), bool)])
     order = np.argsort(-everything, kind="stable")
     share = np.cumsum(wrong[order]) / np.arange(1, len(order) + 1)
     ranked = everything[order]
@@ -136,12 +198,15 @@ def thresholds(scores: np.ndarray, right: np.ndarray, outside: np.ndarray, error
     return max(confident, possible), possible
 
 
-def separation(scores: np.ndarray, outside: np.ndarray) -> dict[str, float]:
-    """How well the score tells known artists, (N,), from others, (M,): `auroc`, and `fpr95`.
+def separation(scores: np.ndarray, unknown: np.ndarray) -> dict[str, float]:
+    """How well the score tells known artists, (N,), from unknown ones, (M,): `auroc`, and `fpr95`.
 
-    `fpr95` is the share of the others that still counts as known where 95 % of the known do.
+    `fpr95` is the share of the unknown that still counts as known where 95 % of the known do.
     """
-    known = np.repeat([1, 0], [len(scores), len(outside)])
-    values = np.concatenate([scores, outside])
+    # Imported here: it takes seconds, and inference reads calibrations without it.
+    from sklearn.metrics import roc_auc_score, roc_curve
+
+    known = np.repeat([1, 0], [len(scores), len(unknown)])
+    values = np.concatenate([scores, unknown])
     false, true, _ = roc_curve(known, values, drop_intermediate=False)
     return {"auroc": float(roc_auc_score(known, values)), "fpr95": float(false[np.argmax(true >= 0.95)])}

@@ -1,4 +1,4 @@
-"""One evaluation: every picture once, the figures the same on any number of processes."""
+"""Evaluation of a network: every image once, with the same figures on any number of processes."""
 
 from __future__ import annotations
 
@@ -10,105 +10,101 @@ from typing import Any, Protocol
 import torch
 from torch.utils.data import DataLoader
 
-from data.image_folder import ImageFolder
-from data.image_list import Batch, ImageList
+from data.image_list import Batch, ImageList, Sample
 from data.loaders import EvalBatches, Loading, make_loader
 from data.transforms import Preprocessing
 from runtime.logbook import Logbook
 from runtime.placement import Placement
 
+Perturb = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # images (B, 3, S, S), targets -> harder images
+
 
 class Meter(Protocol):
-    """Collects an evaluation batch by batch, each under its number in the whole."""
+    """Collects an evaluation batch by batch, each under its number in the whole evaluation."""
 
-    def update(self, number: int, outputs: torch.Tensor, targets: torch.Tensor) -> None:
-        """Count one batch."""
+    def update(self, number: int, outputs: Any, targets: torch.Tensor) -> None:
+        """Count one batch; `outputs` are those of the network that `Evaluation.wrap_model` returns."""
 
     def result(self) -> dict[str, float]:
         """The figures over all batches of all ranks."""
 
 
-def no_report(folder: Path, meter: Any) -> Mapping[str, Path]:
-    """The report of an examination that has no details to tell."""
+def write_no_report(folder: Path, meter: Any) -> Mapping[str, Path]:
+    """The report of an evaluation without details."""
     return {}
 
 
-def unchanged(network: torch.nn.Module) -> torch.nn.Module:
-    """The network, as a meter of its logits asks it."""
+def keep_model(network: torch.nn.Module) -> torch.nn.Module:
+    """The network itself, for meters that need logits only."""
     return network
 
 
 @dataclass(frozen=True, kw_only=True)
-class Examination:
-    """How one trainer's networks are judged.
+class Evaluation:
+    """How the networks of a trainer are evaluated.
 
     Attributes:
-        meter: makes the collector of one evaluation.
+        make_meter: makes the collector of one evaluation.
         monitor: the figure, higher is better, that chooses model_best.pth.
         title: its name for people.
-        headline: the figures of an evaluation as the line that is printed.
-        report: writes the details of the best evaluation to a folder; the PNGs among them, by title.
-        asked: makes of the network what the meter reads, such as one that tells its features, too.
+        format_line: the figures as the line that is printed.
+        write_report: writes the details of the best evaluation to a folder; returns the PNGs among them, by title.
+        wrap_model: makes of the network what the meter needs, such as one that also returns features.
     """
 
-    meter: Callable[[], Meter]
+    make_meter: Callable[[], Meter]
     monitor: str
     title: str
-    headline: Callable[[dict[str, float]], str]
-    report: Callable[[Path, Any], Mapping[str, Path]] = no_report
-    asked: Callable[[torch.nn.Module], torch.nn.Module] = unchanged
+    format_line: Callable[[dict[str, float]], str]
+    write_report: Callable[[Path, Any], Mapping[str, Path]] = write_no_report
+    wrap_model: Callable[[torch.nn.Module], torch.nn.Module] = keep_model
 
 
-Disturb = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # pictures (B, 3, S, S), targets -> other pictures
+def evaluate_loader(network: torch.nn.Module, loader: DataLoader[Sample], meter: Meter, placement: Placement,
+                    logbook: Logbook, perturb: Perturb | None = None) -> dict[str, float]:
+    """The figures of `network`, which is at `placement`, over every readable image of `loader`.
 
-
-def evaluate(network: torch.nn.Module, loader: DataLoader, meter: Meter, place: Placement, logbook: Logbook,
-             disturb: Disturb | None = None) -> dict[str, float]:
-    """The figures of `network`, which is at `place`, over every picture of `loader` that can be read.
-
-    The loaders of all ranks together hold every batch once; the figures are the same on every rank. `disturb` makes
-    the pictures harder first.
+    The loaders of all ranks together hold every batch once. The figures are the same on every rank.
     """
     network.eval()
-    numbers = loader.batch_sampler.numbers
+    dataset, batches = loader.dataset, loader.batch_sampler
+    assert isinstance(dataset, ImageList)
+    assert isinstance(batches, EvalBatches)
     with torch.inference_mode(), logbook.bar("evaluate", len(loader)) as bar:
-        for number, batch in zip(numbers, loader, strict=True):
-            report_failures(batch, loader.dataset, logbook)
+        for number, batch in zip(batches.numbers, loader, strict=True):
+            log_failures(batch, dataset, logbook)
             if len(batch.targets):
-                images, targets = place.images(batch.images), batch.targets.to(place.device)
-                meter.update(number, network(disturb(images, targets) if disturb else images), targets)
+                images, targets = placement.move_images(batch.images), batch.targets.to(placement.device)
+                meter.update(number, network(perturb(images, targets) if perturb else images), targets)
             bar.update()
     return meter.result()
 
 
 @dataclass(frozen=True, kw_only=True)
-class Judge:
-    """Judges one network on any number of sets of pictures.
+class Evaluator:
+    """Evaluates one network, which is at `placement`, on any number of datasets.
 
     Attributes:
-        network: at `place`, in evaluation mode.
-        classes: names, in the order of its logits.
-        preprocessing: how it sees pictures.
-        loading: batch size and processes.
-        place: where it is.
-        logbook: what is told.
+        classes: names, in the order of the network's logits.
+        preprocessing: of the network's input.
+        logbook: gets the lines to print.
     """
 
     network: torch.nn.Module
     classes: Sequence[str]
     preprocessing: Preprocessing
     loading: Loading
-    place: Placement
+    placement: Placement
     logbook: Logbook
 
-    def figures(self, pictures: ImageFolder, meter: Meter, *, network: torch.nn.Module | None = None,
-                disturb: Disturb | None = None) -> dict[str, float]:
-        """What `meter` collects over `pictures`, from `network` where it is another than the judge's own."""
-        loader = make_loader(pictures, EvalBatches(len(pictures), self.loading), self.loading)
-        return evaluate(network or self.network, loader, meter, self.place, self.logbook, disturb)
+    def evaluate(self, dataset: ImageList, meter: Meter, *, network: torch.nn.Module | None = None,
+                 perturb: Perturb | None = None) -> dict[str, float]:
+        """The figures that `meter` collects over `dataset`, from `network` if it is not the evaluator's own."""
+        loader = make_loader(dataset, EvalBatches(len(dataset), self.loading), self.loading)
+        return evaluate_loader(network or self.network, loader, meter, self.placement, self.logbook, perturb)
 
 
-def report_failures(batch: Batch, dataset: ImageList, logbook: Logbook) -> None:
-    """Name the pictures that were fine at the start and cannot be read any more."""
+def log_failures(batch: Batch, dataset: ImageList, logbook: Logbook) -> None:
+    """Name the images that could be read at the start of the run and cannot be read any more."""
     for index, reason in batch.failures:
         logbook.say(f"left out: {dataset.path(index)} ({reason})")

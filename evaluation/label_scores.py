@@ -1,8 +1,8 @@
-"""The scores of absent labels, kept whole or counted in bins: how many of them a present label's score must beat.
+"""Scores of present labels, and of absent ones kept or binned: the false positives at a present label's score.
 
-Average precision needs nothing else of them. It is the mean, over the pictures that show a label, of the share of such
-pictures among all that score at least as high; so the few scores of present labels are kept by their owner, and the
-many of absent ones only answer counts. These are whole numbers: those of several processes add up without rounding.
+Average precision needs nothing else of absent labels. It is the mean, over the pictures that show a label, of the
+precision where that picture's score is the threshold. So the few scores of present labels stay on their rank, and the
+many of absent ones only answer counts. Counts are whole numbers: those of several ranks add up without rounding.
 """
 
 from __future__ import annotations
@@ -14,25 +14,25 @@ import numpy as np
 import torch
 
 MOST_KEPT = 200_000_000  # scores; 4 bytes each
-BINS, RANGE = 4096, 16.0  # from logit -16 to 16; what is beyond falls into the last bin on its side
+BINS, RANGE = 4096, 16.0  # from logit -16 to 16; scores beyond count in the last bin on their side
 AT_ONCE = 1 << 21  # scores handled at a time
-SLAB = 1 << 24  # scores kept in one piece: above 32 MiB, which glibc gives back to the system when it is released
+SLAB = 1 << 24  # scores kept in one array: above 32 MiB, which glibc gives back to the system when it is freed
 
 
-class Rivals(NamedTuple):
+class FalsePositives(NamedTuple):
     """How many absent labels score at least as high as each of K present ones, (K,) int64 each.
 
     Attributes:
         least: those that certainly do, among the pictures of the same label.
         most: those that possibly do, likewise.
-        least_of_all: those that certainly do, among the pictures of all labels.
-        most_of_all: those that possibly do, likewise.
+        least_overall: those that certainly do, among the pictures of all labels.
+        most_overall: those that possibly do, likewise.
     """
 
     least: np.ndarray
     most: np.ndarray
-    least_of_all: np.ndarray
-    most_of_all: np.ndarray
+    least_overall: np.ndarray
+    most_overall: np.ndarray
 
 
 class PresentScores:
@@ -50,17 +50,17 @@ class PresentScores:
         """Keep the labels (K,) and scores (K,) of a batch."""
         end = self.count + len(labels)
         if end > len(self._labels):
-            self._labels, self._scores = (np.resize(array, 2 * end) for array in (self._labels, self._scores))
+            self._labels, self._scores = np.resize(self._labels, 2 * end), np.resize(self._scores, 2 * end)
         self._labels[self.count:end], self._scores[self.count:end] = labels.cpu().numpy(), scores.cpu().numpy()
         self.count = end
 
-    def all(self) -> tuple[np.ndarray, np.ndarray]:
-        """Labels (N,) int32 and scores (N,) float32, in the order they came in."""
+    def arrays(self) -> tuple[np.ndarray, np.ndarray]:
+        """Labels (N,) int32 and scores (N,) float32, in the order of adding."""
         return self._labels[:self.count], self._scores[:self.count]
 
 
 class KeptScores:
-    """Every score; `Rivals` are exact."""
+    """Every score of absent labels; `FalsePositives` are exact."""
 
     def __init__(self, num_labels: int) -> None:
         self.num_labels, self.pictures = num_labels, 0
@@ -71,15 +71,15 @@ class KeptScores:
         """Keep the scores (B, labels) float32 of a batch; -inf stands for a label that is present."""
         rest = scores.cpu().numpy()
         while len(rest):
-            place = self.pictures % self.rows
-            if not place:
+            row = self.pictures % self.rows
+            if not row:
                 self._slabs.append(np.empty((self.rows, self.num_labels), np.float32))
-            part, rest = np.split(rest, [self.rows - place])
-            self._slabs[-1][place:place + len(part)] = part
+            part, rest = np.split(rest, [self.rows - row])
+            self._slabs[-1][row:row + len(part)] = part
             self.pictures += len(part)
 
-    def forget(self) -> Iterator[torch.Tensor]:
-        """The scores, (…, labels), as many at a time as their memory is released at."""
+    def drain(self) -> Iterator[torch.Tensor]:
+        """The scores, (…, labels), slab by slab; the memory of each is freed before the next."""
         while self._slabs:
             slab = self._slabs.pop()
             yield torch.from_numpy(slab[:self.pictures - len(self._slabs) * self.rows])
@@ -89,8 +89,8 @@ class KeptScores:
         """The lowest scores that count as equal to `scores`: they themselves."""
         return scores
 
-    def rivals(self, labels: np.ndarray, scores: np.ndarray) -> Rivals:
-        """Those of present labels: `labels` (K,) ascending, and their `scores` (K,)."""
+    def false_positives(self, labels: np.ndarray, scores: np.ndarray) -> FalsePositives:
+        """Those at each present label's score: `labels` (K,) ascending, and their `scores` (K,)."""
         own, overall = np.zeros(len(scores), np.int64), np.zeros(len(scores), np.int64)
         pictures = self.pictures
         width = max(1, AT_ONCE // max(1, pictures))
@@ -102,11 +102,14 @@ class KeptScores:
                 own[start:stop] = pictures - np.searchsorted(column, scores[start:stop])
             columns = np.sort(columns, None)
             overall += columns.size - np.searchsorted(columns, scores)
-        return Rivals(own, own, overall, overall)
+        return FalsePositives(own, own, overall, overall)
 
 
 class BinnedScores:
-    """Scores counted in bins, 4 bytes each; `Rivals` are bounds, and memory does not grow with the pictures."""
+    """Scores of absent labels, counted in bins of 4 bytes; `FalsePositives` are bounds.
+
+    Memory does not grow with the pictures.
+    """
 
     def __init__(self, num_labels: int, device: torch.device) -> None:
         self.counts = torch.zeros(num_labels, BINS, dtype=torch.int32, device=device)
@@ -116,41 +119,38 @@ class BinnedScores:
         num_labels, flat = len(self.counts), self.counts.view(-1)
         starts = torch.arange(0, num_labels * BINS, BINS, device=scores.device)[:, None]
         for part in scores.to(flat.device).split(max(1, AT_ONCE // num_labels)):
-            columns = part.T.contiguous()  # label by label, so that neighbours in time are neighbours in memory
-            places = _bins(columns).long().add_(starts)
-            flat.scatter_add_(0, places.view(-1), (columns.view(-1) > -torch.inf).to(torch.int32))
+            columns = part.T.contiguous()  # label by label, so that successive writes are close in memory
+            cells = _bins(columns).long().add_(starts)
+            flat.scatter_add_(0, cells.view(-1), (columns.view(-1) > -torch.inf).to(torch.int32))
 
     def floor(self, scores: np.ndarray) -> np.ndarray:
         """The lowest scores that count as equal to `scores` (K,): the lower ends of their bins."""
         bins = _bins(torch.from_numpy(scores)).numpy().astype(np.float32)
         return np.where(bins > 0, bins * np.float32(2 * RANGE / BINS) - np.float32(RANGE), -np.inf).astype(np.float32)
 
-    def rivals(self, labels: np.ndarray, scores: np.ndarray) -> Rivals:
-        """Those of present labels: `labels` (K,) ascending, and their `scores` (K,)."""
+    def false_positives(self, labels: np.ndarray, scores: np.ndarray) -> FalsePositives:
+        """Those at each present label's score: `labels` (K,) ascending, and their `scores` (K,)."""
         bins = _bins(torch.from_numpy(scores)).numpy()
         least, most = np.zeros(len(scores), np.int64), np.zeros(len(scores), np.int64)
         overall = np.zeros(BINS, np.int64)
-        for first, block in self._blocks():
-            start, stop = np.searchsorted(labels, (first, first + len(block)))
-            own = labels[start:stop] - first, bins[start:stop]
-            at_least = _from_each_bin_on(block)
-            least[start:stop], most[start:stop] = at_least[own[0], own[1] + 1], at_least[own]
-            overall += block.sum(0)
-        at_least = _from_each_bin_on(overall[None])[0]
-        return Rivals(least, most, at_least[bins + 1], at_least[bins])
-
-    def _blocks(self) -> Iterator[tuple[int, np.ndarray]]:
         width = AT_ONCE // BINS
         for first in range(0, len(self.counts), width):
-            yield first, self.counts[first:first + width].cpu().numpy()
+            counts = self.counts[first:first + width].cpu().numpy()
+            start, stop = np.searchsorted(labels, (first, first + len(counts)))
+            own = labels[start:stop] - first, bins[start:stop]
+            at_least = _cumulated(counts)
+            least[start:stop], most[start:stop] = at_least[own[0], own[1] + 1], at_least[own]
+            overall += counts.sum(0)
+        at_least = _cumulated(overall[None])[0]
+        return FalsePositives(least, most, at_least[bins + 1], at_least[bins])
 
 
 def _bins(scores: torch.Tensor) -> torch.Tensor:
-    """The bin of each score, int32; not a number counts as the lowest."""
+    """The bin of each score, int32; NaN counts as the lowest."""
     return ((scores.nan_to_num(-RANGE, RANGE, -RANGE) + RANGE) * (BINS / (2 * RANGE))).clamp_(0, BINS - 1).int()
 
 
-def _from_each_bin_on(counts: np.ndarray) -> np.ndarray:
+def _cumulated(counts: np.ndarray) -> np.ndarray:
     """(labels, bins) -> (labels, bins + 1): the sums from each bin to the last, and 0 beyond it."""
     sums = np.zeros((len(counts), counts.shape[1] + 1), np.int64)
     sums[:, :-1] = counts[:, ::-1].cumsum(1, dtype=np.int64)[:, ::-1]

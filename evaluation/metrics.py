@@ -1,4 +1,4 @@
-"""Sums over an evaluation that come out the same on any number of ranks."""
+"""Classification metrics that come out the same on any number of ranks."""
 
 from __future__ import annotations
 
@@ -18,22 +18,24 @@ class ClassificationMeter:
     """Top-1, top-5, balanced accuracy and cross-entropy over an evaluation.
 
     Every rank updates with its own batches, each under its number in the whole evaluation; `result` adds the sums in
-    the order of these numbers, so the figures are the single process's to the last digit.
+    the order of these numbers, so the figures equal a single process's to the last digit.
 
     Attributes:
-        support: pictures of each class, (classes,) int64; those of all ranks once `result` was asked.
-        hits: those of them that were recognised, likewise.
-        confusions: how often which class was taken for which, as (class, taken for) -> count, likewise. Sparse: never
-            more entries than pictures, however many classes there are.
+        support: pictures of each class on all ranks, (classes,) int64; this and what follows is set by `result`.
+        hits: those of them that were classified correctly, likewise.
+        confusions: (class, predicted class) -> count. Sparse: at most one entry per picture, however many classes.
     """
 
+    support: torch.Tensor
+    hits: torch.Tensor
+    confusions: Counter[tuple[int, int]]
+
     def __init__(self, num_classes: int, train_counts: np.ndarray | None = None) -> None:
-        """Begin an evaluation; with `train_counts`, (classes,), frequent and rare classes are told apart."""
+        """Begin an evaluation; `train_counts`, (classes,), separates frequent and rare classes."""
         self.num_classes, self.train_counts = num_classes, train_counts
-        self.sums: dict[int, torch.Tensor] = {}
-        self.support = torch.zeros(num_classes, dtype=torch.int64)
-        self.hits = torch.zeros(num_classes, dtype=torch.int64)
-        self.confusions: Counter[tuple[int, int]] = Counter()
+        self.sums: dict[int, torch.Tensor] = {}  # this rank's, as are those below
+        self._support, self._hits = (torch.zeros(num_classes, dtype=torch.int64) for _ in range(2))
+        self._confusions: Counter[tuple[int, int]] = Counter()
 
     def update(self, number: int, logits: torch.Tensor, targets: torch.Tensor) -> None:
         """Count batch `number`: `logits` (B, classes), `targets` (B,) int64."""
@@ -43,29 +45,29 @@ class ClassificationMeter:
         loss = F.cross_entropy(logits.float(), targets, reduction="none").double()
         self.sums[number] = torch.stack([right.sum().double(), ranked.sum().double(), loss.sum(),
                                          loss.new_tensor(len(targets))])
-        self.support += targets.bincount(minlength=self.num_classes).cpu()
-        self.hits += targets[right].bincount(minlength=self.num_classes).cpu()
-        self.confusions.update(zip(targets[~right].tolist(), best[~right, 0].tolist(), strict=True))
+        self._support += targets.bincount(minlength=self.num_classes).cpu()
+        self._hits += targets[right].bincount(minlength=self.num_classes).cpu()
+        self._confusions.update(zip(targets[~right].tolist(), best[~right, 0].tolist(), strict=True))
 
     def result(self) -> dict[str, float]:
         """`top1`, `top5`, `balanced` in percent, `loss` in nats, `pictures`; the same on every rank.
 
         With `train_counts` also `head`, `middle` and `tail`: balanced accuracy, in percent, of the third of the classes
-        with the most pictures to train on, the next, and the last.
+        with the most training pictures, the next third, and the last.
 
         Raises:
             UserError: no picture was counted on any rank.
         """
-        parts = gather(({number: sums.cpu() for number, sums in self.sums.items()}, self.support, self.hits,
-                        self.confusions))
-        if not any(part[0] for part in parts):
+        own = {number: sums.cpu() for number, sums in self.sums.items()}, self._support, self._hits, self._confusions
+        sums, support, hits, confusions = zip(*gather(own), strict=True)
+        batches = {number: batch for part in sums for number, batch in part.items()}
+        if not batches:
             raise UserError("no picture to evaluate that can be read", "at least one", "see the list above")
-        batches = {number: sums for part in parts for number, sums in part[0].items()}
         total = torch.zeros(4, dtype=torch.float64)
         for number in sorted(batches):
             total += batches[number]
-        self.support, self.hits = sum(part[1] for part in parts), sum(part[2] for part in parts)
-        self.confusions = sum((part[3] for part in parts), Counter())
+        self.support, self.hits = torch.stack(support).sum(0), torch.stack(hits).sum(0)
+        self.confusions = sum(confusions, Counter())
         top1, top5, loss, pictures = total.tolist()
         figures = {"top1": 100 * top1 / pictures, "top5": 100 * top5 / pictures,
                    "balanced": self._balanced(torch.arange(self.num_classes)), "loss": loss / pictures,
@@ -79,5 +81,5 @@ class ClassificationMeter:
     def _balanced(self, classes: torch.Tensor) -> float:
         """Mean recall, in percent, of those of `classes` that have pictures; 0 where none has."""
         support, hits = self.support[classes], self.hits[classes]
-        seen = support > 0
-        return 100 * (hits[seen].double() / support[seen]).mean().item() if seen.any() else 0.0
+        present = support > 0
+        return 100 * (hits[present].double() / support[present]).mean().item() if present.any() else 0.0

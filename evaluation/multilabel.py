@@ -1,35 +1,46 @@
-"""Figures of pictures with several labels each: the same on any number of processes, in memory that stays bounded."""
+"""Metrics of pictures with several labels each, on any number of ranks and in bounded memory, and their display."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
-from evaluation.label_scores import AT_ONCE, MOST_KEPT, BinnedScores, KeptScores, PresentScores, Rivals
+from evaluation.label_scores import AT_ONCE, MOST_KEPT, BinnedScores, FalsePositives, KeptScores, PresentScores
 from runtime.processes import gather
-from utils import UserError
+from runtime.text_table import RULE, format_table
+from utils import UserError, write_json
+
+FIGURES = "evaluation.json"
 
 
 class MultiLabelMeter:
     """Average precision, precision, recall, F1, shares and coverage over an evaluation.
 
     Every rank updates with its own batches, each under its number in the whole evaluation; sums are added in the order
-    of these numbers and everything else is counted, so the figures are the single process's to the last digit.
+    of these numbers and everything else is counted, so the figures equal a single process's to the last digit.
 
-    Up to 2e8 pictures x labels every score is kept and every figure is exact. Beyond that the scores of absent labels
-    are counted in bins; average precision is then the middle of what the bins leave possible, and half of that width
-    is its error bound. All other figures stay exact, but for the best thresholds, which are the best ends of bins.
+    Up to 2e8 pictures x labels every score is kept and every figure is exact. Beyond that, scores of absent labels are
+    counted in bins, which bound average precision: the figure is the middle of the bounds, its error half their
+    distance. All other figures stay exact, but for the best thresholds, which are the best ends of bins.
 
     Attributes:
-        support: pictures of each label, (labels,) int64; those of all ranks once `result` was asked.
-        ap: average precision of each label, (labels,) float64 in [0, 1]; this and what follows after `result`.
+        support: pictures of each label on all ranks, (labels,) int64; this and what follows is set by `result`.
+        ap: average precision of each label, (labels,) float64 in [0, 1].
         ap_error: how far it may be from the exact one, likewise; 0 up to 2e8 pictures x labels.
         f1: the highest F1 that a threshold gives each label, likewise.
-        thresholds: that threshold, a probability; where a label has no picture, the meter's own.
+        thresholds: that threshold, a probability; the meter's own where a label has no picture.
     """
+
+    support: torch.Tensor
+    ap: np.ndarray
+    ap_error: np.ndarray
+    f1: np.ndarray
+    thresholds: np.ndarray
 
     def __init__(self, classes: Sequence[str], threshold: float, *, most_kept: int = MOST_KEPT) -> None:
         """Begin an evaluation.
@@ -41,40 +52,43 @@ class MultiLabelMeter:
         """
         self.classes, self.threshold, self.most_kept = classes, threshold, most_kept
         self.num_labels = num_labels = len(classes)
-        self.sums: dict[int, list[float]] = {}
-        self.support, self.predicted, self.hits = (torch.zeros(num_labels, dtype=torch.int64) for _ in range(3))
-        self.present = PresentScores()
-        self.absent: KeptScores | BinnedScores = KeptScores(num_labels)
+        self.sums: dict[int, list[float]] = {}  # this rank's, as are those below
+        self._support, self._predicted, self._hits = (torch.zeros(num_labels, dtype=torch.int64) for _ in range(3))
+        self._pictures, self._present = 0, PresentScores()
+        self._absent: KeptScores | BinnedScores = KeptScores(num_labels)
 
     def update(self, number: int, logits: torch.Tensor, targets: torch.Tensor) -> None:
         """Count batch `number`: `logits` (B, labels), `targets` (B, labels) weights, 0 for absent labels."""
         rows = max(1, AT_ONCE // self.num_labels)
         parts = [self._count(*part) for part in zip(logits.split(rows), targets.split(rows), strict=True)]
         self.sums[number] = torch.stack(parts).sum(0).tolist()
-        if isinstance(self.absent, KeptScores) and self.absent.pictures * self.num_labels > self.most_kept:
-            self._count_in_bins(logits.device)
+        self._pictures += len(logits)
+        self._limit_memory(self._pictures, logits.device)
 
     def _count(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         scores, present = logits.float(), targets > 0
         sums = _sums(scores, targets, present)
         scores = scores.nan_to_num(-torch.inf, torch.inf, -torch.inf)  # ranked last; the loss shows it
         predicted = scores.sigmoid() >= self.threshold
-        self.support += present.sum(0).cpu()
-        self.predicted += predicted.sum(0).cpu()
-        self.hits += (predicted & present).sum(0).cpu()
-        self.present.add(present.nonzero()[:, 1], scores[present])
-        self.absent.add(scores.masked_fill(present, -torch.inf))
+        self._support += present.sum(0).cpu()
+        self._predicted += predicted.sum(0).cpu()
+        self._hits += (predicted & present).sum(0).cpu()
+        self._present.add(present.nonzero()[:, 1], scores[present])
+        self._absent.add(scores.masked_fill(present, -torch.inf))
         return sums
 
-    def _count_in_bins(self, device: torch.device) -> None:
-        kept, self.absent = self.absent, BinnedScores(self.num_labels, device)
-        for scores in kept.forget():
-            self.absent.add(scores)
+    def _limit_memory(self, pictures: float, device: torch.device) -> None:
+        """Count this rank's scores in bins once there are too many `pictures` to keep them."""
+        if isinstance(self._absent, KeptScores) and pictures * self.num_labels > self.most_kept:
+            binned = BinnedScores(self.num_labels, device)
+            for scores in self._absent.drain():
+                binned.add(scores)
+            self._absent = binned
 
     def result(self) -> dict[str, float]:
         """The figures, the same on every rank.
 
-        In percent: `macro_map`, `micro_map` and, where they are bounds' middles, `macro_map_error` and
+        In percent: `macro_map`, `micro_map` and, where they are the middle of bounds, `macro_map_error` and
         `micro_map_error`; `precision`, `recall` and `f1` at the threshold, each as `macro_` (mean over labels that
         have pictures) and `micro_`. `share_error`: mean absolute difference, over present labels, between their weight
         over the picture's sum and p over its sum. `coverage`: how many labels must be listed, best first, until all
@@ -84,78 +98,78 @@ class MultiLabelMeter:
         Raises:
             UserError: no picture, or none with a label, was counted on any rank.
         """
-        parts = gather((self.sums, self.support, self.predicted, self.hits, self.present.all()))
-        batches = {number: sums for part in parts for number, sums in part[0].items()}
-        self.support, self.predicted, self.hits = (sum(part[place] for part in parts) for place in (1, 2, 3))
+        own = self.sums, self._support, self._predicted, self._hits, self._present.arrays()
+        sums, support, predicted, hits, present = zip(*gather(own), strict=True)
+        self.support = torch.stack(support).sum(0)
         if not self.support.any():
             raise UserError("no picture to evaluate that can be read", "at least one with a label",
                             "see the list above")
+        batches = {number: batch for part in sums for number, batch in part.items()}
         total = torch.zeros(5, dtype=torch.float64)
         for number in sorted(batches):
             total += torch.tensor(batches[number], dtype=torch.float64)
         loss, error, shares, coverage, pictures = total.tolist()
-        if isinstance(self.absent, KeptScores) and pictures * self.num_labels > self.most_kept:
-            self._count_in_bins(torch.device("cpu"))  # the ranks together have more than each of them
-        labels, scores = (np.concatenate(column) for column in zip(*(part[4] for part in parts), strict=True))
-        return {**self._rank(labels, scores), **self._decisions(), "share_error": error / shares,
-                "coverage": coverage / pictures, "loss": loss / (pictures * self.num_labels),
-                "pictures": int(pictures), "labels": int((self.support > 0).sum())}
+        self._limit_memory(pictures, torch.device("cpu"))  # the ranks together have more than each of them
+        labels, scores = (np.concatenate(column) for column in zip(*present, strict=True))
+        return {**self._rank(labels, scores),
+                **self._decisions(torch.stack(predicted).sum(0), torch.stack(hits).sum(0)),
+                "share_error": error / shares, "coverage": coverage / pictures,
+                "loss": loss / (pictures * self.num_labels), "pictures": int(pictures),
+                "labels": int((self.support > 0).sum())}
 
     def _rank(self, labels: np.ndarray, scores: np.ndarray) -> dict[str, float]:
-        """Average precision from the labels and scores (K,) of what is present; sets what `result` promises."""
+        """Average precision from the labels and scores (K,) of what is present; sets the attributes of `result`."""
         order = np.lexsort((scores, labels))
         labels, scores = labels[order], scores[order]
-        parts = gather(self.absent.rivals(labels, scores))
-        rivals = Rivals(*(sum(counts) for counts in zip(*parts, strict=True)))
+        parts = gather(self._absent.false_positives(labels, scores))
+        wrong = FalsePositives(*(np.sum(counts, axis=0) for counts in zip(*parts, strict=True)))
         support, found = self.support.numpy(), _at_least(labels, scores)
         low, high = (np.bincount(labels, found / (found + count), minlength=self.num_labels) / np.maximum(support, 1)
-                     for count in (rivals.most, rivals.least))
+                     for count in (wrong.most, wrong.least))
         self.ap, self.ap_error = (low + high) / 2, (high - low) / 2
-        self._choose_thresholds(labels, self.absent.floor(scores), rivals.most)
+        self._choose_thresholds(labels, self._absent.floor(scores), wrong.most)
         found = _at_least(np.zeros_like(labels), scores)
-        micro_low, micro_high = ((found / (found + count)).mean()
-                                 for count in (rivals.most_of_all, rivals.least_of_all))
+        micro_low, micro_high = ((found / (found + count)).mean() for count in (wrong.most_overall,
+                                                                                wrong.least_overall))
         figures = {"macro_map": 100 * self.ap[support > 0].mean(), "micro_map": 50 * (micro_low + micro_high)}
-        if isinstance(self.absent, BinnedScores):
+        if isinstance(self._absent, BinnedScores):
             figures |= {"macro_map_error": 100 * self.ap_error[support > 0].mean(),
                         "micro_map_error": 50 * (micro_high - micro_low)}
         return {name: float(value) for name, value in figures.items()}
 
-    def _choose_thresholds(self, labels: np.ndarray, floors: np.ndarray, rivals: np.ndarray) -> None:
-        """F1 is highest at the score of some picture that shows the label: a lower threshold adds wrong ones only."""
+    def _choose_thresholds(self, labels: np.ndarray, floors: np.ndarray, wrong: np.ndarray) -> None:
+        """F1 is highest at the score of a picture that shows the label: a lower threshold only adds wrong ones."""
         found = _at_least(labels, floors)
-        f1 = 2 * found / (found + rivals + self.support.numpy()[labels])
+        f1 = 2 * found / (found + wrong + self.support.numpy()[labels])
         best = np.lexsort((floors, f1, labels))  # the last of each label; of equals the highest threshold
         best = best[np.flatnonzero(np.diff(labels, append=-1))]
         self.f1 = np.zeros(self.num_labels)
         self.thresholds = np.full(self.num_labels, self.threshold)
         self.f1[labels[best]] = f1[best]
-        # A hair below the score, which other batches would round otherwise in its last digit.
+        # Slightly below the score: in another batch its last digit may be rounded differently.
         self.thresholds[labels[best]] = (1 - 1e-6) * torch.from_numpy(floors[best]).double().sigmoid().numpy()
 
-    def _decisions(self) -> dict[str, float]:
-        """Precision, recall and F1 in percent; what would divide by 0 counts 0."""
-        hits, predicted, support = (counts.double() for counts in (self.hits, self.predicted, self.support))
-        seen = support > 0
+    def _decisions(self, predicted: torch.Tensor, hits: torch.Tensor) -> dict[str, float]:
+        """Precision, recall and F1 in percent; 0 where a ratio is undefined."""
+        predicted, hits, support = predicted.double(), hits.double(), self.support.double()
         figures = {}
         for name, (part, whole) in {"precision": (hits, predicted), "recall": (hits, support),
                                     "f1": (2 * hits, predicted + support)}.items():
-            figures[f"macro_{name}"] = 100 * (part / whole.clamp(min=1))[seen].mean().item()
+            figures[f"macro_{name}"] = 100 * (part / whole.clamp(min=1))[support > 0].mean().item()
             figures[f"micro_{name}"] = 100 * (part.sum() / whole.sum().clamp(min=1)).item()
         return figures
 
 
 def _sums(scores: torch.Tensor, targets: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
     """Of one batch, (5,) float64: loss, error of the shares, present labels, coverage, pictures."""
-    surprise = F.softplus(scores)  # of an absent label; log p is what it leaves of the score
-    loss = surprise.sum(dtype=torch.float64) - scores[present].sum(dtype=torch.float64)
-    log_p = scores - surprise
+    absent_nll = F.softplus(scores)  # -log(1 - p)
+    loss = absent_nll.sum(dtype=torch.float64) - scores[present].sum(dtype=torch.float64)
+    log_p = scores - absent_nll
     shares = (log_p - log_p.logsumexp(1, keepdim=True))[present].double().exp()
     wanted = F.normalize(targets.float(), p=1.0, dim=1)[present].double()
     lowest = scores.masked_fill(~present, torch.inf).amin(1, keepdim=True)
-    counts = [present.sum(), (scores >= lowest).sum(), loss.new_tensor(len(scores))]
-    error, (shown, coverage, pictures) = (shares - wanted).abs().sum(), [count.double() for count in counts]
-    return torch.stack([loss, error, shown, coverage, pictures])
+    return torch.stack([loss, (shares - wanted).abs().sum(), present.sum().double(), (scores >= lowest).sum().double(),
+                        loss.new_tensor(len(scores))])
 
 
 def _at_least(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
@@ -168,3 +182,35 @@ def _at_least(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
     counts = np.empty(len(labels), np.int64)
     counts[order] = last - first
     return counts
+
+
+# ---- shown to people and programs ------------------------------------------------------------------------------------
+
+
+def format_multilabel_line(figures: Mapping[str, float]) -> str:
+    """The line printed after every evaluation."""
+    return (f"* mAP {_percent(figures, 'macro_map')} (micro {_percent(figures, 'micro_map')}) F1 "
+            f"{_percent(figures, 'macro_f1')} (micro {_percent(figures, 'micro_f1')}) share error "
+            f"{figures['share_error']:.4f}")
+
+
+def figures_table(figures: Mapping[str, float]) -> list[str]:
+    """The lines of a table of all figures of `MultiLabelMeter`."""
+    pairs = (("mAP, %", "map"), ("precision, %", "precision"), ("recall, %", "recall"), ("F1, %", "f1"))
+    singles = (("share error", "share_error", ".4f"), ("coverage", "coverage", ".3f"), ("loss", "loss", ".4f"),
+               ("labels with pictures", "labels", "d"), ("pictures", "pictures", "d"))
+    return format_table([
+        ("", "macro", "micro"),
+        *((title, _percent(figures, f"macro_{name}"), _percent(figures, f"micro_{name}")) for title, name in pairs),
+        RULE, *((title, "", format(figures[name], form)) for title, name, form in singles)])
+
+
+def write_figures(folder: Path, figures: Mapping[str, float]) -> None:
+    """Write evaluation.json to `folder`; a figure that is not finite becomes null."""
+    write_json(folder / FIGURES, {name: value if math.isfinite(value) else None for name, value in figures.items()})
+
+
+def _percent(figures: Mapping[str, float], name: str) -> str:
+    """A figure in percent, with its error bound where it has one."""
+    bound = f" ± {figures[f'{name}_error']:.3f}" if f"{name}_error" in figures else ""
+    return f"{figures[name]:.3f}{bound}"

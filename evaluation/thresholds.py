@@ -1,4 +1,4 @@
-"""thresholds.csv: from which probability on each label counts as present, as the validation pictures would have it."""
+"""thresholds.csv: the probability from which on each label counts as present, chosen on the validation pictures."""
 
 from __future__ import annotations
 
@@ -18,17 +18,16 @@ def write_thresholds(folder: Path, meter: MultiLabelMeter) -> None:
     """Write one row per label, in the order of ids, to thresholds.csv in `folder`.
 
     `threshold` gives the highest F1 over the validation pictures, `f1` is that F1 and `ap` the average precision, both
-    from 0 to 1. A label without validation pictures has the threshold of --threshold and neither of the two.
+    from 0 to 1. A label without validation pictures has the threshold of --threshold, and neither `ap` nor `f1`.
 
     Args:
         folder: gets thresholds.csv.
-        meter: after its `result` was asked.
+        meter: after its `result`.
     """
-    rows = zip(meter.classes, meter.thresholds.tolist(), meter.ap.tolist(), meter.f1.tolist(),
-               meter.support.tolist(), strict=True)
+    columns = meter.classes, meter.thresholds.tolist(), meter.ap.tolist(), meter.f1.tolist(), meter.support.tolist()
     write_rows(folder / THRESHOLDS, [COLUMNS, *(
         (number, name, f"{threshold:.8g}", *((f"{ap:.6f}", f"{f1:.6f}") if support else ("", "")))
-        for number, (name, threshold, ap, f1, support) in enumerate(rows))])
+        for number, (name, threshold, ap, f1, support) in enumerate(zip(*columns, strict=True)))])
 
 
 def read_thresholds(path: str | os.PathLike[str], classes: Sequence[str]) -> list[float]:
@@ -47,18 +46,14 @@ def read_thresholds(path: str | os.PathLike[str], classes: Sequence[str]) -> lis
         expected = [str(number), classes[number]] if number < len(classes) else ["no further label"]
         if row[:2] != expected:
             raise malformed(path, line, f"the label {','.join(row[:2])!r}", ",".join(expected))
-        thresholds.append(_threshold(row, path, line))
+        try:
+            threshold = float(row[2])
+        except (ValueError, IndexError):
+            threshold = -1.0
+        if not 0 <= threshold <= 1:
+            raise malformed(path, line, f"the threshold {','.join(row[2:3])!r}", "a number from 0 to 1")
+        thresholds.append(threshold)
     if len(thresholds) < len(classes):
         raise UserError(f"{len(thresholds)} labels in {path}", f"the {len(classes)} of the checkpoint",
                         "take the thresholds.csv of the same run")
     return thresholds
-
-
-def _threshold(row: list[str], path: str | os.PathLike[str], line: int) -> float:
-    try:
-        value = float(row[2])
-    except (ValueError, IndexError):
-        value = -1.0
-    if not 0 <= value <= 1:
-        raise malformed(path, line, f"the threshold {','.join(row[2:3])!r}", "a number from 0 to 1")
-    return value

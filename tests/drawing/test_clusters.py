@@ -10,12 +10,12 @@ from PIL import Image
 
 from drawing import clusters as module
 from drawing.clusters import (
-    ALONE,
     GAP,
     HEAD,
     KEY,
     MOST_IN_KEY,
     MOUNT,
+    NO_CLUSTER,
     PLANE,
     SIDE,
     cluster_map,
@@ -69,7 +69,7 @@ def test_of_large_groups_the_nearest_are_shown(folder: Path) -> None:
 def test_a_title_that_is_wider_than_its_pictures_is_not_cut(folder: Path, size: int, text: str,
                                                             monkeypatch: pytest.MonkeyPatch) -> None:
     written = []
-    monkeypatch.setattr(module, "write", lambda draw, start, line, *how: written.append((start[0], line)))
+    monkeypatch.setattr(module, "draw_text", lambda draw, start, line, *how: written.append((start[0], line)))
     cluster_sheet([{"cluster_id": 0, "size": size, "images": ["0.png"]}], folder, folder / "out.png")
     assert written == [(GAP, text)]
     with Image.open(folder / "out.png") as sheet:
@@ -148,7 +148,7 @@ def test_each_group_is_named_in_a_colour_of_its_own_and_grey_is_no_group() -> No
     key = map_key(many, 0)
     assert key[-1][1] == "… and 3 more, colours repeat"
     colours = [colour for colour, _ in key[:-1]]
-    assert len({*colours, ALONE}) == MOST_IN_KEY + 1
+    assert len({*colours, NO_CLUSTER}) == MOST_IN_KEY + 1
     assert not [colour for colour in colours if colour[1:3] == colour[3:5] == colour[5:]]
     assert len(map_key(many[:MOST_IN_KEY], 0)) == MOST_IN_KEY
 

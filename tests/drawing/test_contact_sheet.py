@@ -16,12 +16,12 @@ from drawing.contact_sheet import (
     SIDE,
     TITLE,
     VERDICTS,
+    TextLine,
     Tile,
-    Words,
+    caption_lines,
     contact_sheet,
     footnote,
     heading,
-    lines_below,
 )
 from drawing.lettering import NOTE
 
@@ -37,7 +37,7 @@ def opened(path: Path) -> Image.Image:
         return image.convert("RGB")
 
 
-def said(lines: list[Words]) -> list[str]:
+def said(lines: list[TextLine]) -> list[str]:
     return ["".join(text for text, _ in line.pieces).rstrip() for line in lines]
 
 
@@ -87,7 +87,7 @@ def test_no_pictures_are_the_callers_mistake(tmp_path: Path) -> None:
 
 
 def test_names_take_a_second_line_before_they_are_cut() -> None:
-    lines = lines_below(tile(good=False, caption="83% Hans_Holbein_the_Younger\n(is " + "Gustave_Dore " * 9 + ")",
+    lines = caption_lines(tile(good=False, caption="83% Hans_Holbein_the_Younger\n(is " + "Gustave_Dore " * 9 + ")",
                              file="Gustave_Dore/0001.jpg"))
     assert said(lines)[:2] == ["83% Hans_Holbein_the_", "Younger"]
     assert len(lines) == 5

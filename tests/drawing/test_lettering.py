@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from matplotlib import font_manager
 
 from drawing import lettering
-from drawing.lettering import NOTE, counted, explanation, tail, typeset, wrapped
+from drawing.lettering import NOTE, escape_note, format_count, keep_end, typeset, wrap
 
 OWN = font_manager.findfont("DejaVu Sans")
 
@@ -75,8 +75,8 @@ def test_regular_fonts_come_before_medium_ones_and_bold_ones_never(fonts_anew: N
 
 
 def test_escapes_are_explained(without_system_fonts: None) -> None:
-    assert explanation(["Anna", "画师"]) == NOTE
-    assert explanation(["Anna", "Dürer"]) == ""
+    assert escape_note(["Anna", "画师"]) == NOTE
+    assert escape_note(["Anna", "Dürer"]) == ""
 
 
 def test_a_note_is_drawn_as_it_is_written() -> None:
@@ -85,24 +85,24 @@ def test_a_note_is_drawn_as_it_is_written() -> None:
 
 @pytest.mark.parametrize(("number", "text"), [(0, "0 pictures"), (1, "1 picture"), (2, "2 pictures")])
 def test_one_is_no_plural(number: int, text: str) -> None:
-    assert counted(number) == text
+    assert format_count(number) == text
 
 
 @given(st.text(alphabet="Wil m_-/", max_size=60), st.integers(20, 300), st.integers(1, 3))
 def test_lines_fit(text: str, width: int, lines: int) -> None:
-    found = wrapped(text, 15, width, lines)
+    found = wrap(text, 15, width, lines)
     assert len(found) <= lines
     assert all(typeset(line, 15)[0].getlength(line) <= width for line in found)
-    assert typeset(tail(text, 15, width), 15)[0].getlength(tail(text, 15, width)) <= width
+    assert typeset(keep_end(text, 15, width), 15)[0].getlength(keep_end(text, 15, width)) <= width
     if "…" not in found[-1]:
         assert "".join(found).replace(" ", "") == text.replace(" ", "")
 
 
 def test_lines_end_between_words() -> None:
-    assert wrapped("Hans_Holbein_the_Younger", 15, 150, 2) == ["Hans_Holbein_the_", "Younger"]
-    assert wrapped("short", 15, 150, 2) == ["short"]
+    assert wrap("Hans_Holbein_the_Younger", 15, 150, 2) == ["Hans_Holbein_the_", "Younger"]
+    assert wrap("short", 15, 150, 2) == ["short"]
 
 
 def test_of_a_path_the_end_stays() -> None:
-    assert tail("Hans_Holbein_the_Younger/0001.jpg", 12, 100).startswith("…")
-    assert tail("Hans_Holbein_the_Younger/0001.jpg", 12, 100).endswith("/0001.jpg")
+    assert keep_end("Hans_Holbein_the_Younger/0001.jpg", 12, 100).startswith("…")
+    assert keep_end("Hans_Holbein_the_Younger/0001.jpg", 12, 100).endswith("/0001.jpg")

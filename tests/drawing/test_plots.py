@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from drawing.plots import limits, scatter, training_curves
+from drawing.plots import limits, reliability_plot, scatter, training_curves
+from evaluation.calibration import reliability_bins
 
 
 @pytest.fixture
@@ -94,3 +96,42 @@ def test_one_network_gets_room_in_proportion() -> None:
     assert limits([75.0]) == pytest.approx((60, 90))
     assert limits([10.0, 20.0]) == pytest.approx((8, 22))
     assert limits([75.0, 76.0]) == pytest.approx((71.2, 79.8))
+
+
+def draw_reliability(scores: np.ndarray, right: np.ndarray, unknown: np.ndarray, confident: float, path: Path) -> None:
+    """Draw answers that calibration leaves as they are."""
+    bins = reliability_bins(scores, right)
+    groups = {"right": scores[right], "wrong": scores[~right], "unknown artists": unknown}
+    reliability_plot({"before": bins, "after": bins}, groups, 0.4, confident, path)
+
+
+@pytest.mark.parametrize("others", [0, 30])
+@pytest.mark.parametrize("confident", [0.8, 2.0])
+def test_reliability_is_a_picture(tmp_path: Path, others: int, confident: float) -> None:
+    rng = np.random.default_rng(0)
+    scores = rng.uniform(0.2, 1, 80)
+    draw_reliability(scores, rng.random(80) < scores, rng.uniform(0, 0.7, others), confident, tmp_path / "a.png")
+    with Image.open(tmp_path / "a.png") as drawing:
+        assert drawing.size == (1430, 484)
+
+
+@pytest.mark.parametrize(("confident", "others", "legend"), [
+    (0.998, 30, ["right", "wrong", "unknown artists", "possible from 0.400", "confident from 0.998"]),
+    (2.0, 0, ["right", "wrong", "possible from 0.400"])])
+def test_all_of_reliability_is_seen_and_named(drawn: list[Figure], tmp_path: Path, confident: float, others: int,
+                                              legend: list[str]) -> None:
+    scores = np.r_[np.full(90, 0.999), 0.5]
+    draw_reliability(scores, np.arange(91) > 0, np.full(others, 0.3), confident, tmp_path / "a.png")
+    before, after, verdicts = drawn[0].axes
+    for axes in (before, after):
+        panel, (points,) = axes.get_window_extent(), axes.collections
+        for (x, y), area in zip(axes.transData.transform(points.get_offsets()), points.get_sizes(), strict=True):
+            radius = np.sqrt(area) / 2 * drawn[0].dpi / 72
+            assert panel.x0 < x - radius < x + radius < panel.x1
+            assert panel.y0 < y - radius < y + radius < panel.y1
+    assert sorted(text.get_text() for text in verdicts.get_legend().get_texts()) == sorted(legend)
+    lines = [line.get_xdata()[0] for line in verdicts.lines]
+    assert lines == [0.4, 0.998][:len(lines)]
+    assert len(lines) == (confident < 1) + 1
+    assert verdicts.get_xlim()[1] > 1.05
+    assert ("confident" in verdicts.get_title(loc="left")) == (confident < 1)

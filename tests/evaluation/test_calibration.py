@@ -9,7 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from evaluation.calibration import Calibration, calibration_error, fit_temperature, reliability, separation, thresholds
+from evaluation.calibration import (
+    Calibration,
+    calibration_error,
+    fit_temperature,
+    reliability_bins,
+    separation,
+    verdict_thresholds,
+)
 from utils import UserError
 
 ANY = Calibration(fingerprint="abc", view="default", temperature=2.0, confident=0.9, possible=0.4, error_rate=0.05)
@@ -40,7 +47,8 @@ def test_calibration_error_by_hand() -> None:
     scores = np.array([0.95, 0.99, 0.95, 0.97, 0.41, 1.0])
     right = np.array([True, False, True, True, False, False])
     # the bin from 14/15 on: mean 0.972, 3 of 5 right; that from 6/15 on: 0.41, none right
-    assert reliability(scores, right) == [(pytest.approx(0.41), 0.0, 1), (pytest.approx(0.972), pytest.approx(0.6), 5)]
+    assert reliability_bins(scores, right) == [(pytest.approx(0.41), 0.0, 1),
+                                               (pytest.approx(0.972), pytest.approx(0.6), 5)]
     assert calibration_error(scores, right) == pytest.approx((5 * 0.372 + 0.41) / 6)
 
 
@@ -49,20 +57,20 @@ def test_thresholds_by_hand() -> None:
     right = np.array([1, 1, 1, 0, 1, 1, 0, 0, 0, 0], bool)
     nobody = np.empty(0)
     # from 0.4 on 1 of 6 is wrong, from 0.3 on 2 of 7; one picture of ten may be unknown
-    assert thresholds(scores, right, nobody, 0.2) == (0.4, 0.15 + 0.05)
-    assert thresholds(scores, right, nobody, 0.1) == (0.7, 0.15)
+    assert verdict_thresholds(scores, right, nobody, 0.2) == (0.4, 0.15 + 0.05)
+    assert verdict_thresholds(scores, right, nobody, 0.1) == (0.7, 0.15)
     # with other artists' pictures at 0.85 and 0.75, from 0.5 on 3 of 7 are wrong, from 0.9 on none
-    assert thresholds(scores, right, np.array([0.85, 0.75]), 0.2)[0] == 0.9
-    assert thresholds(scores, right, np.array([0.95]), 0.1)[0] > 1
+    assert verdict_thresholds(scores, right, np.array([0.85, 0.75]), 0.2)[0] == 0.9
+    assert verdict_thresholds(scores, right, np.array([0.95]), 0.1)[0] > 1
 
 
 def test_equal_scores_share_a_verdict() -> None:
-    confident, _ = thresholds(np.array([0.9, 0.8, 0.8]), np.array([True, True, False]), np.empty(0), 0.1)
+    confident, _ = verdict_thresholds(np.array([0.9, 0.8, 0.8]), np.array([True, True, False]), np.empty(0), 0.1)
     assert confident == 0.9
 
 
 def test_confident_never_lies_below_possible() -> None:
-    confident, possible = thresholds(np.linspace(0.1, 0.9, 50), np.ones(50, bool), np.empty(0), 0.4)
+    confident, possible = verdict_thresholds(np.linspace(0.1, 0.9, 50), np.ones(50, bool), np.empty(0), 0.4)
     assert confident == possible
 
 

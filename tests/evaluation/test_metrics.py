@@ -70,6 +70,20 @@ def test_batches_dealt_to_ranks_in_any_order_give_the_same_to_the_last_digit(
     assert {tuple(meter.result().items()) for meter in meters} == {tuple(alone.items())}
 
 
+def test_asking_twice_gives_the_same_on_two_ranks(evaluation: tuple, monkeypatch: pytest.MonkeyPatch) -> None:
+    alone = measure(*evaluation, 32)
+    first, second = ClassificationMeter(CLASSES), ClassificationMeter(CLASSES)
+    for number, batch in enumerate(zip(*(values.split(32) for values in evaluation), strict=True)):
+        (first, second)[number % 2].update(number, *batch)
+    told: list = []
+    monkeypatch.setattr(metrics, "gather", lambda value: told.append(value) or [value])
+    second.result()
+    monkeypatch.setattr(metrics, "gather", lambda value: [value, *told])
+    for _ in range(2):
+        assert first.result() == alone
+        assert first.support.sum() == first.hits.sum() + first.confusions.total() == COUNT
+
+
 def test_with_few_classes_all_are_among_the_first_five() -> None:
     found = measure(torch.eye(3), torch.tensor([0, 1, 0]), 2, classes=3)
     assert (found["top1"], found["top5"]) == (pytest.approx(200 / 3), 100)

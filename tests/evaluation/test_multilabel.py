@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import math
-import subprocess
-import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from sklearn import metrics as reference
 
-from evaluation.multilabel import MultiLabelMeter
+from evaluation import multilabel
+from evaluation.multilabel import MultiLabelMeter, figures_table, format_multilabel_line, write_figures
 from tests.conftest import ROOT
+from tests.forked import finish, start_ranks
 from utils import UserError
 
 THRESHOLD = 0.4
@@ -99,7 +104,7 @@ RANKS = """
 import json, os, sys
 import torch
 from runtime.processes import process_group, rank, world_size
-from tests.runtime.test_multilabel_metrics import evaluation
+from tests.evaluation.test_multilabel import evaluation
 from evaluation.multilabel import MultiLabelMeter
 with process_group(torch.device("cpu")):
     told = []
@@ -118,14 +123,35 @@ with process_group(torch.device("cpu")):
 def test_one_two_and_three_processes_agree_to_the_last_digit(tmp_path) -> None:
     told = set()
     for count in (1, 2, 3):
-        launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={count}"] if count > 1 else []
         script = tmp_path / "ranks.py"
         script.write_text(f"import sys; sys.path.insert(0, {str(ROOT)!r})\n{RANKS}")
-        subprocess.run([sys.executable, *launch, str(script), str(tmp_path / str(count))], check=True, cwd=tmp_path,
-                       capture_output=True, timeout=120)
+        finish(start_ranks(count, script, tmp_path / str(count), cwd=tmp_path))
         told |= {(tmp_path / f"{count}_{rank}").read_text() for rank in range(count)}
     assert len(told) == 1
     assert "macro_map_error" in told.pop()
+
+
+@pytest.mark.parametrize("most_kept", [10**9, 20_000])
+def test_asking_twice_gives_the_same_on_two_ranks(most_kept: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each rank is a thread; the second limit is passed by the ranks together only."""
+    logits, weights = evaluation(1000, 30)
+    meters = [MultiLabelMeter(range(30), THRESHOLD, most_kept=most_kept) for _ in range(2)]
+    for number, (part, truth) in enumerate(zip(logits.split(64), weights.split(64), strict=True)):
+        meters[number % 2].update(number, part, truth)
+    barrier, values = threading.Barrier(2, timeout=60), {}
+
+    def gather(value: Any) -> list[Any]:
+        barrier.wait()
+        values[threading.get_ident()] = value
+        barrier.wait()
+        return list(values.values())
+
+    monkeypatch.setattr(multilabel, "gather", gather)
+    with ThreadPoolExecutor(2) as ranks:
+        found = list(ranks.map(lambda meter: [(meter.result(), meter.support.tolist()) for _ in range(2)], meters))
+    monkeypatch.undo()
+    alone = measure(logits, weights, most_kept=most_kept)
+    assert found == [[(alone.result(), alone.support.tolist())] * 2] * 2
 
 
 def test_a_loss_that_is_no_number_is_seen() -> None:
@@ -138,3 +164,30 @@ def test_a_loss_that_is_no_number_is_seen() -> None:
 def test_an_evaluation_of_nothing_is_told() -> None:
     with pytest.raises(UserError, match="found no picture to evaluate"):
         MultiLabelMeter("abc", THRESHOLD).result()
+
+
+# ---- shown to people and programs ------------------------------------------------------------------------------------
+
+
+FIGURES = {"macro_map": 71.23456, "micro_map": 80.0, "macro_precision": 1.0, "micro_precision": 2.0,
+           "macro_recall": 3.0, "micro_recall": 4.0, "macro_f1": 60.1, "micro_f1": 65.0, "share_error": 0.08125,
+           "coverage": 2.5, "loss": 0.25, "pictures": 200, "labels": 30}
+BOUNDED = {**FIGURES, "macro_map_error": 0.01234, "micro_map_error": 0.5}
+
+
+def test_the_line_fits_a_terminal_and_tells_the_bounds_where_there_are_some() -> None:
+    assert format_multilabel_line(FIGURES) == "* mAP 71.235 (micro 80.000) F1 60.100 (micro 65.000) share error 0.0813"
+    assert format_multilabel_line(BOUNDED).startswith("* mAP 71.235 ± 0.012 (micro 80.000 ± 0.500) F1 60.100 (micro")
+
+
+def test_the_table_holds_every_figure() -> None:
+    lines = figures_table(BOUNDED)
+    assert lines[1].split() == ["mAP,", "%", "71.235", "±", "0.012", "80.000", "±", "0.500"]
+    assert [line.split()[-1] for line in lines[2:]] == ["2.000", "4.000", "65.000", lines[5], "0.0813", "2.500",
+                                                        "0.2500", "30", "200"]
+    assert max(map(len, lines)) <= 80
+
+
+def test_the_file_is_json_even_where_a_figure_is_no_number(tmp_path: Path) -> None:
+    write_figures(tmp_path, {**FIGURES, "loss": math.nan})
+    assert json.loads((tmp_path / "evaluation.json").read_text()) == {**FIGURES, "loss": None}

@@ -1,6 +1,6 @@
 """200,000 pictures x 20,000 labels as dense batches of scores: less than 2 GiB, and average precision within its bound.
 
-The figures are printed: python -m pytest -m exhaustive -s tests/runtime/test_multilabel_memory.py
+The figures are printed: python -m pytest -m exhaustive -s tests/evaluation/test_multilabel_memory.py
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from utils import peak_memory
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PICTURES, LABELS, BATCH, SUBSET = 200_000, 20_000, 500, 50
-SCRIPT = "from tests.runtime.test_multilabel_memory import evaluate; evaluate()"
+SCRIPT = "from tests.evaluation.test_multilabel_memory import evaluate; evaluate()"
 
 
 def evaluate() -> None:
