@@ -1,4 +1,4 @@
-"""How fast a folder is answered: the pipeline beside a plain loop by turns, and beside what the processor could do."""
+"""The speed of inference on a folder, compared with a plain loop and with the bound that the processor sets."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from inference.predictor import Predictor
 from inference.views import ViewList, Views
 from runtime.networks import features_and_logits
 from runtime.options import InferenceOptions
-from runtime.placement import cores
+from runtime.placement import count_cores
 from utils import UserError
 
-SAMPLE = 256  # pictures by which core-seconds are measured
+SAMPLE = 256  # images to measure core-seconds with
 
 
 @dataclass(frozen=True, kw_only=True)
-class Turn:
-    """One turn of all that is measured, s per picture: durations of the whole, and core-seconds of its two parts."""
+class Round:
+    """One round, s per image: durations of the plain loop and the pipeline, and a core's time for their two parts."""
 
     plain: float
     pipeline: float
@@ -34,56 +34,60 @@ class Turn:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pipeline:
-    """What was measured.
+class PipelineSpeed:
+    """All measurements on a machine.
 
     Attributes:
         cores: of this process.
-        turns: one after another.
+        rounds: one after another.
     """
 
     cores: int
-    turns: list[Turn]
+    rounds: list[Round]
 
     def rate(self, part: str) -> float:
-        """Pictures per second: of `plain` or `pipeline`, or of one core that does nothing but `decoding`, `network`."""
-        return 1 / median(getattr(turn, part) for turn in self.turns)
+        """Images per second of `plain` or `pipeline`, or of one core that only does `decoding` or `network`."""
+        return 1 / median(getattr(each, part) for each in self.rounds)
 
     @property
     def bound(self) -> float:
-        """Pictures per second if all cores were busy decoding or in the network all the time."""
-        return median(self.cores / (turn.decoding + turn.network) for turn in self.turns)
+        """Images per second if all cores were busy with decoding or the network all the time."""
+        return median(self.cores / (each.decoding + each.network) for each in self.rounds)
 
     @property
     def share(self) -> float:
-        """Part of the bound that the pipeline reaches: the median over the turns."""
-        return median((turn.decoding + turn.network) / self.cores / turn.pipeline for turn in self.turns)
+        """Part of the bound that the pipeline reaches: the median over the rounds."""
+        return median((each.decoding + each.network) / self.cores / each.pipeline for each in self.rounds)
 
     @property
     def times_as_fast(self) -> float:
-        """The pipeline beside the plain loop: the median over the turns."""
-        return median(turn.plain / turn.pipeline for turn in self.turns)
+        """Speed of the pipeline relative to the plain loop: the median over the rounds."""
+        return median(each.plain / each.pipeline for each in self.rounds)
 
 
-def measure_pipeline(paths: Sequence[Path], options: InferenceOptions, rounds: int) -> Pipeline:
-    """Answer the pictures with both by turns, after each was warmed up.
+def measure_pipeline(paths: Sequence[Path], options: InferenceOptions, rounds: int) -> PipelineSpeed:
+    """Run both on the images in turns, after a warm-up of each.
 
-    The plain loop opens, transforms, batches and asks: this network, folded, in float32 and not compiled.
+    The plain loop decodes, transforms, stacks a batch and runs the same network, folded, in float32 and not compiled.
     """
     predictor = Predictor.from_options(options)
     plain = Predictor.from_checkpoint(options.checkpoint, model=options.model, class_csv=options.class_csv,
                                       device=options.device)
     few = paths[:2 * options.batch_size]
-    _plain_loop(plain, few, options.batch_size)
-    list(predictor.answer(few, options))
-    turns = [Turn(plain=_seconds(lambda: _plain_loop(plain, paths, options.batch_size)) / len(paths),
-                  pipeline=_seconds(lambda: list(predictor.answer(paths, options))) / len(paths),
-                  **_core_seconds(predictor, paths[::max(1, len(paths) // SAMPLE)][:SAMPLE], options))
-             for _ in range(rounds)]
-    return Pipeline(cores=cores(), turns=turns)
+    _run_plain_loop(plain, few, options.batch_size)
+    list(predictor.predict_with(few, options))
+    sample = paths[::max(1, len(paths) // SAMPLE)][:SAMPLE]
+    measured = []
+    for _ in range(rounds):
+        plain_seconds = _seconds(lambda: _run_plain_loop(plain, paths, options.batch_size))
+        pipeline_seconds = _seconds(lambda: list(predictor.predict_with(paths, options)))
+        decoding, network = _core_seconds(predictor, sample, options)
+        measured.append(Round(plain=plain_seconds / len(paths), pipeline=pipeline_seconds / len(paths),
+                              decoding=decoding, network=network))
+    return PipelineSpeed(cores=count_cores(), rounds=measured)
 
 
-def _plain_loop(predictor: Predictor, paths: Sequence[Path], batch_size: int) -> None:
+def _run_plain_loop(predictor: Predictor, paths: Sequence[Path], batch_size: int) -> None:
     transform = eval_transform(predictor.preprocessing)
     with torch.inference_mode():
         for start in range(0, len(paths), batch_size):
@@ -92,11 +96,11 @@ def _plain_loop(predictor: Predictor, paths: Sequence[Path], batch_size: int) ->
             except ImageError as error:
                 raise UserError(f"{error}", "pictures that can all be read, which the plain loop needs",
                                 "move this one away") from error
-            features_and_logits(predictor.network, predictor.placement.images(images))
+            features_and_logits(predictor.network, predictor.placement.move_images(images))
 
 
-def _core_seconds(predictor: Predictor, paths: Sequence[Path], options: InferenceOptions) -> dict[str, float]:
-    """What decoding and the network each cost one core, s per picture; both on one thread."""
+def _core_seconds(predictor: Predictor, paths: Sequence[Path], options: InferenceOptions) -> tuple[float, float]:
+    """The time that one core needs for decoding and for the network, s per image, each on one thread."""
     pictures = ViewList(paths, Views(predictor.preprocessing, options.view), max_pixels=options.max_pixels,
                         draft=options.draft)
     threads = torch.get_num_threads()
@@ -104,10 +108,10 @@ def _core_seconds(predictor: Predictor, paths: Sequence[Path], options: Inferenc
     samples = []
     decoding = _seconds(lambda: samples.extend(pictures[number] for number in range(len(paths))), time.process_time)
     pixels = collate(samples[:options.batch_size]).images
-    predictor.look(pixels[:, 0])
-    network = min(_seconds(lambda: predictor.look(pixels[:, 0]), time.process_time) for _ in range(5))
+    predictor.run(pixels[:, 0])
+    network = min(_seconds(lambda: predictor.run(pixels[:, 0]), time.process_time) for _ in range(5))
     torch.set_num_threads(threads)
-    return {"decoding": decoding / len(paths), "network": network / len(pixels) * pixels.shape[1]}
+    return decoding / len(paths), network / len(pixels) * pixels.shape[1]
 
 
 def _seconds(work: Callable[[], object], clock: Callable[[], float] = time.perf_counter) -> float:

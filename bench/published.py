@@ -1,4 +1,4 @@
-"""Figures that the authors of LSNet and of its peers published for ImageNet-1K."""
+"""Figures for ImageNet-1K as published by the authors of LSNet and of comparable networks."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class Published(NamedTuple):
-    """Top-1 in %, and multiply-adds in G at the input size of that figure (224 px unless noted)."""
+    """Top-1 accuracy in %, and multiply-adds in G at the input size of that figure (224 px unless noted)."""
 
     top1: float
     multiply_adds: float

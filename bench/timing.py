@@ -1,30 +1,35 @@
-"""How fast networks are: timed by turns in one run, so that a noisy machine slows all of them alike."""
+"""The speed of networks, timed in turns within one run, so that a noisy machine slows all of them alike."""
 
 from __future__ import annotations
 
 import os
+import platform
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
+from typing import Any
 
 import numpy as np
+import timm
 import torch
 
-from bench.cost import parameters
-from bench.workload import Step, Workload, prepare
+from bench.cost import count_parameters
+from bench.workload import Step, prepare
+from runtime.options import Workload
 from runtime.placement import Placement
+from utils import resolve_device
 
 
 @dataclass(frozen=True, kw_only=True)
 class Measurement:
-    """How fast one network was.
+    """The speed of one network.
 
     Attributes:
         model: its name.
-        parameters: how many it has, in the form that was timed.
-        peak_bytes: what a batch held at most besides the weights.
-        rounds: in each turn, the durations of a batch in s: their mean, with `latency` every one.
+        parameters: number of weights, in the form that was timed.
+        peak_bytes: the most memory that a batch needs besides the weights.
+        rounds: of each round, the duration of a batch in s: one mean value, or with `latency` those of all batches.
     """
 
     model: str
@@ -34,57 +39,59 @@ class Measurement:
 
     @property
     def seconds(self) -> float:
-        """Duration of a batch: the median of all that were measured."""
-        return median(second for turn in self.rounds for second in turn)
+        """Duration of a batch: the median of all values."""
+        return median(seconds for durations in self.rounds for seconds in durations)
 
     @property
     def spread(self) -> float:
-        """Distance of the quartiles, in parts of the median."""
-        low, high = np.percentile([second for turn in self.rounds for second in turn], (25, 75))
+        """Distance between the quartiles, relative to the median."""
+        low, high = np.percentile([seconds for durations in self.rounds for seconds in durations], (25, 75))
         return float(high - low) / self.seconds
 
     def times_as_fast_as(self, other: Measurement) -> float:
-        """The median over the turns, each compared with the neighbouring one of `other`."""
+        """The median ratio to `other`, of the same rounds."""
         return median(median(theirs) / median(ours) for ours, theirs in zip(self.rounds, other.rounds, strict=True))
 
 
 def measure(names: Sequence[str], workload: Workload) -> list[Measurement]:
-    """Time networks by turns; after each round the order is reversed.
+    """Time networks in turns; each round reverses the order of the one before.
 
     Args:
-        names: presets, timm models, or an LSNet preset with `:unfold` or `:shifted` behind it, which computes SKA in
-            plain operations: over unfolded neighbourhoods, or as shifted products that autograd differentiates.
+        names: the networks, see `prepare`.
         workload: what they do.
 
     Raises:
         UserError: no such model or formulation, or this machine has no such device.
     """
-    placement = Placement.choose(workload.device, channels_last=workload.channels_last)
-    entries = [prepare(name, workload, placement) for name in names]
-    durations = [_warm_up(step, placement.device, workload.seconds) for _, step in entries]
-    turns = [max(1, round(workload.seconds / duration)) for duration in durations]
-    peaks = [peak_bytes(step, placement.device) for _, step in entries]
+    placement = Placement.resolve(workload.device, channels_last=workload.channels_last)
+    networks, steps = zip(*(prepare(name, workload, placement) for name in names), strict=True)
+    durations = [_warm_up(step, placement.device, workload.seconds) for step in steps]
+    batches = [max(1, round(workload.seconds / duration)) for duration in durations]
+    peaks = [measure_peak_bytes(step, placement.device) for step in steps]
     rounds: list[list[list[float]]] = [[] for _ in names]
-    for number in range(workload.rounds):
-        for place in range(len(names))[:: -1 if number % 2 else 1]:
-            batches = [1] * turns[place] if workload.latency else [turns[place]]
-            rounds[place].append([_seconds(entries[place][1], count, placement.device) for count in batches])
-    return [Measurement(model=name, parameters=parameters(network), peak_bytes=peak, rounds=turn)
-            for name, (network, _), peak, turn in zip(names, entries, peaks, rounds, strict=True)]
+    order = list(range(len(names)))
+    for _ in range(workload.rounds):
+        for index in order:
+            counts = [1] * batches[index] if workload.latency else [batches[index]]
+            rounds[index].append([_seconds(steps[index], count, placement.device) for count in counts])
+        order.reverse()
+    return [Measurement(model=name, parameters=count_parameters(network), peak_bytes=peak, rounds=seconds)
+            for name, network, peak, seconds in zip(names, networks, peaks, rounds, strict=True)]
 
 
-def peak_bytes(step: Step, device: torch.device) -> int:
-    """How much more memory `step` holds at its worst moment than before it."""
+def measure_peak_bytes(step: Step, device: torch.device) -> int:
+    """How much more memory `step` needs at its peak than is allocated before it."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device)
         step()
         return torch.cuda.max_memory_allocated(device) - before
-    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # or the profiler writes notes for its authors to stderr
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # or the profiler writes notes for its developers to stderr
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
         step()
-    events = [event for event in profile.profiler.kineto_results.events() if event.name() == "[memory]"]
+    profiler: Any = profile.profiler
+    events = [event for event in profiler.kineto_results.events() if event.name() == "[memory]"]
     held = peak = 0
     for event in sorted(events, key=lambda event: event.start_ns()):
         held += event.nbytes()
@@ -92,8 +99,15 @@ def peak_bytes(step: Step, device: torch.device) -> int:
     return peak
 
 
+def describe_machine(device: str) -> dict[str, str | int]:
+    """Device, threads, and the versions of torch and timm."""
+    found = resolve_device(device)
+    name = torch.cuda.get_device_name(found) if found.type == "cuda" else platform.processor() or platform.machine()
+    return {"device": name, "threads": torch.get_num_threads(), "torch": torch.__version__, "timm": timm.__version__}
+
+
 def _warm_up(step: Step, device: torch.device, least: float) -> float:
-    """Run until it gets no faster, and `least` s: compiled, memory at hand, clocks up; the duration in s then."""
+    """Run for `least` s or more, until it gets no faster (compilation, memory, clocks); the shortest duration in s."""
     seconds = [_seconds(step, 1, device) for _ in range(3)]
     while sum(seconds) < least or min(seconds[-2:]) < 0.97 * min(seconds[:-2]):
         seconds.append(_seconds(step, 1, device))

@@ -1,8 +1,8 @@
 """Convolutions where PyTorch's own are slow on a CPU.
 
-Of single pixels, as the last stage has them of a picture of 64 px, a pointwise convolution is a matrix product, but
-oneDNN's way there takes three times as long. And in inference PyTorch brings the weights of each convolution into
-oneDNN's order at every call, and walks through its result once more for the ReLU behind it.
+A pointwise convolution of single pixels, as in the last stage for an image of 64 px, is a matrix product, but oneDNN
+takes three times as long for it. And at every call in inference, PyTorch reorders the weights of each convolution for
+oneDNN and makes another pass over the result for the ReLU behind it.
 
 Letters: B batch, C channels, H W height and width in px.
 """
@@ -15,7 +15,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.flop_counter import conv_flop_count, register_flop_formula
 
 AVAILABLE = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
 
@@ -23,7 +22,7 @@ AVAILABLE = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "
 class Pointwise(nn.Conv2d):
     """A 1x1 convolution: (B, in, H, W) -> (B, out, H, W)."""
 
-    def forward(self, x_BCHW: Tensor) -> Tensor:
+    def forward(self, x_BCHW: Tensor) -> Tensor:  # pyrefly: ignore[bad-override-param-name]
         """Trains lsnet_t at 64 px, batch 64, in 157 ms a step instead of 199 (two cores, float32)."""
         if x_BCHW.shape[2:] != (1, 1):
             return super().forward(x_BCHW)
@@ -31,9 +30,9 @@ class Pointwise(nn.Conv2d):
 
 
 def absorb(network: nn.Module) -> None:
-    """Replace the convolutions in `network`, folded and in evaluation mode, and let them absorb the ReLUs behind them.
+    """Replace the convolutions in `network`, folded and in evaluation mode, by ones that include the ReLU behind them.
 
-    A ReLU is taken to run right behind a convolution if their parent registers it there.
+    A ReLU counts as right behind a convolution if it is the next child of the same parent.
     """
     for parent in list(network.modules()):
         children = [item for item in parent.named_children() if not isinstance(item[1], nn.Identity)]
@@ -46,69 +45,67 @@ def absorb(network: nn.Module) -> None:
 
 
 class Convolution(nn.Conv2d):
-    """A convolution for inference, and the ReLU behind it if there is one, in a single pass of oneDNN.
+    """A convolution for inference, with the ReLU behind it if there is one, in a single pass of oneDNN.
 
-    Its parameters are those of `conv`. Beside them it keeps the weights in oneDNN's order where oneDNN serves, in step
-    with whatever loads, moves or changes them; only compiled programs do not see a change by hand, in place.
+    It shares the parameters of `conv`. It also keeps a copy of the weights in oneDNN's order, where oneDNN supports
+    them, and renews it after they are loaded, moved or changed. Only compiled programs do not notice changes in place.
     """
 
-    def __init__(self, conv: nn.Conv2d, relu: bool):
-        super().__init__(conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, conv.padding,
-                         groups=conv.groups, device="meta")
+    def __init__(self, conv: nn.Conv2d, relu: bool) -> None:
+        shape: Any = conv.kernel_size, conv.stride, conv.padding  # which torch types wider than its own arguments
+        super().__init__(conv.in_channels, conv.out_channels, *shape, groups=conv.groups, device="meta")
         self.weight, self.bias, self.relu = conv.weight, conv.bias, relu
-        self._order()
+        self._reorder()
 
-    def forward(self, x_BCHW: Tensor) -> Tensor:
+    def forward(self, x_BCHW: Tensor) -> Tensor:  # pyrefly: ignore[bad-override-param-name]
         """(B, in, H, W) -> (B, out, ceil(H / stride), ceil(W / stride))."""
-        if not torch.compiler.is_compiling() and not self._in_step():
-            self._order()
-        if not self._serves(x_BCHW):
+        if not torch.compiler.is_compiling() and not self._is_up_to_date():
+            self._reorder()
+        if not self._supports(x_BCHW):
             y_BCHW = super().forward(x_BCHW)
             return y_BCHW.relu_() if self.relu else y_BCHW
         return torch.ops.mkldnn._convolution_pointwise(
-            x_BCHW, self._ordered, self.bias, self.padding, self.stride, self.dilation, self.groups,
+            x_BCHW, self._reordered, self.bias, self.padding, self.stride, self.dilation, self.groups,
             "relu" if self.relu else "none", [], "")
 
-    def _serves(self, x_BCHW: Tensor) -> bool:
-        """Whether oneDNN's operator takes this input, and nobody asks for what it does not know: a gradient, autocast,
-        a program that runs without it.
-        """
-        return (self._ordered is not None and x_BCHW.device.type == "cpu" and x_BCHW.dtype == self.weight.dtype
+    def _supports(self, x_BCHW: Tensor) -> bool:
+        """Whether oneDNN's operator takes this input, without gradient, autocast or a program that runs without it."""
+        return (self._reordered is not None and x_BCHW.device.type == "cpu" and x_BCHW.dtype == self.weight.dtype
                 and not (torch.is_grad_enabled() and (x_BCHW.requires_grad or self.weight.requires_grad))
                 and not torch.is_autocast_enabled("cpu")
                 and not torch.compiler.is_exporting() and not torch.jit.is_tracing())
 
     @torch.no_grad()
-    def _order(self) -> None:
+    def _reorder(self) -> None:
         weight = self.weight
-        self._ordered = torch.ops.mkldnn._reorder_convolution_weight(
+        self._reordered = torch.ops.mkldnn._reorder_convolution_weight(
             weight.contiguous(memory_format=torch.channels_last), self.padding, self.stride, self.dilation, self.groups,
-            None) if _supported(weight) else None
-        self._ordered_from = weight, _version(weight)
+            None) if _is_supported(weight) else None
+        self._reordered_from = weight, _version(weight)
 
-    def _in_step(self) -> bool:
-        weight, version = self._ordered_from
+    def _is_up_to_date(self) -> bool:
+        weight, version = self._reordered_from
         return weight is self.weight and version == _version(weight)
 
     def _apply(self, *args: Any, **kwargs: Any) -> Convolution:
         super()._apply(*args, **kwargs)
-        self._order()
+        self._reorder()
         return self
 
-    def _load_from_state_dict(self, *args: Any) -> None:
-        super()._load_from_state_dict(*args)
-        self._order()
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
+        self._reorder()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_ordered": None, "_ordered_from": None}  # oneDNN's tensors are not for copying
+        return {**self.__dict__, "_reordered": None, "_reordered_from": None}  # oneDNN's tensors cannot be copied
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        self._order()
+        self._reorder()
 
 
-def _supported(weight: Tensor) -> bool:
-    """Whether oneDNN computes with these weights here; those that others put in a parameter's place it never sees."""
+def _is_supported(weight: Tensor) -> bool:
+    """Whether oneDNN computes with this weight here: a plain parameter on the CPU in a dtype that the CPU supports."""
     if not AVAILABLE or type(weight) is not nn.Parameter or weight.device.type != "cpu":
         return False
     return (weight.dtype == torch.float32
@@ -117,11 +114,5 @@ def _supported(weight: Tensor) -> bool:
 
 
 def _version(weight: Tensor) -> int | None:
-    """How often the weights were changed in place; tensors made in inference mode do not count."""
+    """How often the weight was changed in place; None for tensors made in inference mode, which do not count it."""
     return None if weight.is_inference() else weight._version
-
-
-if AVAILABLE:
-    @register_flop_formula(torch.ops.mkldnn._convolution_pointwise)
-    def _flops(x_shape: torch.Size, w_shape: torch.Size, *_: object, out_shape: torch.Size, **__: object) -> int:
-        return conv_flop_count(x_shape, w_shape, out_shape)

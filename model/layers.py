@@ -3,7 +3,7 @@
 Letters: B batch, C channels, H W height and width in px, G groups of SKA weights, T = 9 taps, h attention heads, K key
 width, V value width, N = n * n pixels of an attention grid.
 
-Keys of published checkpoints, and therefore not ours to name: `c`, `bn`, `l`, `m`, `conv`, `conv1`, `pw1`, `pw2`,
+Keys of published checkpoints, which must keep their names: `c`, `bn`, `l`, `m`, `conv`, `conv1`, `pw1`, `pw2`,
 `mixer`, `lkp`, `cv1..4`, `norm`, `se`, `ffn`, `qkv`, `dw`, `proj`, `attention_biases`, `attention_bias_idxs`.
 
 **Source:** Wang et al., "LSNet: See Large, Focus Small", CVPR 2025, arXiv 2503.23135.
@@ -12,6 +12,7 @@ Keys of published checkpoints, and therefore not ours to name: `c`, `bn`, `l`, `
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -31,7 +32,11 @@ SHARED = 8  # channels that share one set of SKA weights
 class ConvNorm(nn.Sequential):
     """Bias-free convolution and batch norm: (B, in, H, W) -> (B, out, ceil(H / stride), ceil(W / stride))."""
 
-    def __init__(self, in_dim: int, out_dim: int, kernel: int = 1, stride: int = 1, groups: int = 1, gain: float = 1.0):
+    c: nn.Conv2d
+    bn: nn.BatchNorm2d
+
+    def __init__(self, in_dim: int, out_dim: int, kernel: int = 1, stride: int = 1, groups: int = 1,
+                 gain: float = 1.0) -> None:
         super().__init__()
         layer = Pointwise if kernel == stride == groups == 1 else nn.Conv2d
         self.add_module("c", layer(in_dim, out_dim, kernel, stride, kernel // 2, groups=groups, bias=False))
@@ -41,10 +46,9 @@ class ConvNorm(nn.Sequential):
     @torch.no_grad()
     def fuse(self) -> nn.Conv2d:
         """The same map in evaluation as one convolution with bias."""
-        scale, shift = _affine(self.bn)
-        c, w = self.c, self.c.weight
-        fused = nn.utils.skip_init(nn.Conv2d, c.in_channels, c.out_channels, c.kernel_size, c.stride, c.padding,
-                                   groups=c.groups, device=w.device, dtype=w.dtype)
+        (scale, shift), c, w = _affine(self.bn), self.c, self.c.weight
+        fused: Any = nn.utils.skip_init(nn.Conv2d, c.in_channels, c.out_channels, c.kernel_size, c.stride, c.padding,
+                                        groups=c.groups, device=w.device, dtype=w.dtype)
         fused.weight.copy_(w * scale[:, None, None, None])
         fused.bias.copy_(shift)
         return fused
@@ -53,7 +57,10 @@ class ConvNorm(nn.Sequential):
 class NormLinear(nn.Sequential):
     """Batch norm and linear map: (B, in) -> (B, out)."""
 
-    def __init__(self, in_dim: int, out_dim: int):
+    bn: nn.BatchNorm1d
+    l: nn.Linear  # noqa: E741 - a key of published checkpoints
+
+    def __init__(self, in_dim: int, out_dim: int) -> None:
         super().__init__()
         self.add_module("bn", nn.BatchNorm1d(in_dim))
         self.add_module("l", nn.Linear(in_dim, out_dim))
@@ -64,22 +71,24 @@ class NormLinear(nn.Sequential):
     def fuse(self) -> nn.Linear:
         """The same map in evaluation as one linear layer."""
         (scale, shift), w = _affine(self.bn), self.l.weight
-        fused = nn.utils.skip_init(nn.Linear, self.l.in_features, self.l.out_features, device=w.device, dtype=w.dtype)
+        fused: Any = nn.utils.skip_init(nn.Linear, self.l.in_features, self.l.out_features, device=w.device,
+                                        dtype=w.dtype)
         fused.weight.copy_(w * scale)
         fused.bias.copy_(self.l.bias + w.to(shift.dtype) @ shift)
         return fused
 
 
 def _affine(bn: nn.BatchNorm1d | nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
-    """Scale and shift that `bn` applies in evaluation, in float64."""
-    scale = bn.weight.double() / (bn.running_var.double() + bn.eps).sqrt()
-    return scale, bn.bias.double() - bn.running_mean.double() * scale
+    """Scale and shift that `bn`, which has running statistics, applies in evaluation, in float64."""
+    mean, variance = bn.get_buffer("running_mean").double(), bn.get_buffer("running_var").double()
+    scale = bn.weight.double() / (variance + bn.eps).sqrt()
+    return scale, bn.bias.double() - mean * scale
 
 
 class RepDepthwise(nn.Module):
     """Depthwise 3x3 + depthwise 1x1 + identity, which fold into one depthwise 3x3."""
 
-    def __init__(self, dim: int):
+    def __init__(self, dim: int) -> None:
         super().__init__()
         self.conv = ConvNorm(dim, dim, 3, groups=dim)
         self.conv1 = ConvNorm(dim, dim, 1, groups=dim)
@@ -93,14 +102,14 @@ class RepDepthwise(nn.Module):
         """The three branches as one convolution."""
         fused, conv1 = self.conv.fuse(), self.conv1.fuse()
         fused.weight[:, :, 1:2, 1:2] += conv1.weight + 1
-        fused.bias += conv1.bias
+        fused.get_parameter("bias").add_(conv1.get_parameter("bias"))
         return fused
 
 
 class Residual(nn.Module):
     """x + m(x); in training m(x) is dropped with probability `drop_path`, sample by sample."""
 
-    def __init__(self, m: nn.Module, drop_path: float):
+    def __init__(self, m: nn.Module, drop_path: float) -> None:
         super().__init__()
         self.m = m
         self.drop_path = DropPath(drop_path) if drop_path > 0 else nn.Identity()
@@ -113,7 +122,7 @@ class Residual(nn.Module):
 class FFN(nn.Module):
     """Two pointwise convolutions, twice as wide in between."""
 
-    def __init__(self, dim: int):
+    def __init__(self, dim: int) -> None:
         super().__init__()
         self.pw1 = ConvNorm(dim, 2 * dim)
         self.act = nn.ReLU(inplace=True)
@@ -125,11 +134,9 @@ class FFN(nn.Module):
 
 
 class LargeKernelPerception(nn.Module):
-    """What a 7x7 neighbourhood says about how to mix the 3x3 one."""
+    """Weights for each pixel's 3x3 neighbourhood, computed from its 7x7 neighbourhood."""
 
-    in_loops = staticmethod(in_loops)  # False for other formulations of SKA, see LSConv
-
-    def __init__(self, dim: int):
+    def __init__(self, dim: int) -> None:
         super().__init__()
         half, self.groups = dim // 2, dim // SHARED
         self.cv1 = ConvNorm(dim, half)
@@ -143,15 +150,16 @@ class LargeKernelPerception(nn.Module):
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """(B, C, H, W) -> weights (B, G, T, H, W)."""
         x = self.act3(self.cv3(self.cv2(self.act1(self.cv1(x_BCHW)))))
-        if self.in_loops(x):
+        if in_loops(x):
             return self._weights_in_loops(x)
-        # Not channels-last: torch normalises groups of that several times slower in bfloat16, and no faster in float32.
+        # Not channels-last: torch's group norm is several times slower there in bfloat16, and no faster in float32.
         return self.norm(self.cv4(x).contiguous()).unflatten(1, (self.groups, TAPS))
 
     def _weights_in_loops(self, x_BCHW: Tensor) -> Tensor:
-        """`norm` of `cv4` for a compiler: G is innermost in memory, so that its loops run over neighbouring weights."""
+        """`norm` of `cv4` for a compiler: G is innermost in memory, so that its loops run over adjacent weights."""
+        cv4: Any = self.cv4  # with a bias
         kernel, bias, scale, shift = (each.unflatten(0, (-1, TAPS)).transpose(0, 1).flatten(0, 1) for each in (
-            self.cv4.weight, self.cv4.bias, self.norm.weight, self.norm.bias))  # fmt: skip
+            cv4.weight, cv4.bias, self.norm.weight, self.norm.bias))  # fmt: skip
         w_BTGHW = F.conv2d(x_BCHW, kernel, bias).unflatten(1, (TAPS, -1))
         w_BTGHW = w_BTGHW - w_BTGHW.mean((1, 3, 4), True, dtype=torch.promote_types(w_BTGHW.dtype, torch.float32))
         w_BTGHW = w_BTGHW * (w_BTGHW.square().mean((1, 3, 4), True) + self.norm.eps).rsqrt()
@@ -159,24 +167,22 @@ class LargeKernelPerception(nn.Module):
 
 
 class LSConv(nn.Module):
-    """Large-kernel perception steers small-kernel aggregation."""
+    """LS convolution: small-kernel aggregation with the weights that large-kernel perception computes."""
 
-    aggregate = staticmethod(ska)  # a benchmark puts other formulations of SKA here, network by network
-
-    def __init__(self, dim: int):
+    def __init__(self, dim: int) -> None:
         super().__init__()
         self.lkp = LargeKernelPerception(dim)
         self.bn = nn.BatchNorm2d(dim)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C, H, W)."""
-        return self.bn(self.aggregate(x_BCHW, self.lkp(x_BCHW))) + x_BCHW
+        return self.bn(ska(x_BCHW, self.lkp(x_BCHW))) + x_BCHW
 
 
 class Attention(nn.Module):
     """Self-attention on a grid of n x n px, with a learned bias for each head and each (row, column) distance."""
 
-    def __init__(self, dim: int, heads: int, grid: int):
+    def __init__(self, dim: int, heads: int, grid: int) -> None:
         super().__init__()
         self.heads = heads
         self.attention_biases = nn.Parameter(torch.zeros(heads, grid * grid))
@@ -230,11 +236,11 @@ def resample_biases(table_hN: Tensor, grid: int) -> Tensor:
 class Block(nn.Module):
     """Block number `index` of a stage: token mixer, squeeze-and-excitation, feed-forward.
 
-    Even blocks mix by re-parameterisable depthwise convolution, odd ones by LS convolution or, where there is a `grid`
-    (its side in px), by attention with `heads` heads.
+    The mixer of an even block is a re-parameterisable depthwise convolution. That of an odd block is an LS convolution
+    or, if `grid` (its side in px) is given, attention with `heads` heads.
     """
 
-    def __init__(self, dim: int, index: int, drop_path: float, heads: int, grid: int | None):
+    def __init__(self, dim: int, index: int, drop_path: float, heads: int, grid: int | None) -> None:
         super().__init__()
         if index % 2 == 0:
             self.mixer = RepDepthwise(dim)

@@ -1,8 +1,8 @@
-"""LSNet, a light vision backbone that sees large and focuses small, in timm's model contract.
+"""LSNet ("see large, focus small"), a light vision backbone with the interface of a timm model.
 
 Letters: B batch, C channels, H W height and width in px (h w: of the last stage), S input side in px, D features.
 
-Keys of published checkpoints, and therefore not ours to name: `patch_embed`, `blocks1..4`, `head`, `head_dist`.
+Keys of published checkpoints, which must keep their names: `patch_embed`, `blocks1..4`, `head`, `head_dist`.
 
 **Source:** Wang et al., "LSNet: See Large, Focus Small", CVPR 2025, arXiv 2503.23135.
 """
@@ -33,9 +33,9 @@ class LSNet(nn.Module):
     """Four stages of stride 8, 16, 32 and 64, average pooling and a classifier.
 
     Args:
-        num_classes: width of the logits; 0: no classifier, `forward` returns the features.
+        num_classes: width of the logits; with 0 there is no classifier, and `forward` returns the features.
         in_chans: channels of the input.
-        global_pool: `avg`, or empty for none (then without a classifier).
+        global_pool: `avg`, or empty for none (only without a classifier).
         img_size: side of the square input in px, 32 or more; sizes of equal ceil(size / 64) are interchangeable.
         embed_dim: width of each stage, multiples of 8.
         depth: blocks of each stage.
@@ -47,6 +47,9 @@ class LSNet(nn.Module):
     Raises:
         UserError: `img_size` is not a square of at least 32 px; in `forward`, the input is of another grid.
     """
+
+    head: nn.Module
+    head_dist: nn.Module
 
     def __init__(
         self,
@@ -60,7 +63,7 @@ class LSNet(nn.Module):
         distillation: bool = False,
         drop_rate: float = 0.0,
         drop_path_rate: float = 0.0,
-    ):
+    ) -> None:
         super().__init__()
         self.in_chans, self.global_pool, self.distillation = in_chans, global_pool, distillation
         self.img_size = _square(img_size)
@@ -77,14 +80,14 @@ class LSNet(nn.Module):
         drop_paths = iter(torch.linspace(0, drop_path_rate, sum(depth), device="cpu").tolist())
         for stage, (dim, blocks) in enumerate(zip(embed_dim, depth, strict=True)):
             before, grid = embed_dim[stage - 1], _grid(self.img_size) if stage == 3 else None
-            layers = [ConvNorm(before, before, 3, 2, groups=before), ConvNorm(before, dim)] if stage else []
-            layers += [Block(dim, index, next(drop_paths), num_heads, grid) for index in range(blocks)]
-            self.add_module(f"blocks{stage + 1}", nn.Sequential(*layers))
+            down = [ConvNorm(before, before, 3, 2, groups=before), ConvNorm(before, dim)] if stage else []
+            layers = [Block(dim, index, next(drop_paths), num_heads, grid) for index in range(blocks)]
+            self.add_module(f"blocks{stage + 1}", nn.Sequential(*down, *layers))
             self.feature_info.append({"num_chs": dim, "reduction": 8 << stage, "module": f"blocks{stage + 1}"})
         self.head_drop = nn.Dropout(drop_rate)
         self.reset_classifier(num_classes)
 
-    def _stages(self) -> list[nn.Sequential]:
+    def _stages(self) -> list[Any]:
         return [self.blocks1, self.blocks2, self.blocks3, self.blocks4]
 
     def forward_intermediates(
@@ -96,9 +99,9 @@ class LSNet(nn.Module):
         output_fmt: str = "NCHW",
         intermediates_only: bool = False,
     ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
-        """The last stage's output and those of the stages in `indices` (a number: the last so many; None: all).
+        """The output of the last stage and those of the stages in `indices` (a number n: the last n; None: all).
 
-        `norm` is part of timm's signature; LSNet has no norm after its stages.
+        `norm` only completes timm's signature; LSNet has no norm after its stages.
 
         Raises:
             ValueError: `output_fmt` is not NCHW.
@@ -107,7 +110,7 @@ class LSNet(nn.Module):
             raise ValueError(f"output_fmt must be NCHW, not {output_fmt}")
         taken, last = feature_take_indices(4, indices)
         intermediates = []
-        if x_BCHW.device.type == "cpu":  # where convolutions of this network run up to a third faster channels-last
+        if x_BCHW.device.type == "cpu":  # there, convolutions of this network are up to a third faster channels-last
             x_BCHW = x_BCHW.contiguous(memory_format=torch.channels_last)
         x_BCHW = self.patch_embed(x_BCHW)
         for index, stage in enumerate(self._stages()[: last + 1 if stop_early else 4]):
@@ -122,7 +125,7 @@ class LSNet(nn.Module):
         return self.forward_intermediates(x_BCHW, indices=1)[0]
 
     def forward_head(self, x_BCHW: Tensor, pre_logits: bool = False) -> Tensor | tuple[Tensor, Tensor]:
-        """(B, C, h, w) -> logits as in `forward`, or with `pre_logits` the features (B, D) they are computed from."""
+        """(B, C, h, w) -> logits as in `forward`, or with `pre_logits` the features (B, D) before the classifier."""
         features = self.head_drop(self._pool(x_BCHW))
         if pre_logits or not self.distillation:
             return features if pre_logits else self.head(features)
@@ -133,13 +136,13 @@ class LSNet(nn.Module):
         return x_BCHW.mean((2, 3)) if self.global_pool else x_BCHW
 
     def forward(self, x_BCHW: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        """(B, in_chans, S, S) -> logits (B, num_classes); a pair of them from distillation in training."""
+        """(B, in_chans, S, S) -> logits (B, num_classes); with distillation, in training those of both classifiers."""
         return self.forward_head(self.forward_features(x_BCHW))
 
     def prune_intermediate_layers(
         self, indices: int | list[int] = 1, prune_norm: bool = False, prune_head: bool = True
     ) -> list[int]:
-        """Remove what the intermediates in `indices` do not need; returns these, counted from the first stage."""
+        """Remove all that the intermediates in `indices` do not need; returns their numbers from the first stage."""
         taken, last = feature_take_indices(4, indices)
         for stage in self._stages()[last + 1 :]:
             del stage[:]
@@ -154,15 +157,15 @@ class LSNet(nn.Module):
         return (self.head, self.head_dist) if self.distillation else self.head
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """Put a new classifier for `num_classes` in place (0: none); with distillation both."""
+        """Replace the classifier by a new one for `num_classes` (0: none); with distillation both."""
         self.num_classes = num_classes
         self.global_pool = self.global_pool if global_pool is None else global_pool
         for name in ("head", "head_dist") if self.distillation else ("head",):
             head = NormLinear(self.head_hidden_size, num_classes) if num_classes else nn.Identity()
-            self.add_module(name, head.to(self.patch_embed[0].c.weight).train(self.training))
+            self.add_module(name, head.to(next(self.patch_embed.parameters())).train(self.training))
 
     def set_input_size(self, img_size: int | tuple[int, int]) -> None:
-        """Prepare for square inputs of another size in px: position biases are re-sampled, as new parameters."""
+        """Prepare for square inputs of another size in px: re-sampled position biases become new parameters."""
         self.img_size = _square(img_size)
         self._traits = {**getattr(self, "_traits", {}), "img_size": (self.img_size, self.img_size)}  # timm saves these
         for module in self.modules():
@@ -170,7 +173,7 @@ class LSNet(nn.Module):
                 module.set_grid(_grid(self.img_size))
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """In training, compute each block again on the way back instead of keeping its activations."""
+        """In training, recompute the activations of each block in the backward pass instead of keeping them."""
         self.grad_checkpointing = enable
 
     def no_weight_decay(self) -> set[str]:
@@ -185,7 +188,9 @@ class LSNet(nn.Module):
     @torch.no_grad()
     def for_inference(self) -> LSNet:
         """A copy in evaluation mode, its norms and parallel branches folded; this model stays as it is."""
-        model = reparameterize_model(copy.deepcopy(self).eval(), inplace=True).requires_grad_(False)
+        model = copy.deepcopy(self).eval()
+        reparameterize_model(model, inplace=True)
+        model.requires_grad_(False)
         if model.distillation and model.num_classes:
             for mean, other in zip(model.head.parameters(), model.head_dist.parameters(), strict=True):
                 mean.lerp_(other, 0.5)
@@ -211,7 +216,7 @@ def _grid(img_size: int) -> int:
 
 
 def checkpoint_filter_fn(state_dict: dict[str, Any], model: nn.Module) -> dict[str, Any]:
-    """A state dict, or the entry `model` of a checkpoint, with position biases re-sampled to the grid of `model`."""
+    """A state dict, or a checkpoint's entry `model`, with position biases re-sampled to the grid of the network."""
     state_dict = dict(state_dict.get("model", state_dict))
     for name, module in model.named_modules():
         table = state_dict.get(f"{name}.attention_biases")
@@ -234,8 +239,8 @@ class Preset:
 
 
 def register_presets(model_cls: type[LSNet], presets: dict[str, Preset]) -> None:
-    """Make `timm.create_model(name)` build a `model_cls`, for every row of a table."""
-    module = sys.modules[model_cls.__module__]
+    """Register every row with timm, so that `timm.create_model(name)` builds a `model_cls`."""
+    module: Any = sys.modules[model_cls.__module__]  # where timm looks for `default_cfgs`, and hub for the functions
     for name, preset in presets.items():
         side, grid = preset.img_size, _grid(preset.img_size)
         module.default_cfgs |= generate_default_cfgs({name: {
@@ -251,10 +256,10 @@ def register_presets(model_cls: type[LSNet], presets: dict[str, Preset]) -> None
 
 def _entrypoint(model_cls: type[LSNet], name: str, preset: Preset) -> Callable[..., LSNet]:
     def entrypoint(pretrained: bool = False, **kwargs: Any) -> LSNet:
-        row = {"embed_dim": preset.embed_dim, "depth": preset.depth, "num_heads": preset.num_heads,
-               "distillation": preset.distillation}
+        arguments: dict[str, Any] = {"embed_dim": preset.embed_dim, "depth": preset.depth,
+                                     "num_heads": preset.num_heads, "distillation": preset.distillation, **kwargs}
         return build_model_with_cfg(model_cls, name, pretrained, pretrained_filter_fn=checkpoint_filter_fn,
-                                    feature_cfg={"out_indices": (0, 1, 2, 3), "feature_cls": "getter"}, **row | kwargs)
+                                    feature_cfg={"out_indices": (0, 1, 2, 3), "feature_cls": "getter"}, **arguments)
 
     entrypoint.__name__, entrypoint.__module__ = name, model_cls.__module__
     entrypoint.__doc__ = f"{model_cls.__name__} of widths {preset.embed_dim} and depths {preset.depth}."

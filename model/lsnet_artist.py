@@ -1,6 +1,6 @@
-"""LSNet for artists: features for clustering and retrieval stand between the backbone and the classifier.
+"""LSNet for artists: its features, between backbone and classifier, serve clustering and retrieval.
 
-To add a model of your own, add a row to `PRESETS`; it is then known to every script by its name.
+To add a model of your own, add a row to `PRESETS`; every command then knows it by its name.
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ from model.lsnet import LSNet, NormLinear, Preset, register_presets
 
 
 class LSNetArtist(LSNet):
-    """LSNet whose classifier reads *features*: the pooled last stage, projected where `feature_dim` asks for it.
+    """LSNet with *features* before the classifier: the pooled last stage, or a projection of it to `feature_dim`.
 
     `forward_head(..., pre_logits=True)` returns the features, (B, feature_dim).
 
     Args:
-        num_classes: number of artists; 0: no classifier, `forward` returns the features.
-        feature_dim: width of the features; None or the last stage's width: no projection.
+        num_classes: number of artists; with 0 there is no classifier, and `forward` returns the features.
+        feature_dim: width of the features; with None or the last stage's width there is no projection.
         kwargs: further arguments of `LSNet`.
     """
 
-    def __init__(self, num_classes: int = 1000, feature_dim: int | None = None, **kwargs: Any):
+    def __init__(self, num_classes: int = 1000, feature_dim: int | None = None, **kwargs: Any) -> None:
         super().__init__(num_classes=0, **kwargs)
         self.projection = nn.Identity()
-        if feature_dim not in (None, self.num_features):
+        if feature_dim is not None and feature_dim != self.num_features:
             self.projection = nn.Sequential(NormLinear(self.num_features, feature_dim), nn.ReLU(inplace=True))
             self.head_hidden_size = feature_dim
         self.reset_classifier(num_classes)

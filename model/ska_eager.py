@@ -1,9 +1,9 @@
-"""SKA as plain PyTorch runs it fastest, operation by operation; made for CPUs, right on any device.
+"""SKA in plain PyTorch operations, written for speed on CPUs; correct on any device.
 
 A tensor operation is fast where its innermost loop is long. Rows of a late stage are 3 to 14 px long and R channels
 share each weight, so in neither memory format do x, w and y run side by side for more than a few dozen elements.
-Both are therefore brought, a few samples at a time, into planes (R, U, V, B, G): there a tap of all pixels of a row,
-samples and groups is one run of W * B * G elements, and R repeats it with the same weights.
+A few samples at a time are therefore copied into planes (R, U, V, B, G). There, one tap for a row of all samples and
+groups is one run of W * B * G elements, and all R channels use the same weights.
 
 Letters are those of `model/ska.py`; U = H + 2P and V = W + 2P are the padded sides.
 """
@@ -17,13 +17,13 @@ import torch
 from torch import Tensor
 
 # Elements of x that the CPU works on at a time: few enough for planes, weights and result to stay in its caches, enough
-# for many threads (torch gives each at least 1 << 15), and for these not to be woken too often (2 cores, C = 128,
-# 14 x 14 px, batch 32, bfloat16: 1.3 ms; with 1 << 17 1.6 ms, and 3.1 instead of 7.1 where waiting threads sleep).
+# for many threads (torch gives each at least 1 << 15), and enough that these are not woken too often (2 cores, C = 128,
+# 14 x 14 px, batch 32, bfloat16: 1.3 ms; with 1 << 17 1.6 ms. Where waiting threads sleep: 3.1 ms instead of 7.1).
 CHUNK = 1 << 19
 
 
 def windows(padded: Tensor, T: int, H: int, W: int, dim: int) -> Iterator[Tensor]:
-    """The T views of a padded picture that hold for each of its H x W pixels (from `dim` on) its t-th neighbour."""
+    """T views of a padded image whose axes H and W start at `dim`: view t holds the t-th neighbour of each pixel."""
     k = isqrt(T)
     for t in range(T):
         yield padded.narrow(dim, t // k, H).narrow(dim + 1, t % k, W)
@@ -39,27 +39,27 @@ def _planes(x_BCHW: Tensor, G: int, P: int = 0) -> Tensor:
 
 
 def _taps(w_BGTHW: Tensor) -> Tensor:
-    """(B, G, T, H, W) -> (T, H, W, B, G) in float32 or wider, to run beside planes."""
+    """(B, G, T, H, W) -> (T, H, W, B, G) in float32 or wider, the order of planes."""
     w_THWBG = w_BGTHW.permute(2, 3, 4, 0, 1)
     dtype = torch.promote_types(w_BGTHW.dtype, torch.float32)
     return torch.empty(w_THWBG.shape, dtype=dtype, device=w_BGTHW.device).copy_(w_THWBG)
 
 
 def _put(planes_RHWBG: Tensor, out_BCHW: Tensor) -> None:
-    """Write planes back where they came from."""
+    """Write planes back in the order of a batch."""
     R, _, _, _, G = planes_RHWBG.shape
     out_BCHW.unflatten(1, (R, G)).copy_(planes_RHWBG.permute(3, 0, 4, 1, 2))
 
 
 def _chunks(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """The tensors, the first of them (B, C, H, W), a few samples at a time; all at once where there is no CPU cache."""
+    """The tensors, the first of them (B, C, H, W), a few samples at a time on the CPU, and all at once elsewhere."""
     first = tensors[0]
     count = min(max(1, len(first)), -(-first.numel() // CHUNK)) if first.device.type == "cpu" else 1
     return zip(*(tensor.tensor_split(count) for tensor in tensors), strict=True)
 
 
 def aggregate(x_BCHW: Tensor, w_BGTHW: Tensor) -> Tensor:
-    """SKA; holds no more than planes of a chunk besides its result."""
+    """SKA; needs memory for its result and for the planes of one chunk."""
     H, W = x_BCHW.shape[2:]
     G, T = w_BGTHW.shape[1:3]
     y_BCHW = torch.empty_like(x_BCHW)
@@ -76,8 +76,8 @@ def aggregate(x_BCHW: Tensor, w_BGTHW: Tensor) -> Tensor:
 def gradients(g_BCHW: Tensor, x_BCHW: Tensor, w_BGTHW: Tensor) -> tuple[Tensor, Tensor]:
     """Gradients of SKA at (x, w) for the gradient g of its output.
 
-    grad-x: every pixel of g goes, weighted, to its neighbours. grad-w: g times the t-th neighbour in x, summed over
-    the channels that share the weight.
+    grad-x: every pixel of g is added, weighted, to its neighbours. grad-w: g times the t-th neighbour in x, summed
+    over the channels that share the weight.
     """
     H, W = x_BCHW.shape[2:]
     G, T = w_BGTHW.shape[1:3]

@@ -1,16 +1,18 @@
-"""SKA on CUDA: Triton kernels for the contract of `model/ska.py`, which alone calls them.
+"""SKA on CUDA: Triton kernels, called by `model/ska.py` only.
 
-SKA waits for memory (9 multiply-adds for each output), so a kernel reads each tensor once and writes its result once:
+SKA is bound by memory (9 multiply-adds for each output), so a kernel reads each tensor once and writes its result once:
 x, w -> y; g, w -> grad-x; g, x -> grad-w. A program walks down a strip of ROWS rows, BLOCK_W columns and BLOCK_G groups
 with all R channels of each. It loads a weight once for the R channels that share it, and a row of x once for each of
-the k columns of the neighbourhood; its k rows meet in sums that move along (in grad-w: in rows of g that move along).
-Nothing is divided per element, nothing is added up between programs.
+the k columns of the neighbourhood. Running sums combine the k rows (in grad-w: running rows of g).
+No element needs a division, and programs share no sums.
 
-Sums run in float32 (float64 for float64) whatever x and w are stored in, and these may differ: under autocast a norm
-hands over float32 weights for bfloat16 pixels. Tensors come with their strides; no format is copied into another.
+Sums run in float32 (float64 for float64) whatever the dtypes of x and w, and these may differ: under autocast a norm
+returns float32 weights for bfloat16 pixels. Kernels read any strides; no tensor is copied to another memory format.
 In the kernels `x_H`, `w_T`, ... are strides in elements; other letters are those of `model/ska.py`.
 """
 
+# Triton compiles the kernels: their parameters are pointers, numbers and constants, without Python types.
+# pyrefly: ignore-errors[implicit-any-parameter, unannotated-return]
 from __future__ import annotations
 
 from math import isqrt, prod
@@ -26,11 +28,11 @@ Tile = dict[str, int | bool]
 
 
 def _tiles(columns: int, channels_last: bool) -> list[Tile]:
-    """What is worth timing where a row has `columns` px, rounded up to a power of two.
+    """The tiles to time where a row has `columns` px, rounded up to a power of two.
 
-    Planes: one element per thread; the neighbours of a vector are not aligned and would be loaded one by one anyway.
-    Channels-last: also two, which stay aligned. Weights lie in planes then as well. GATHER loads them in the order of
-    x, scattered but all at once; otherwise they come in their own order and change it tap by tap in shared memory.
+    Planes: one element per thread; neighbours in a vector are not aligned and would be loaded one by one anyway.
+    Channels-last: also two, which stay aligned. The weights are in planes there too. With GATHER they are loaded in the
+    order of x, scattered but all at once; otherwise in their own order, and reordered tap by tap in shared memory.
     """
     if channels_last:
         choices = ((16, 2, 8, False), (16, 2, 32, False), (16, 4, 8, False), (8, 1, 8, False), (16, 2, 8, True),
@@ -49,7 +51,7 @@ def _autotune(kernel: Any) -> Any:
     """
 
     def configs(columns: int, channels_last: bool) -> list[triton.Config]:
-        """The tiles as far as this kernel takes their options, each once."""
+        """The tiles, without options that this kernel does not take and without repetitions."""
         found = [triton.Config({name: tile[name] for name in tile if name in kernel.arg_names},
                                num_warps=tile["num_warps"]) for tile in _tiles(columns, channels_last)]
         return list(dict.fromkeys(found))
@@ -65,7 +67,7 @@ def _autotune(kernel: Any) -> Any:
 @triton.jit
 def _strip(H, W, G: tl.constexpr, CHANNELS_LAST: tl.constexpr, OFFSET: tl.constexpr, SUM: tl.constexpr,
            BLOCK_G: tl.constexpr, BLOCK_W: tl.constexpr, ROWS: tl.constexpr):  # fmt: skip
-    """Where a program works: its sample, groups (BLOCK_G, 1), columns (1, BLOCK_W), rows first to last - 1."""
+    """The part of a program: its sample, groups (BLOCK_G, 1), columns (1, BLOCK_W), rows first to last - 1, a zero."""
     g_blocks: tl.constexpr = (G + BLOCK_G - 1) // BLOCK_G
     w_blocks = (W + BLOCK_W - 1) // BLOCK_W
     h_blocks = (H + ROWS - 1) // ROWS
@@ -84,7 +86,7 @@ def _strip(H, W, G: tl.constexpr, CHANNELS_LAST: tl.constexpr, OFFSET: tl.conste
 
 @triton.jit
 def _near(live, row, v, H, W, K: tl.constexpr):
-    """For each of the k columns around v: is this pixel of the row inside the image?"""
+    """For each of the k columns around v: whether this pixel of the row is inside the image."""
     near = ()
     for n in tl.static_range(K):
         column = v + (n - K // 2)
@@ -103,7 +105,7 @@ def _neighbours(x, x_W, near, SUM: tl.constexpr, K: tl.constexpr):
 
 @triton.jit
 def _weights(w, near, row, first, last, w_T, w_H, w_W, TRANSPOSED: tl.constexpr, SUM: tl.constexpr, K: tl.constexpr):
-    """What a row's k neighbours in each direction, n-th column first, are worth to row m of the k rows around it."""
+    """Weights of a row's neighbour in column n for row m of the k rows around it, at [m * K + n]."""
     weights = ()
     for m in tl.static_range(K):
         target = row + (m - K // 2)
@@ -123,7 +125,7 @@ def _aggregate_kernel(x, w, y, H, W, x_B, x_C, x_H, x_W, w_B, w_G, w_T, w_H, w_W
                       K: tl.constexpr, G: tl.constexpr, R: tl.constexpr, WIDTH: tl.constexpr,
                       CHANNELS_LAST: tl.constexpr, OFFSET: tl.constexpr, SUM: tl.constexpr, TRANSPOSED: tl.constexpr,
                       BLOCK_G: tl.constexpr, BLOCK_W: tl.constexpr, ROWS: tl.constexpr, GATHER: tl.constexpr):
-    """SKA y of (x, w), or its transpose, in which a pixel collects what its neighbours' weights send to it.
+    """SKA y of (x, w), or its transpose, in which a pixel sums its neighbours with the neighbours' weights for it.
 
     A row of x contributes to the k rows of y around it: sums number m belong to row + m - P.
     """
@@ -201,7 +203,7 @@ def _weight_gradient_kernel(g_y, x, g_w, H, W, y_B, y_C, y_H, y_W, x_B, x_C, x_H
 
 def _launch(kernel: Any, tensors: tuple[Tensor, Tensor, Tensor], x_BCHW: Tensor, w_BGTHW: Tensor,
             **options: int) -> None:  # fmt: skip
-    """Run `kernel` over `tensors`, the last of which it fills, in a problem with the shapes of x and w."""
+    """Run `kernel` on `tensors`, of which it fills the last; the sizes are those of x and w."""
     (B, C, H, W), (G, T) = x_BCHW.shape, w_BGTHW.shape[1:3]
     if x_BCHW.numel() == 0:
         return

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from bench import timing
-from bench.timing import Measurement, measure, peak_bytes
-from bench.workload import Workload
+from bench.timing import Measurement, measure, measure_peak_bytes
+from runtime.options import Workload
 
 CPU = torch.device("cpu")
 
@@ -36,7 +36,7 @@ def run(monkeypatch: pytest.MonkeyPatch):
             return 7
 
         monkeypatch.setattr(timing, "prepare", machine.prepare)
-        monkeypatch.setattr(timing, "peak_bytes", peak)
+        monkeypatch.setattr(timing, "measure_peak_bytes", peak)
         monkeypatch.setattr(timing.time, "perf_counter", lambda: machine.now)
         return measure(list(machine.seconds), Workload(device="cpu", **settings))
 
@@ -93,10 +93,10 @@ def test_peak_memory_is_what_is_held_at_once() -> None:
         del y
         z + z
 
-    assert 2 * x.nbytes <= peak_bytes(step, CPU) < 2 * x.nbytes + 1024
+    assert 2 * x.nbytes <= measure_peak_bytes(step, CPU) < 2 * x.nbytes + 1024
 
 
 @pytest.mark.gpu
 def test_peak_memory_on_a_gpu() -> None:
     x = torch.zeros(256, 256, device="cuda")
-    assert peak_bytes(lambda: (x + x) * x, x.device) == 2 * x.nbytes
+    assert measure_peak_bytes(lambda: (x + x) * x, x.device) == 2 * x.nbytes

@@ -7,12 +7,15 @@ import torch
 from torch import nn
 
 from bench import workload as module
-from bench.workload import Workload, prepare
+from bench.formulations import FORMULATIONS, PlainLSConv
+from bench.workload import prepare
 from model.layers import LSConv
+from model.ska import ska
+from runtime.options import Workload
 from runtime.placement import Placement
 from utils import UserError
 
-PLACEMENT = Placement.choose("cpu")
+PLACEMENT = Placement.resolve("cpu")
 
 
 def small(**settings) -> Workload:
@@ -56,8 +59,9 @@ def test_formulations_answer_alike() -> None:
     for name in ("lsnet_t", "lsnet_t:unfold", "lsnet_t:shifted", "lsnet_t:plain-unfold", "lsnet_t:plain-shifted"):
         torch.manual_seed(0)
         network, step = prepare(name, small(), PLACEMENT)
-        assert {layer.aggregate for layer in network.modules() if isinstance(layer, LSConv)} == {
-            module.FORMULATIONS.get(name.rpartition(":")[2].removeprefix("plain-"), LSConv.aggregate)}
+        assert {getattr(layer, "aggregate", ska) for layer in network.modules()
+                if isinstance(layer, LSConv | PlainLSConv)} == {
+            FORMULATIONS.get(name.rpartition(":")[2].removeprefix("plain-"), ska)}
         formats = set()
         network.blocks2[0].register_forward_hook(
             lambda _, inputs, output, formats=formats: formats.add(output.is_contiguous()))
@@ -107,7 +111,7 @@ def test_pictures_per_batch() -> None:
 
 def test_a_name_sets_its_own_mode(monkeypatch: pytest.MonkeyPatch) -> None:
     compiled: list[str] = []
-    monkeypatch.setattr(module, "_compiled", lambda network: compiled.append(type(network).__name__) or network)
+    monkeypatch.setattr(module, "_compile", lambda network: compiled.append(type(network).__name__) or network)
     network, step = prepare("lsnet_t:unfold@bfloat16", small(), PLACEMENT)
     assert {parameter.dtype for parameter in network.parameters()} == {torch.bfloat16}
     step()

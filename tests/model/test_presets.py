@@ -14,7 +14,7 @@ from model import lsnet, lsnet_artist
 from model.lsnet import LSNet, Preset, register_presets
 from tests.model import golden
 
-HEAVY = ("lsnet_l_artist", "lsnet_xl_artist", "lsnet_xl_artist_448")
+USUAL = ("lsnet_t_distill", "lsnet_s", "lsnet_t_artist", "lsnet_b_artist")  # one of each kind; the rest is exhaustive
 PRESETS = lsnet.PRESETS | lsnet_artist.PRESETS
 
 
@@ -23,7 +23,7 @@ def logits(answer: torch.Tensor | tuple[torch.Tensor, torch.Tensor]) -> torch.Te
 
 
 @pytest.fixture(scope="module", params=[
-    pytest.param(name, marks=pytest.mark.slow) if name in HEAVY else name for name in PRESETS
+    name if name in USUAL else pytest.param(name, marks=pytest.mark.exhaustive) for name in PRESETS
 ])
 def preset(request):
     """A preset's name and a small-picture model of it, under weights that hide nothing."""

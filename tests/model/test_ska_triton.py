@@ -21,6 +21,7 @@ DTYPES = [torch.float32, torch.bfloat16, torch.float16]
 SHAPES = [  # B, C, G, H, W, k: more rows, columns and groups than one program has, or fewer
     (1, 17, 17, 9, 9, 3), (2, 16, 2, 5, 4, 3), (2, 4, 2, 2, 11, 5), (3, 8, 1, 1, 1, 3), (2, 6, 3, 4, 4, 1),
 ]  # fmt: skip
+LARGE = {SHAPES[0], SHAPES[2]}  # the interpreter takes seconds for each; float32 covers them in the usual suite
 LAYOUTS = {
     "contiguous": lambda x: x.contiguous(),
     "channels-last": lambda x: x.contiguous(memory_format=torch.channels_last),
@@ -72,8 +73,8 @@ def assert_as_exact_as_plain(found, x, w, g):
         assert (one.double() - truth).norm() <= 2 * (other.double() - truth).norm() + 1e-6 * truth.norm()
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+@pytest.mark.parametrize(("dtype", "shape"), [*((torch.float32, shape) for shape in SHAPES), *(
+    pytest.param(torch.float16, shape, marks=pytest.mark.exhaustive if shape in LARGE else ()) for shape in SHAPES)])
 def test_as_exact_as_plain_torch(shape, dtype, interpreted):
     x, w, g = problem(*shape, dtype)
     assert_as_exact_as_plain(kernels(interpreted, x, w, g), x, w, g)
@@ -86,7 +87,8 @@ def test_naive_kernels_to_be_timed_beside_ours_are_right(shape, monkeypatch):
     assert_as_exact_as_plain(kernels(load("ska_naive_interpreted", "tests.model.ska_naive"), x, w, g), x, w, g)
 
 
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("shape", [
+    pytest.param(shape, marks=pytest.mark.exhaustive if shape in LARGE else ()) for shape in SHAPES])
 def test_bfloat16_loses_nothing_but_the_last_bit(shape, interpreted):
     x, w, g = problem(*shape, torch.bfloat16)
     exact = plain(x.double(), w.double(), g.double())
@@ -96,8 +98,9 @@ def test_bfloat16_loses_nothing_but_the_last_bit(shape, interpreted):
         torch.testing.assert_close(one.double(), truth, rtol=2**-7, atol=1e-6)
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("k", [3, 5])
+@pytest.mark.parametrize(("layout", "k"), [
+    *((layout, 3) for layout in LAYOUTS), ("contiguous", 5), *(
+        pytest.param(layout, 5, marks=pytest.mark.exhaustive) for layout in LAYOUTS if layout != "contiguous")])
 def test_reads_and_writes_any_memory_format(layout, k, interpreted):
     x, w, g = problem(2, 4, 2, 5, 6, k, torch.float64, layout)
     found = kernels(interpreted, x, w, g)
