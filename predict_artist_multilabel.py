@@ -7,39 +7,32 @@ Example: python predict_artist_multilabel.py --checkpoint my_run/best_checkpoint
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from dataclasses import MISSING, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from data.picture_paths import find_pictures
-from inference.label_records import (
-    Format,
-    LabelChoice,
-    Record,
-    choose_format,
-    choose_thresholds,
-    label_record,
-    write_label_records,
-)
-from inference.predictor import Failure, Predictor
-from inference.records import tell_failures
-from runtime.arguments import Parser, add_options, flag, read_options
-from runtime.logbook import progress
+from data.images import expand_inputs
+from runtime.arguments import Parser, flag
 from runtime.options import InferenceOptions
-from utils import EXIT_DONE, EXIT_PARTIAL, UserError, command
+from runtime.progress import progress
+from utils import UserError, command
+
+if TYPE_CHECKING:
+    from inference.label_records import LabelChoice
+    from inference.predictor import Predictor
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class Flags:
     """What to predict."""
 
     inputs: tuple[str, ...] = flag(MISSING, "pictures, folders of pictures, and @list.txt for a text file with one "
                                             "path a line")
     recursive: bool = flag(False, "search the sub-folders of folders, too")
     output: Path = flag(MISSING, "file for the results", writes="file")
-    format: Format | None = flag(None, "a JSON list, a JSON object per line, or a CSV row per label (default: as the "
-                                       "ending of --output says, else json)")
+    format: Literal["json", "jsonl", "csv"] | None = flag(
+        None, "a JSON list, a JSON object per line, or a CSV row per label (default: as the ending of --output says, "
+              "else json)")
     top_k: int = flag(5, "labels told per picture, at most", at_least=1)
     threshold: str = flag("0", "least confidence of a label that is told: a number for all, or the thresholds.csv of "
                                "the training")
@@ -49,62 +42,52 @@ class Options:
                                                            "--normalize-ratio does with those of all labels (all)")
     debug_full: bool = flag(False, "tell the confidences of all labels, too, as raw_confidence in the order of their "
                                    "ids")
+    network: InferenceOptions
 
 
-def build_parser() -> Parser:
+def build_parser() -> Parser[Flags]:
     """The flags of this command."""
-    parser = Parser(prog="predict_artist_multilabel.py", description=__doc__)
-    add_options(parser, Options)
-    add_options(parser, InferenceOptions)
-    return parser
+    return Parser(Flags, prog="predict_artist_multilabel.py", description=__doc__)
 
 
 @command
 def main(argv: list[str] | None = None) -> int:
     """Predict; 0, or 3 when some pictures could not be read."""
-    arguments = build_parser().parse_args(argv)
-    options, network = read_options(arguments, Options), read_options(arguments, InferenceOptions)
-    style = choose_format(options.output, options.format)
-    if options.debug_full and style == "csv":
+    flags = build_parser().read(argv)
+    from inference.label_records import choose_format, format_labels, make_label_record, write_label_records
+    from inference.predictor import Predictor
+    from inference.records import print_outcome
+    style = choose_format(flags.output, flags.format)
+    if flags.debug_full and style == "csv":
         raise UserError("--debug-full with CSV", "JSON, which has room for all labels", "add --format json")
-    pictures = find_pictures(options.inputs, recursive=options.recursive)
-    predictor = open_predictor(network)
-    choice = LabelChoice(top_k=options.top_k, thresholds=choose_thresholds(options.threshold, predictor.classes),
-                         ratio=options.ratio_over or ("all" if options.normalize_ratio else None),
-                         raw=options.debug_full)
-    failures: list[Failure] = []
-    write_label_records(describe(predictor, pictures, network, choice, failures), options.output, style)
-    tell_failures(failures)
-    print(f"{len(pictures) - len(failures)} of {len(pictures)} pictures; results are in {options.output}")
-    return EXIT_PARTIAL if failures else EXIT_DONE
+    pictures = expand_inputs(flags.inputs, recursive=flags.recursive)
+    predictor = Predictor.from_options(flags.network)
+    choice = make_choice(flags, predictor)
+    answers = progress(predictor.predict_with(pictures, flags.network), len(pictures))
+    if len(pictures) == 1:
+        answers = list(answers)
+        for line in format_labels(make_label_record(answers[0], choice)):
+            print(line)
+    failures = write_label_records(answers, choice, flags.output, style)
+    return print_outcome(len(pictures), failures, flags.output)
 
 
-def open_predictor(network: InferenceOptions) -> Predictor:
-    """The network of several labels that the flags name.
+def make_choice(flags: Flags, predictor: Predictor) -> LabelChoice:
+    """Which labels are listed, and with which numbers.
 
     Raises:
-        UserError: it was trained for one artist per picture, or its labels have no names.
+        UserError: the network was trained for one artist per picture, its labels have no names, or --threshold is
+            wrong.
     """
-    predictor = Predictor.from_options(network)
-    predictor.check_task("multilabel", network.checkpoint)
+    from inference.label_records import LabelChoice, parse_thresholds
+    checkpoint = flags.network.checkpoint
+    predictor.check_task("multilabel", checkpoint)
     if predictor.classes is None:
-        raise UserError(f"{network.checkpoint}, which does not name its labels", "a class mapping",
+        raise UserError(f"{checkpoint}, which does not name its labels", "a class mapping",
                         "add --class-mapping OUTPUT_DIR/class_mapping.csv of its training")
-    return predictor
-
-
-def describe(predictor: Predictor, pictures: list[Path], network: InferenceOptions, choice: LabelChoice,
-             failures: list[Failure]) -> Iterator[Record]:
-    """The record of each picture; those that cannot be read join `failures`. A single picture's is printed."""
-    for answer in progress(predictor.answer(pictures, network), len(pictures)):
-        record = label_record(answer, choice)
-        if isinstance(answer, Failure):
-            failures.append(answer)
-        elif len(pictures) == 1:
-            for label in record["labels"]:
-                share = f"  {label['ratio']:7.2%}" if choice.ratio else ""
-                print(f"{label['confidence']:7.2%}{share}  {label['label']}")
-        yield record
+    return LabelChoice(top_k=flags.top_k, thresholds=parse_thresholds(flags.threshold, predictor.classes),
+                       ratio=flags.ratio_over or ("all" if flags.normalize_ratio else None),
+                       raw=flags.debug_full)
 
 
 if __name__ == "__main__":

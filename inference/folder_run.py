@@ -1,62 +1,107 @@
-"""Inference over a folder: answers to a journal, which an interruption leaves to go on with, and from it to files."""
+"""Inference over a folder: its records go to a journal, which can be resumed, or to one journal per shard."""
 
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from inference.journal import UNFINISHED, Journal
+from inference.modes import InferenceRequest
 from inference.predictor import Predictor
-from inference.records import Describe, records
-from inference.shards import parse_shard, shard_folder, shard_of
-from runtime.arguments import flag
-from runtime.logbook import progress
-from runtime.options import InferenceOptions
+from inference.records import make_entries
+from runtime.options import FolderOptions, InferenceOptions
+from runtime.progress import progress
+from utils import UserError
+
+SHARD_FOLDER = re.compile(r"shard_(\d+)_of_(\d+)")
 
 
-@dataclass(frozen=True, kw_only=True)
-class FolderOptions:
-    """A folder of many pictures."""
+@dataclass(frozen=True, order=True)
+class Shard:
+    """Part `number`, from 1, of the `count` parts of a folder's pictures."""
 
-    resume: bool = flag(False, "go on with the unfinished run in the output folder; begin where there is none")
-    shard: str | None = flag(None, "i/n: only the i-th of n parts, for n machines; tools/merge_shards.py puts them "
-                                   "together")
+    number: int
+    count: int
+
+    @classmethod
+    def parse(cls, text: str) -> Shard:
+        """The shard written `i/n`; raises a `UserError` if it is not written so, or i is not one of 1 to n."""
+        parts = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text)
+        number, count = map(int, parts.groups()) if parts else (0, 0)
+        if not 1 <= number <= count:
+            raise UserError(f"--shard {text}", "i/n with i from 1 to n",
+                            "for example --shard 2/4 on the second of four")
+        return cls(number, count)
+
+    def folder(self, output: Path) -> Path:
+        """The folder of the shard's journal below the output folder."""
+        return output / f"shard_{self.number}_of_{self.count}"
+
+    def part(self, pictures: Sequence[Path], batch_size: int) -> Sequence[Path]:
+        """The shard's pictures: consecutive whole batches, the same batches as in an undivided run."""
+        batches = -(-len(pictures) // batch_size)
+        start, end = (batches * number // self.count * batch_size for number in (self.number - 1, self.number))
+        return pictures[start:end]
 
 
-def run_folder(predictor: Predictor, pictures: Sequence[Path], folder: Path, output: Path, describe: Describe, *,
-               what: dict[str, Any], options: FolderOptions, network: InferenceOptions) -> Journal:
-    """Answer every picture of a folder, or of a shard; the journal with all answers, below `output`.
+def run_folder(predictor: Predictor, pictures: Sequence[Path], folder: Path, output: Path, request: InferenceRequest, *,
+               options: FolderOptions, network: InferenceOptions) -> Journal:
+    """Run the network on all `pictures` of `folder`, or on a shard; returns the journal with all records.
 
-    Args:
-        predictor: of the network.
-        pictures: all of the folder, in order.
-        folder: names in the journal are relative to it.
-        output: folder of the results.
-        describe: from results to their records.
-        what: plain Python that tells this `describe` from others; another run's answers are not mixed in.
-        options: how the work is divided and resumed.
-        network: how pictures are loaded.
+    The journal lies below `output`; names in it are relative to `folder`.
 
     Raises:
-        UserError: the unfinished run there is another one.
+        UserError: the unfinished run there has other pictures, network or flags.
         Interrupted: Ctrl-C.
     """
     size = min(network.batch_size, len(pictures))
-    about = {"pictures": len(pictures), "digest of names": _digest(pictures, folder), "model": predictor.fingerprint,
-             "precision": str(predictor.placement), "batch_size": size, **what,
-             **{name: getattr(network, name) for name in ("compile", "view", "draft", "max_pixels")}}
-    where = output / UNFINISHED
+    about: dict[str, Any] = {
+        "pictures": len(pictures), "digest of names": _digest(pictures, folder), "model": predictor.fingerprint,
+        "precision": str(predictor.placement), "batch_size": size, **request.identity(), "compile": network.compile,
+        "view": network.view, "draft": network.draft, "max_pixels": network.max_pixels}
+    journal_folder = output / UNFINISHED
     if options.shard:
-        number, count = parse_shard(options.shard)
-        pictures, where = shard_of(pictures, number, count, size), shard_folder(output, number, count)
+        shard = Shard.parse(options.shard)
+        pictures, journal_folder = shard.part(pictures, size), shard.folder(output)
         about |= {"pictures": len(pictures), "shard": options.shard}
-    journal = (Journal.resume(where, about, batch_size=size) if options.resume else Journal.begin(where, about))
-    answers = progress(predictor.answer(pictures, network, start=journal.done), len(pictures), journal.done)
-    journal.extend(records(answers, folder, describe, together=size), batch_size=size)
+    journal = (Journal.resume(journal_folder, about, batch_size=size) if options.resume
+               else Journal.begin(journal_folder, about))
+    answers = predictor.predict_with(pictures, network, start=journal.done)
+    entries = make_entries(progress(answers, len(pictures), journal.done), folder, request, batch_size=size)
+    journal.extend(entries, batch_size=size)
     return journal
+
+
+def find_shards(folders: Sequence[Path]) -> list[Journal]:
+    """The journals of all shards of one run, in order.
+
+    Raises:
+        UserError: none, one is missing, unfinished or given twice, or they do not belong together.
+    """
+    found = [(Shard(int(match[1]), int(match[2])), path) for folder in folders if folder.is_dir()
+             for path in sorted(folder.iterdir()) if (match := SHARD_FOLDER.fullmatch(path.name))]
+    if not found:
+        raise UserError(f"no shard in {', '.join(map(str, folders))}", "folders such as shard_1_of_4",
+                        "give the --output of the runs with --shard")
+    count = found[0][0].count
+    if sorted(shard for shard, _ in found) != [Shard(number, count) for number in range(1, count + 1)]:
+        names = ", ".join(path.name for _, path in found)
+        raise UserError(f"the shards {names}", f"shard_1_of_{count} to shard_{count}_of_{count}, each once",
+                        "run what is missing, and take away what belongs to another run")
+    journals = [Journal.read(path) for _, path in sorted(found)]
+    first = {**journals[0].about, "pictures": None, "shard": None}
+    for journal in journals:
+        if journal.done < journal.about["pictures"]:
+            raise UserError(f"{journal.folder} with {journal.done} of {journal.about['pictures']} pictures", "all",
+                            "finish it: the same command with --resume")
+        if {**journal.about, "pictures": None, "shard": None} != first:
+            raise UserError(f"{journal.folder}, which differs from {journals[0].folder} in pictures, network or flags",
+                            "shards of one run", "run one of them again")
+    return journals
 
 
 def _digest(pictures: Sequence[Path], folder: Path) -> str:

@@ -1,4 +1,4 @@
-"""What a network of several labels says of each picture: confidences and shares, as JSON, JSON lines or CSV."""
+"""Records of networks with several labels per picture: confidences and shares, as JSON, JSON lines or CSV."""
 
 from __future__ import annotations
 
@@ -6,29 +6,30 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import torch
 
 from data.csv_files import write_rows
 from data.images import IMAGE_EXTENSIONS
 from evaluation.thresholds import read_thresholds
-from inference.predictor import Failure, Result
+from inference.journal import Record
+from inference.predictor import Failure, Prediction
 from utils import UserError, text_stream
 
 Format = Literal["json", "jsonl", "csv"]
-Record = dict[str, Any]
+COLUMNS = ("image", "class_id", "label", "confidence", "ratio", "error")
 
 
 @dataclass(frozen=True, kw_only=True)
 class LabelChoice:
-    """Which labels of a picture are told, and with what.
+    """Which labels of a picture are listed, and with which numbers.
 
     Attributes:
-        top_k: labels at most of those above their threshold, the most confident first.
+        top_k: how many at most: the most confident of those above their threshold.
         thresholds: least confidence of each label, (labels,) float64.
-        ratio: shares of the labels that are told: of all labels, of those that are told, or none.
-        raw: tell the confidences of all labels, too, in the order of their ids.
+        ratio: the labels whose ratios add up to 1: all, or those listed (kept); None for no ratios.
+        raw: list the confidences of all labels, too, in the order of their ids.
     """
 
     top_k: int
@@ -37,7 +38,7 @@ class LabelChoice:
     raw: bool
 
 
-def choose_thresholds(text: str, classes: Sequence[str]) -> torch.Tensor:
+def parse_thresholds(text: str, classes: Sequence[str]) -> torch.Tensor:
     """The least confidence of each of `classes`, (labels,) float64: a number for all, or those of a thresholds.csv.
 
     Raises:
@@ -54,30 +55,32 @@ def choose_thresholds(text: str, classes: Sequence[str]) -> torch.Tensor:
     return torch.full((len(classes),), value, dtype=torch.float64)
 
 
-def choose_format(output: Path, asked: Format | None) -> Format:
-    """What was asked for, else what the ending of `output` says, else JSON.
+def choose_format(output: Path, requested: Format | None) -> Format:
+    """The requested format, else that of the extension of `output`, else JSON.
 
     Raises:
         UserError: `output` is a folder or a picture.
     """
     if output.is_dir() or output.suffix.lower() in IMAGE_EXTENSIONS:
         raise UserError(f"the output {output}", "a file for the results", "name one, such as results.json")
-    ending = output.suffix.lower().removeprefix(".")
-    return asked or (ending if ending in get_args(Format) else "json")
+    extension = output.suffix.lower().removeprefix(".")
+    if requested:
+        return requested
+    return next((name for name in get_args(Format) if name == extension), "json")
 
 
-def label_record(answer: Result | Failure, choice: LabelChoice) -> Record:
+def make_label_record(answer: Prediction | Failure, choice: LabelChoice) -> Record:
     """The record of one picture: `image`, and `labels` or `error`.
 
-    A label's `confidence` is the sigmoid p of its output, the probability that the artist's hand is in the picture; its
-    `ratio` is p / sum(p) over all labels, or over those told.
+    A label's `confidence` is the sigmoid p of its output: the probability that the artist contributed to the picture.
+    Its `ratio` is p / sum(p) over all labels, or over those listed.
     """
     image = answer.path.as_posix()
     if isinstance(answer, Failure):
         return {"image": image, "error": answer.reason}
     confidences = answer.logits.double().sigmoid()
-    told = confidences.where(confidences >= choice.thresholds, -1.0)
-    best, ids = told.topk(min(choice.top_k, int((told >= 0).sum())))
+    kept = confidences.where(confidences >= choice.thresholds, -1.0)
+    best, ids = kept.topk(min(choice.top_k, int((kept >= 0).sum())))
     shares = best / (confidences if choice.ratio == "all" else best).sum()
     labels = [{"class_id": label, "label": answer.classes[label], "confidence": confidence} |
               ({"ratio": share} if choice.ratio else {})
@@ -85,25 +88,40 @@ def label_record(answer: Result | Failure, choice: LabelChoice) -> Record:
     return {"image": image, "labels": labels} | ({"raw_confidence": confidences.tolist()} if choice.raw else {})
 
 
-def write_label_records(records: Iterable[Record], output: Path, style: Format) -> None:
-    """Write the records as they come: a JSON list, JSON lines, or a CSV row for each label told.
+def format_labels(record: Record) -> list[str]:
+    """The lines that are printed for a single picture."""
+    return [f"{label['confidence']:7.2%}" + (f"  {label['ratio']:7.2%}" if "ratio" in label else "") +
+            f"  {label['label']}" for label in record.get("labels", ())]
 
-    In CSV a picture without labels has one row, a failure one with `error`.
+
+def write_label_records(answers: Iterable[Prediction | Failure], choice: LabelChoice, output: Path,
+                        style: Format) -> list[Failure]:
+    """Write the records as answers come, and return the failures among them.
+
+    The file is a JSON list, JSON lines, or CSV with a row for each label listed; a picture without labels has one row.
     """
+    failures: list[Failure] = []
+
+    def make_records() -> Iterator[Record]:
+        for answer in answers:
+            if isinstance(answer, Failure):
+                failures.append(answer)
+            yield make_label_record(answer, choice)
+
     if style == "csv":
-        write_rows(output, _rows(records))
-        return
+        write_rows(output, _make_rows(make_records()))
+        return failures
     start, between, end = ("[\n", ",\n", "\n]\n") if style == "json" else ("", "\n", "\n")
     with text_stream(output) as file:
-        for number, record in enumerate(records):
+        for number, record in enumerate(make_records()):
             file.write((between if number else start) + json.dumps(record, ensure_ascii=False, allow_nan=False))
         file.write(end)
+    return failures
 
 
-def _rows(records: Iterable[Record]) -> Iterator[Sequence[object]]:
-    columns = ("image", "class_id", "label", "confidence", "ratio", "error")
-    yield columns
+def _make_rows(records: Iterable[Record]) -> Iterator[Sequence[object]]:
+    yield COLUMNS
     for record in records:
         for label in record.get("labels") or [{}]:
             row = {**record, **label}
-            yield [row.get(column, "") for column in columns]
+            yield [row.get(column, "") for column in COLUMNS]

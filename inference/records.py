@@ -1,87 +1,251 @@
-"""What inference says of a picture as plain Python, and matrices of features with the names of their rows."""
+"""Records: what inference says of each picture as plain Python, and the files that hold them.
+
+The files of a folder are written while its journals are read, so memory does not grow with the number of pictures.
+"""
 
 from __future__ import annotations
 
 import itertools
+import json
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import zipfile
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO
 
 import numpy as np
+import torch
 
-from evaluation.calibration import Calibration
-from inference.predictor import Failure, Result
-from search.vectors import FEATURES, NAMES
-from utils import atomic_path, write_text
+from data.csv_files import write_rows
+from inference.journal import Entry, Journal, Record
+from inference.modes import InferenceRequest, Mode
+from inference.predictor import Failure, Prediction
+from runtime.options import ResultOptions
+from search.gallery_search import format_matches
+from search.vectors import FEATURES, NAMES, Vectors, name_line
+from utils import EXIT_DONE, EXIT_PARTIAL, atomic_path, text_stream, write_json
 
-FOLDER_RESULTS = "batch_results.json"
-NOTHING = np.empty((0, 0), np.float32)
-Describe = Callable[[Sequence[Result]], list[dict[str, Any]]]
-
-
-def record(result: Result, *, mode: str, top_k: int, threshold: float,
-           calibration: Calibration | None = None) -> dict[str, Any]:
-    """The JSON record of one picture: `classification` and `features` as `mode` asks.
-
-    With `calibration`, each class named has its `calibrated_probability`, and the picture a `verdict`.
-    """
-    parts: dict[str, Any] = {}
-    if mode != "cluster":
-        parts["classification"] = result.top(top_k, threshold)
-        if calibration:
-            probabilities = calibration.probabilities(result.logits)
-            for entry in parts["classification"]:
-                entry["calibrated_probability"] = probabilities[entry["class_id"]].item()
-            parts["verdict"] = calibration.verdict(probabilities.max().item())
-    if mode != "classify":
-        parts["features"] = result.features.tolist()
-    return parts
+RESULTS, SHEET = "batch_results.json", "contact_sheet.png"
 
 
-def describe_each(results: Sequence[Result], **what: Any) -> list[dict[str, Any]]:
-    """The `record` of each."""
-    return [record(result, **what) for result in results]
+def make_entries(answers: Iterable[Prediction | Failure], folder: Path, request: InferenceRequest, *,
+                 batch_size: int = 1) -> Iterator[Entry]:
+    """Each picture's path relative to `folder`, "/"-separated, and its record, or one with `error`.
 
-
-def records(answers: Iterable[Result | Failure], folder: Path, describe: Describe, *,
-            together: int = 1) -> Iterator[tuple[str, dict]]:
-    """Each answer's path relative to `folder`, "/"-separated, and its record: `error`, or what `describe` says.
-
-    `describe` is asked for `together` answers at a time.
+    A gallery is searched for `batch_size` pictures at a time.
     """
     answers = iter(answers)
-    while group := list(itertools.islice(answers, together)):
-        said = iter(describe([answer for answer in group if isinstance(answer, Result)]))
-        for answer in group:
-            found = {"error": answer.reason} if isinstance(answer, Failure) else next(said)
-            yield answer.path.relative_to(folder).as_posix(), found
+    while batch := list(itertools.islice(answers, batch_size)):
+        predictions = [answer for answer in batch if isinstance(answer, Prediction)]
+        if request.search and predictions:
+            features = torch.stack([prediction.features for prediction in predictions]).numpy()
+            records = iter(request.search.find(features, request.top_k))
+        else:
+            records = (make_record(prediction, request) for prediction in predictions)
+        for answer in batch:
+            record = {"error": answer.reason} if isinstance(answer, Failure) else next(records)
+            yield answer.path.relative_to(folder).as_posix(), record
 
 
-def extract_features(answers: Iterable[Result | Failure],
-                     folder: Path) -> tuple[list[str], np.ndarray, list[Failure]]:
-    """Names relative to `folder`, features (N, D) float32 in the same order, and what could not be read."""
-    results: list[Result] = []
+def make_record(prediction: Prediction, request: InferenceRequest) -> Record:
+    """The record of a prediction in every mode but search: artists, features, or both."""
+    record: Record = {}
+    if request.mode.names_artists:
+        record["classification"] = prediction.top(request.top_k, request.threshold)
+        if request.calibration:
+            probabilities = request.calibration.probabilities(prediction.logits)
+            for entry in record["classification"]:
+                entry["calibrated_probability"] = probabilities[entry["class_id"]].item()
+            record["verdict"] = request.calibration.verdict(probabilities.max().item())
+    if request.mode.writes_features:
+        record["features"] = prediction.features.tolist()
+    return record
+
+
+def extract_features(answers: Iterable[Prediction | Failure], folder: Path) -> tuple[Vectors, list[Failure]]:
+    """The features, named by path relative to `folder`, in order; and the files that could not be read."""
+    names: list[str] = []
+    rows: list[np.ndarray] = []
     failures: list[Failure] = []
     for answer in answers:
-        (failures if isinstance(answer, Failure) else results).append(answer)
-    names = [result.path.relative_to(folder).as_posix() for result in results]
-    return names, np.stack([result.features.numpy() for result in results]) if results else NOTHING, failures
+        if isinstance(answer, Failure):
+            failures.append(answer)
+        else:
+            names.append(answer.path.relative_to(folder).as_posix())
+            rows.append(answer.features.numpy())
+    return Vectors(names, np.stack(rows) if rows else np.empty((0, 0), np.float32)), failures
 
 
-def write_features(folder: Path, names: Sequence[str], features: np.ndarray) -> None:
-    """Write features.npy, (N, D) float32, and image_names.txt, whose lines name its rows."""
-    with atomic_path(folder / FEATURES) as partial, open(partial, "wb") as file:
-        np.save(file, features)
-    write_text(folder / NAMES, "".join(map(name_line, names)))
+# ---- printed ---------------------------------------------------------------------------------------------------------
 
 
-def tell_failures(failures: Iterable[Failure]) -> None:
-    """Name on stderr what could not be read, and why."""
-    for failure in failures:
-        print(f"not read: {failure.path} ({failure.reason})", file=sys.stderr)
+def format_record(record: Record) -> list[str]:
+    """The lines that are printed for a single picture."""
+    lines = []
+    for entry in record.get("classification", ()):
+        calibrated = f" (calibrated {entry['calibrated_probability']:.2%})" if "calibrated_probability" in entry else ""
+        lines.append(f"{entry['probability']:7.2%}  {entry['class_name']}{calibrated}")
+    if "pictures" in record:
+        lines += format_matches(record)
+    if "verdict" in record:
+        lines.append(f"verdict: {record['verdict']}")
+    return lines
 
 
-def name_line(name: str) -> str:
-    """The line of image_names.txt: a line break in a file name would shift every line after it, and is a space."""
-    return " ".join(name.splitlines()) + "\n"
+def print_failures(failures: Iterable[tuple[Path | str, str]]) -> None:
+    """Print files that could not be read and the reasons, to stderr."""
+    for path, reason in failures:
+        print(f"not read: {path} ({reason})", file=sys.stderr)
+
+
+def print_outcome(pictures: int, failures: Sequence[tuple[Path | str, str]], output: Path, how: str = "") -> int:
+    """Print the failures and the last line of a command; returns its exit code."""
+    print_failures(failures)
+    print(f"{pictures - len(failures)} of {pictures} pictures{how}; results are in {output}")
+    return EXIT_PARTIAL if failures else EXIT_DONE
+
+
+# ---- files -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Summary:
+    """What must be known of all records before the first line is written.
+
+    Attributes:
+        pictures: number of records.
+        failures: name and reason of pictures that could not be read.
+        rows: number of records with features.
+        length: of a feature vector.
+        longest_name: letters of the longest name of a row, at least 1.
+        columns: of the CSV file, in order.
+    """
+
+    pictures: int = 0
+    failures: list[tuple[str, str]] = field(default_factory=list)
+    rows: int = 0
+    length: int = 0
+    longest_name: int = 1
+    columns: list[str] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, journals: Sequence[Journal]) -> Summary:
+        """Read the journals once, without their features."""
+        summary, columns = cls(), {"image": None}
+        for name, record, length in itertools.chain.from_iterable(journal.lines() for journal in journals):
+            summary.pictures += 1
+            if "error" in record:
+                summary.failures.append((name, record["error"]))
+            if length:
+                summary.rows, summary.length = summary.rows + 1, length
+                summary.longest_name = max(summary.longest_name, len(name))
+            columns |= dict.fromkeys(_flatten(record))
+        summary.columns = sorted(columns, key=_rank)
+        return summary
+
+
+def write_results(journals: Sequence[Journal], output: Path, files: ResultOptions, mode: Mode) -> Summary:
+    """Write the result files of a run in `mode` to the folder `output`, from the journals of its parts in order.
+
+    They are batch_results.json, .jsonl or .csv, and for features features.npy with image_names.txt, or features.npz.
+    """
+    summary = Summary.of(journals)
+    if mode.writes_features:
+        write_features = _write_npz if files.features_format == "npz" else _write_npy
+        write_features(journals, output, summary)
+    entries = itertools.chain.from_iterable(journal.entries() for journal in journals)
+    _write_records(entries, (output / RESULTS).with_suffix(f".{files.format}"), files.format, summary.columns)
+    return summary
+
+
+def write_single(name: str, record: Record, output: Path, files: ResultOptions) -> Path:
+    """Write the record of one picture to `<stem>_result.json`, .jsonl or .csv in `output`; returns the path.
+
+    In JSON it is the record alone, without the name of the picture.
+    """
+    path = output / f"{Path(name).stem}_result.{files.format}"
+    if files.format == "json":
+        write_json(path, record)
+    else:
+        _write_records([(name, record)], path, files.format, ["image", *_flatten(record)])
+    return path
+
+
+def find_earlier_results(output: Path, started: float) -> list[str]:
+    """Names of result files in `output` that are older than the time `started`: an earlier run wrote them."""
+    names = [Path(RESULTS).with_suffix(f".{kind}").name for kind in ("json", "jsonl", "csv")]
+    names += [FEATURES, Path(FEATURES).with_suffix(".npz").name, NAMES, SHEET]
+    return [name for name in names if (output / name).is_file() and (output / name).stat().st_mtime < started]
+
+
+def _write_records(entries: Iterable[Entry], path: Path, kind: str, columns: Sequence[str]) -> None:
+    if kind == "csv":
+        cells = ({"image": name, **_flatten(record)} for name, record in entries)
+        write_rows(path, itertools.chain([columns], ([row.get(column, "") for column in columns] for row in cells)))
+        return
+    with text_stream(path) as file:
+        if kind == "json":
+            file.writelines(_format_json(entries))
+        else:
+            file.writelines(json.dumps({"image": name, **record}, ensure_ascii=False, allow_nan=False) + "\n"
+                            for name, record in entries)
+
+
+def _format_json(entries: Iterable[Entry]) -> Iterator[str]:
+    """The pieces of one JSON object, as `json.dumps` with indent 2 would write it whole."""
+    start = "{\n"
+    for name, record in entries:
+        text = json.dumps(record, ensure_ascii=False, indent=2, allow_nan=False).replace("\n", "\n  ")
+        yield f"{start}  {json.dumps(name, ensure_ascii=False)}: {text}"
+        start = ",\n"
+    yield "{}\n" if start == "{\n" else "\n}\n"
+
+
+def _flatten(record: Record) -> Record:
+    """The values of a record without its features, named by their path in the JSON: `classification.1.class_name`."""
+    cells: Record = {}
+    for key, value in record.items():
+        if isinstance(value, list):
+            cells |= {f"{key}.{rank}.{name}": each for rank, entry in enumerate(value, 1) if isinstance(entry, dict)
+                      for name, each in entry.items()}
+        else:
+            cells[key] = value
+    return cells
+
+
+def _rank(column: str) -> int:
+    return int(column.split(".")[1]) if "." in column else 0
+
+
+def _write_npy(journals: Sequence[Journal], output: Path, summary: Summary) -> None:
+    with atomic_path(output / FEATURES) as partial, open(partial, "wb") as file:
+        _write_rows(journals, summary, file)
+    with text_stream(output / NAMES) as lines:
+        lines.writelines(map(name_line, _row_names(journals)))
+
+
+def _write_npz(journals: Sequence[Journal], output: Path, summary: Summary) -> None:
+    with (atomic_path((output / FEATURES).with_suffix(".npz")) as partial,
+          zipfile.ZipFile(partial, "w", allowZip64=True) as archive):
+        with archive.open("features.npy", "w", force_zip64=True) as file:
+            _write_rows(journals, summary, file)
+        with archive.open("image_names.npy", "w", force_zip64=True) as file:
+            _write_header(file, f"<U{summary.longest_name}", (summary.rows,))
+            for name in _row_names(journals):
+                file.write(name.encode("utf-32-le", "surrogatepass").ljust(4 * summary.longest_name, b"\0"))
+
+
+def _write_rows(journals: Sequence[Journal], summary: Summary, file: IO[bytes]) -> None:
+    _write_header(file, "<f4", (summary.rows, summary.length))
+    for journal in journals:
+        journal.copy_features(file)
+
+
+def _write_header(file: IO[bytes], dtype: str, shape: tuple[int, ...]) -> None:
+    """The head of a .npy file, for values that follow one by one."""
+    np.lib.format.write_array_header_1_0(file, {"descr": dtype, "fortran_order": False, "shape": shape})
+
+
+def _row_names(journals: Sequence[Journal]) -> Iterator[str]:
+    return (name for journal in journals for name, _, length in journal.lines() if length)

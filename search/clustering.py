@@ -1,45 +1,30 @@
-"""Groups among feature vectors."""
+"""Clusters of feature vectors, and how well they agree with artists."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+from PIL import Image
 from sklearn.cluster import HDBSCAN, KMeans, MiniBatchKMeans
-from sklearn.metrics import silhouette_score
+from sklearn.decomposition import PCA
+from sklearn.metrics import adjusted_rand_score, silhouette_score
+from sklearn.metrics.cluster import contingency_matrix
 
-from runtime.arguments import flag
+from data.images import ImageError, decode_image
+from runtime.options import DEFAULT_CLUSTERS, MOST_CLUSTERS_TRIED, ClusterOptions
 from utils import UserError
 
-DEFAULT_CLUSTERS = 8
 RESTARTS, RESTARTS_TRIED = 10, 3  # k-means keeps the best of as many starts; fewer while numbers of clusters are tried
-MOST_TRIED, STEP = 100, 1.15  # numbers of clusters that auto tries: up to this, each larger by this factor
+STEP = 1.15  # each number of clusters that auto tries is larger by this factor
 SILHOUETTE_SAMPLE = 2000  # pictures: the silhouette compares each with each
-
-
-@dataclass(frozen=True, kw_only=True)
-class ClusterOptions:
-    """How to group."""
-
-    num_clusters: int | Literal["auto"] | None = flag(
-        None, f"number of groups; auto tries 2 to {MOST_TRIED} and takes the one with the highest silhouette (default: "
-              f"{DEFAULT_CLUSTERS}; hdbscan finds its own)", at_least=1)
-    algorithm: Literal["kmeans", "minibatch", "hdbscan"] = flag(
-        "kmeans", "kmeans; minibatch, its faster form for hundreds of thousands of pictures; or hdbscan, which groups "
-                  "where pictures are dense and leaves the others out")
-    min_cluster_size: int = flag(5, "pictures in the smallest group of hdbscan", at_least=2)
-    seed: int = flag(0, "seed of k-means' starting points and of the map", at_least=0, at_most=2**32 - 1)
+PIXEL_SIDE, PIXEL_COMPONENTS = 32, 50
 
 
 def group_features(features: np.ndarray, names: Sequence[str], options: ClusterOptions) -> dict[str, Any]:
-    """Groups of `features`, (N, D), as the JSON object of cluster_assignments.json.
-
-    Args:
-        features: one row per picture.
-        names: one per row.
-        options: how.
+    """Groups of `features`, (N, D), as the JSON object of cluster_assignments.json; `names` has one name per row.
 
     Returns:
         `algorithm`, `num_clusters`, `inertia` (summed squared distance to the centroids), `clusters`, largest first,
@@ -52,26 +37,53 @@ def group_features(features: np.ndarray, names: Sequence[str], options: ClusterO
     extra: dict[str, Any] = {}
     if options.algorithm == "hdbscan":
         labels = _dense_groups(features, options)
-        extra["unassigned"] = [names[row] for row in np.flatnonzero(labels < 0)]
+        extra["unassigned"] = [names[row] for row in np.flatnonzero(labels < 0).tolist()]
     else:
-        count = options.num_clusters or DEFAULT_CLUSTERS
-        if count == "auto":
-            tried = _silhouettes(features, options)
-            extra["silhouettes"] = tried
-            count = max(tried, key=tried.get)
+        if options.num_clusters == "auto":
+            extra["silhouettes"] = tried = _silhouettes(features, options)
+            count = max(tried, key=tried.__getitem__)
+        else:
+            count = options.num_clusters or DEFAULT_CLUSTERS
         if count > len(features):
             raise UserError(f"--num-clusters {count} for {len(features)} readable picture(s)",
                             f"at most {len(features)}", "ask for fewer clusters or give more pictures")
         labels = _k_means(features, count, options, RESTARTS)
-    clusters, inertia = _described(features, labels, names)
+    clusters, inertia = _clusters(features, labels, names)
     return {"algorithm": options.algorithm, "num_clusters": len(clusters), "inertia": inertia, **extra,
             "clusters": clusters}
 
 
 def group_numbers(groups: Mapping[str, Any], names: Sequence[str]) -> np.ndarray:
-    """The `cluster_id` of each of `names` in what `group_features` gave, (N,) int64; -1 for those in none."""
+    """The `cluster_id` of each of `names` in the result of `group_features`, (N,) int64; -1 for those in none."""
     found = {name: cluster["cluster_id"] for cluster in groups["clusters"] for name in cluster["images"]}
     return np.array([found.get(name, -1) for name in names], np.int64)
+
+
+def agreement(labels: np.ndarray, groups: np.ndarray) -> dict[str, float]:
+    """`ari`, the adjusted Rand index (0 by chance, 1 at most), and `purity`, the share in the majority of its group.
+
+    **Source:** L. Hubert and P. Arabie, Comparing partitions, J. Classification 2 (1985).
+    """
+    table = contingency_matrix(labels, groups)
+    return {"ari": float(adjusted_rand_score(labels, groups)), "purity": float(table.max(axis=0).sum() / len(labels))}
+
+
+def pixel_features(folder: Path, names: Sequence[str]) -> np.ndarray:
+    """A baseline without a network: principal components of the pictures at 32 x 32 px, in RGB.
+
+    Returns:
+        (N, 50) float32; fewer columns for fewer pictures.
+
+    Raises:
+        UserError: one cannot be read.
+    """
+    try:
+        small = (decode_image(folder / name).resize((PIXEL_SIDE, PIXEL_SIDE), Image.Resampling.BOX) for name in names)
+        pixels = [np.asarray(picture).ravel() for picture in small]
+    except ImageError as error:
+        raise UserError(f"{error}", "the pictures that the features are of", "check --images-dir") from error
+    array = np.stack(pixels).astype(np.float32) / 255
+    return PCA(min(PIXEL_COMPONENTS, *array.shape), random_state=0).fit_transform(array).astype(np.float32)
 
 
 def _k_means(features: np.ndarray, count: int, options: ClusterOptions, restarts: int) -> np.ndarray:
@@ -97,7 +109,7 @@ def _silhouettes(features: np.ndarray, options: ClusterOptions) -> dict[int, flo
     sample = np.random.default_rng(options.seed).permutation(len(features))[:SILHOUETTE_SAMPLE]
     counts = {round(2 * STEP**power) for power in range(100)}
     tried = {}
-    for count in sorted(count for count in counts if count <= min(MOST_TRIED, len(features) - 1)):
+    for count in sorted(count for count in counts if count <= min(MOST_CLUSTERS_TRIED, len(features) - 1)):
         labels = _k_means(features, count, options, RESTARTS_TRIED)[sample]
         # Equal pictures fall into fewer groups than asked for, perhaps into one, which has no silhouette.
         tried[count] = float(silhouette_score(features[sample], labels)) if len(set(labels)) > 1 else -1.0
@@ -107,7 +119,7 @@ def _silhouettes(features: np.ndarray, options: ClusterOptions) -> dict[int, flo
     return tried
 
 
-def _described(features: np.ndarray, labels: np.ndarray, names: Sequence[str]) -> tuple[list[dict[str, Any]], float]:
+def _clusters(features: np.ndarray, labels: np.ndarray, names: Sequence[str]) -> tuple[list[dict[str, Any]], float]:
     members = [np.flatnonzero(labels == label) for label in range(labels.max(initial=-1) + 1)]
     members = sorted((rows for rows in members if len(rows)), key=len, reverse=True)
     clusters, inertia = [], 0.0

@@ -1,4 +1,4 @@
-"""A gallery: pictures of known artists as one network sees them, to which artists are added without training."""
+"""Galleries: the features of known artists' pictures, to which artists can be added without training."""
 
 from __future__ import annotations
 
@@ -13,12 +13,11 @@ from pathlib import Path
 import numpy as np
 
 from data.csv_files import read_rows, write_rows
-from data.prepare.artist_folders import nfc
-from data.prepare.output_folder import new_folder
-from inference.records import write_features
+from data.names import nfc
+from data.prepare.output import new_folder
 from search.neighbours import normalised
-from search.vectors import FEATURES
-from utils import UserError, atomic_path, write_json
+from search.vectors import FEATURES, write_features
+from utils import UserError, write_array, write_json
 
 FORMAT = "lsnet-gallery-1"
 ABOUT, PICTURES, MEANS = "gallery.json", "pictures.csv", "means.npy"
@@ -28,10 +27,10 @@ COLUMNS = ("row", "artist", "image")
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Gallery:
-    """Features with names, sorted by neither.
+    """Feature rows with artist and image name, in insertion order.
 
     Attributes:
-        model: the `fingerprint` of the network.
+        model: the `fingerprint` of the network that made the features.
         images: one name per row, each once, such as `Artist/0001.jpg`.
         artists: one per row.
         features: (N, D) float32, raw.
@@ -44,11 +43,11 @@ class Gallery:
 
     @classmethod
     def of_folder(cls, model: str, folder: Path, names: Sequence[str], features: np.ndarray) -> Gallery:
-        """The gallery of what was extracted from `folder`, which holds one folder per artist or one artist's pictures.
+        """The gallery of the features extracted from `folder`: one folder per artist, or the pictures of one artist.
 
         Args:
             model: the network's fingerprint.
-            folder: with pictures directly in it, it is one artist, called like it.
+            folder: with pictures directly in it, it is one artist of that name.
             names: pictures relative to `folder`, "/"-separated.
             features: (N, D) float32, one row per name.
 
@@ -70,17 +69,14 @@ class Gallery:
 
     @functools.cached_property
     def numbers(self) -> np.ndarray:
-        """Each row's artist as a place in `sizes`, (N,) int64."""
-        place = {artist: number for number, artist in enumerate(self.sizes)}
-        return np.array([place[artist] for artist in self.artists], np.int64)
+        """The artist of each row as a position in `sizes`, (N,) int64."""
+        return np.unique(self.artists, return_inverse=True)[1]
 
     @functools.cached_property
     def means(self) -> np.ndarray:
         """The mean feature of each artist in the order of `sizes`, (A, D) float32."""
-        order = np.argsort(self.numbers, kind="stable")
-        starts = np.searchsorted(self.numbers[order], np.arange(len(self.sizes)))
-        return np.stack([self.features[rows].mean(axis=0, dtype=np.float64)
-                         for rows in np.split(order, starts[1:])]).astype(np.float32)
+        groups = np.split(np.argsort(self.numbers, kind="stable"), np.cumsum([*self.sizes.values()])[:-1])
+        return np.stack([self.features[rows].mean(axis=0, dtype=np.float64) for rows in groups]).astype(np.float32)
 
     def with_pictures(self, added: Gallery) -> Gallery:
         """The pictures of both; those of `added` replace others of the same name."""
@@ -104,7 +100,7 @@ class Gallery:
         return self._rows([other != nfc(artist) for other in self.artists])
 
     def _rows(self, chosen: Sequence[bool]) -> Gallery:
-        rows = np.flatnonzero(chosen)
+        rows = np.flatnonzero(chosen).tolist()
         return Gallery(model=self.model, images=[self.images[row] for row in rows],
                        artists=[self.artists[row] for row in rows], features=self.features[rows])
 
@@ -113,11 +109,11 @@ class Gallery:
 
 
 def write_gallery(folder: Path, gallery: Gallery, *, overwrite: bool, sources: Sequence[Path] = ()) -> None:
-    """Write `gallery`; an earlier one of ours at this place is replaced once the new one is complete.
+    """Write `gallery` to `folder`; an earlier gallery there is replaced once the new one is complete.
 
     Args:
-        folder: the gallery's folder.
-        gallery: what to write.
+        folder: of the gallery.
+        gallery: its content.
         overwrite: replace without asking.
         sources: folders of pictures, which `folder` may not lie in or hold.
 
@@ -126,7 +122,7 @@ def write_gallery(folder: Path, gallery: Gallery, *, overwrite: bool, sources: S
     """
     with new_folder(folder, made_by="tools/build_gallery.py", overwrite=overwrite, sources=sources) as building:
         write_features(building, gallery.images, gallery.features)
-        _write_array(building / MEANS, gallery.means)
+        write_array(building / MEANS, gallery.means)
         _write_names(building / PICTURES, gallery)
         write_json(building / ABOUT, {
             "format": FORMAT, "model": gallery.model, "feature_dim": gallery.features.shape[1],
@@ -138,8 +134,8 @@ def read_gallery(folder: Path, model: str | None = None) -> Gallery:
     """The gallery in `folder`; its features stay on disk.
 
     Raises:
-        UserError: there is none, parts of it do not belong together, or it is not of the network with the fingerprint
-            `model`.
+        UserError: there is none, its parts do not belong together, or its features are of another network than the one
+            with the fingerprint `model`.
     """
     try:
         about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
@@ -163,13 +159,8 @@ def read_gallery(folder: Path, model: str | None = None) -> Gallery:
 
 def export_gallery(gallery: Gallery, folder: Path) -> None:
     """Write vectors.npy, (N, D) float32 of length 1, and vectors.csv, their artists and names, for vector stores."""
-    _write_array(folder / VECTORS, normalised(gallery.features))
+    write_array(folder / VECTORS, normalised(gallery.features))
     _write_names(folder / VECTOR_NAMES, gallery)
-
-
-def _write_array(path: Path, array: np.ndarray) -> None:
-    with atomic_path(path) as partial, open(partial, "wb") as file:
-        np.save(file, array)
 
 
 def _write_names(path: Path, gallery: Gallery) -> None:

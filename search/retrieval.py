@@ -1,4 +1,4 @@
-"""How well features find pictures of the same artist, each picture asking all others."""
+"""How well features find pictures of the same artist: leave-one-out retrieval."""
 
 from __future__ import annotations
 
@@ -20,12 +20,13 @@ def retrieval_figures(features: np.ndarray, labels: np.ndarray) -> dict[str, flo
 
     Args:
         features: (N, D) float32.
-        labels: (N,) int64, whose each is.
+        labels: (N,) int64, the artist of each row.
 
     Returns:
         in percent: `recall1`, `recall5`, `recall10` (pictures with one of the same label among the nearest 1, 5, 10),
         `map` (mean over pictures of the average precision of the ranking of all others), `knn` (pictures whose label
-        the vote of the 20 nearest names); and `queries`, the pictures that count: those whose label another has too.
+        wins the vote of the 20 nearest); and `queries`, the number of pictures whose label another picture has too:
+        only they count.
 
     Raises:
         UserError: no label has two pictures.
@@ -37,7 +38,8 @@ def retrieval_figures(features: np.ndarray, labels: np.ndarray) -> dict[str, flo
                         "give more pictures")
     unit = normalised(features)
     at_once = max(1, SIMILARITIES // len(unit))
-    sums = sum(_sums(unit, labels, queries[start:start + at_once]) for start in range(0, len(queries), at_once))
+    sums = np.sum([_sums(unit, labels, queries[start:start + at_once])
+                   for start in range(0, len(queries), at_once)], axis=0)
     names = (*(f"recall{rank}" for rank in RANKS), "map", "knn")
     return {**dict(zip(names, (100 * sums / len(queries)).tolist(), strict=True)), "queries": len(queries)}
 
@@ -45,7 +47,7 @@ def retrieval_figures(features: np.ndarray, labels: np.ndarray) -> dict[str, flo
 def _sums(unit: np.ndarray, labels: np.ndarray, queries: np.ndarray) -> np.ndarray:
     """The figures summed over `queries`, rows of `unit`."""
     similarities = unit[queries] @ unit.T
-    similarities[np.arange(len(queries)), queries] = -np.inf  # nobody is its own neighbour
+    similarities[np.arange(len(queries)), queries] = -np.inf  # a picture is not its own neighbour
     order = np.argsort(-similarities, axis=1, kind="stable")[:, :-1]
     same = labels[order] == labels[queries][:, None]
     precision = np.cumsum(same, axis=1) / np.arange(1, same.shape[1] + 1)
@@ -58,7 +60,7 @@ def _sums(unit: np.ndarray, labels: np.ndarray, queries: np.ndarray) -> np.ndarr
 
 
 def read_labels(names: Sequence[str], file: Path | None) -> list[str]:
-    """Whose each picture is: the lines of `file`, or the first folder of each of `names`.
+    """The artist of each picture: the lines of `file`, or the first folder of each of `names`.
 
     Raises:
         UserError: there is no such file, it has another number of lines, or a name has no folder.
@@ -78,7 +80,7 @@ def read_labels(names: Sequence[str], file: Path | None) -> list[str]:
     return labels
 
 
-def headline(figures: dict[str, float]) -> str:
+def format_retrieval(figures: dict[str, float]) -> str:
     """The figures as one line."""
     return (f"retrieval: recall@1 {figures['recall1']:.3f} @5 {figures['recall5']:.3f} "
             f"@10 {figures['recall10']:.3f} mAP {figures['map']:.3f} kNN {figures['knn']:.3f}")

@@ -1,26 +1,25 @@
-"""Named feature vectors, read from what the commands here write and from plain NumPy files."""
+"""Named feature vectors and their files: those that the commands here write, and plain NumPy files."""
 
 from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from utils import UserError
+from utils import UserError, write_array, write_text
 
 FEATURES, NAMES = "features.npy", "image_names.txt"  # a matrix, and the names of its rows
 READABLE = ".npy, .npz, .json or .jsonl"
-Named = Iterable[tuple[str, Any]]
 
 
 @dataclass(frozen=True, eq=False)
 class Vectors:
-    """Feature vectors and whose they are.
+    """Feature vectors, each with a name.
 
     Attributes:
         names: one per row.
@@ -29,6 +28,17 @@ class Vectors:
 
     names: Sequence[str]
     rows: np.ndarray
+
+
+def write_features(folder: Path, names: Sequence[str], features: np.ndarray) -> None:
+    """Write features.npy, (N, D) float32, and image_names.txt, whose lines name its rows."""
+    write_array(folder / FEATURES, features)
+    write_text(folder / NAMES, "".join(map(name_line, names)))
+
+
+def name_line(name: str) -> str:
+    """The line of image_names.txt; a line break in a file name becomes a space, so that rows and lines still match."""
+    return " ".join(name.splitlines()) + "\n"
 
 
 def read_vectors(paths: Sequence[Path]) -> Vectors:

@@ -8,21 +8,23 @@ from __future__ import annotations
 import sys
 from dataclasses import MISSING, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from data.images import list_images
-from inference.predictor import Failure, Predictor
-from inference.records import extract_features, tell_failures
-from runtime.arguments import Parser, add_options, flag, read_options
-from runtime.logbook import progress
+from runtime.arguments import Parser, flag
 from runtime.options import InferenceOptions
+from runtime.progress import progress
 from search.gallery import Gallery, export_gallery, read_gallery, write_gallery
 from utils import EXIT_DONE, EXIT_PARTIAL, UserError, command
 
+if TYPE_CHECKING:
+    from inference.predictor import Failure
+
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class Flags:
     """What to do with the gallery: one of --images-dir, --add, --remove and --export."""
 
     gallery: Path = flag(MISSING, "folder of the gallery", writes="folder")
@@ -33,57 +35,55 @@ class Options:
     export: Path | None = flag(None, "write vectors.npy, of length 1, and vectors.csv to this folder, for other stores",
                                writes="folder")
     overwrite: bool = flag(False, "replace an earlier gallery without asking")
+    network: InferenceOptions
 
 
-def build_parser() -> Parser:
+def build_parser() -> Parser[Flags]:
     """The flags of this command."""
-    parser = Parser(prog="tools/build_gallery.py", description=__doc__)
-    add_options(parser, Options)
-    add_options(parser, InferenceOptions, checkpoint=None)
-    return parser
+    return Parser(Flags, prog="tools/build_gallery.py", description=__doc__, checkpoint=None)
 
 
 @command
 def main(argv: list[str] | None = None) -> int:
     """Build or change a gallery; 0, or 3 when some pictures could not be read."""
-    arguments = build_parser().parse_args(argv)
-    options, network = read_options(arguments, Options), read_options(arguments, InferenceOptions)
-    given = [name for name in ("images_dir", "add", "remove", "export") if getattr(options, name) is not None]
+    flags = build_parser().read(argv)
+    given = [name for name in ("images_dir", "add", "remove", "export") if getattr(flags, name) is not None]
     if len(given) != 1:
         raise UserError(f"{len(given)} of --images-dir, --add, --remove and --export", "one of them", "give one")
-    failures: list[Failure] = []
-    if options.export:
-        export_gallery(read_gallery(options.gallery), options.export)
-        print(f"vectors.npy and vectors.csv are in {options.export}")
+    if flags.export:
+        export_gallery(read_gallery(flags.gallery), flags.export)
+        print(f"vectors.npy and vectors.csv are in {flags.export}")
         return EXIT_DONE
-    if options.remove is not None:
-        gallery = read_gallery(options.gallery).without(options.remove)
-    elif options.add:
-        predictor = open_predictor(network)
-        read_gallery(options.gallery, predictor.fingerprint)
-        added, failures = extract(options.add, predictor, network)
-        gallery = read_gallery(options.gallery, predictor.fingerprint).with_pictures(added)
+    folders = [folder for folder in (flags.images_dir, flags.add) if folder]
+    failures: list[Failure] = []
+    if flags.remove is not None:
+        gallery = read_gallery(flags.gallery).without(flags.remove)
     else:
-        gallery, failures = extract(options.images_dir, open_predictor(network), network)
-    write_gallery(options.gallery, gallery, overwrite=options.overwrite or not options.images_dir,
-                  sources=[folder for folder in (options.images_dir, options.add) if folder])
-    tell_failures(failures)
-    print(f"{len(gallery.images)} pictures by {len(gallery.sizes)} artists are in {options.gallery}")
+        gallery, failures = extract(folders[0], flags)
+    write_gallery(flags.gallery, gallery, overwrite=flags.overwrite or not flags.images_dir, sources=folders)
+    if failures:
+        from inference.records import print_failures
+        print_failures(failures)
+    print(f"{len(gallery.images)} pictures by {len(gallery.sizes)} artists are in {flags.gallery}")
     return EXIT_PARTIAL if failures else EXIT_DONE
 
 
-def open_predictor(network: InferenceOptions) -> Predictor:
-    """The network that looks at the pictures."""
-    if network.checkpoint is None:
+def extract(folder: Path, flags: Flags) -> tuple[Gallery, list[Failure]]:
+    """The gallery of the pictures in `folder`, with --add joined to the earlier one; and the unreadable pictures."""
+    if flags.network.checkpoint is None:
         raise UserError("no --checkpoint", "the model that looks at the pictures", "add --checkpoint")
-    return Predictor.from_options(network)
-
-
-def extract(folder: Path, predictor: Predictor, network: InferenceOptions) -> tuple[Gallery, list[Failure]]:
-    """The pictures of `folder` as a gallery, and those that could not be read."""
+    from inference.predictor import Predictor
+    from inference.records import extract_features
+    predictor = Predictor.from_options(flags.network)
+    if flags.add:
+        read_gallery(flags.gallery, predictor.fingerprint)  # refuse another network's gallery before the work
     pictures = list_images(folder)
-    names, features, failures = extract_features(progress(predictor.answer(pictures, network), len(pictures)), folder)
-    return Gallery.of_folder(predictor.fingerprint, folder, names, features), failures
+    answers = predictor.predict_with(pictures, flags.network)
+    found, failures = extract_features(progress(answers, len(pictures)), folder)
+    gallery = Gallery.of_folder(predictor.fingerprint, folder, found.names, found.rows)
+    if flags.add:
+        gallery = read_gallery(flags.gallery, predictor.fingerprint).with_pictures(gallery)
+    return gallery, failures
 
 
 if __name__ == "__main__":

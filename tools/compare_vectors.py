@@ -9,17 +9,18 @@ from __future__ import annotations
 import sys
 from dataclasses import MISSING, dataclass
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from runtime.arguments import Parser, add_options, flag, read_options
-from search.neighbours import SCORES, Metric, make_index, nearest, normalised
+from runtime.arguments import Parser, flag
+from search.neighbours import SCORES, Index, Metric, normalised
 from search.vectors import read_vectors
 from utils import EXIT_DONE, UserError, command, write_json
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class Flags:
     """What to compare."""
 
     query_vector: Path = flag(MISSING, "the vector to compare: .npy, .npz or .json; a file or folder of several gives "
@@ -31,35 +32,33 @@ class Options:
     output: Path | None = flag(None, "write the answer as JSON", writes="file")
 
 
-def build_parser() -> Parser:
+def build_parser() -> Parser[Flags]:
     """The flags of this command."""
-    parser = Parser(prog="tools/compare_vectors.py", description=__doc__)
-    add_options(parser, Options)
-    return parser
+    return Parser(Flags, prog="tools/compare_vectors.py", description=__doc__)
 
 
 @command
 def main(argv: list[str] | None = None) -> int:
     """Compare, print and write."""
-    options = read_options(build_parser().parse_args(argv), Options)
-    queries, references = read_vectors([options.query_vector]), read_vectors(options.reference_vectors)
+    flags = build_parser().read(argv)
+    queries, references = read_vectors([flags.query_vector]), read_vectors(flags.reference_vectors)
     length, expected = queries.rows.shape[1], references.rows.shape[1]
     if length != expected:
-        raise UserError(f"vectors of {length} numbers in {options.query_vector}",
-                        f"{expected}, as in {options.reference_vectors[0]}", "compare features of one model")
-    index = make_index(normalised(references.rows) if options.normalize else references.rows, options.metric)
-    rows, scores = nearest(index, normalised(queries.rows) if options.normalize else queries.rows, options.top_k)
-    key = SCORES[options.metric]
-    answers = [{"query": name, "metric": options.metric, "top_k": options.top_k,
-                "results": [{"name": references.names[row], key: score}
-                            for row, score in zip(ids, values, strict=True)]}
-               for name, ids, values in zip(queries.names, rows.tolist(), scores.tolist(), strict=True)]
+        raise UserError(f"vectors of {length} numbers in {flags.query_vector}",
+                        f"{expected}, as in {flags.reference_vectors[0]}", "compare features of one model")
+    index = Index(normalised(references.rows) if flags.normalize else references.rows, flags.metric)
+    rows, scores = index.nearest(normalised(queries.rows) if flags.normalize else queries.rows, flags.top_k)
+    key = SCORES[flags.metric]
+    answers: list[dict[str, Any]] = [
+        {"query": name, "metric": flags.metric, "top_k": flags.top_k,
+         "results": [{"name": references.names[row], key: score} for row, score in zip(ids, values, strict=True)]}
+        for name, ids, values in zip(queries.names, rows.tolist(), scores.tolist(), strict=True)]
     for answer in answers:
         print(f"{key.replace('_', ' ')} to {answer['query']}")
         for result in answer["results"]:
             print(f"{result[key]:12.6f}  {result['name']}")
-    if options.output:
-        write_json(options.output, answers[0] if len(answers) == 1 else answers)
+    if flags.output:
+        write_json(flags.output, answers[0] if len(answers) == 1 else answers)
     return EXIT_DONE
 
 

@@ -11,41 +11,35 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from inference.result_files import write_results
-from inference.shards import find_shards
-from runtime.arguments import Parser, add_options, flag, read_options
+from inference.modes import MODES
+from runtime.arguments import Parser, flag
 from runtime.options import ResultOptions
-from utils import EXIT_DONE, EXIT_PARTIAL, command
+from utils import command
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class Flags:
     """What to merge."""
 
     input: tuple[Path, ...] = flag(MISSING, "folders that hold shard_1_of_n to shard_n_of_n: all in one, some in each")
     output: Path = flag(MISSING, "folder for the results", writes="folder")
+    files: ResultOptions
 
 
-def build_parser() -> Parser:
+def build_parser() -> Parser[Flags]:
     """The flags of this command."""
-    parser = Parser(prog="tools/merge_shards.py", description=__doc__)
-    add_options(parser, Options)
-    add_options(parser, ResultOptions)
-    return parser
+    return Parser(Flags, prog="tools/merge_shards.py", description=__doc__)
 
 
 @command
 def main(argv: list[str] | None = None) -> int:
     """Merge; 0, or 3 when some pictures could not be read. The shards stay."""
-    arguments = build_parser().parse_args(argv)
-    options, files = read_options(arguments, Options), read_options(arguments, ResultOptions)
-    shards = find_shards(options.input)
-    found = write_results(shards, options.output, files, has_features=shards[0].about["mode"] != "classify")
-    for name, reason in found.failures:
-        print(f"not read: {name} ({reason})", file=sys.stderr)
-    print(f"{found.pictures - len(found.failures)} of {found.pictures} pictures from {len(shards)} shards; results are "
-          f"in {options.output}")
-    return EXIT_PARTIAL if found.failures else EXIT_DONE
+    flags = build_parser().read(argv)
+    from inference.folder_run import find_shards
+    from inference.records import print_outcome, write_results
+    shards = find_shards(flags.input)
+    summary = write_results(shards, flags.output, flags.files, MODES[shards[0].about["mode"]])
+    return print_outcome(summary.pictures, summary.failures, flags.output, how=f" from {len(shards)} shards")
 
 
 if __name__ == "__main__":

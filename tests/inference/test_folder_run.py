@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,18 +9,17 @@ import numpy as np
 import pytest
 
 from data.images import list_images
-from inference.folder_run import FolderOptions, run_folder
+from inference.folder_run import Shard, find_shards, run_folder
 from inference.journal import UNFINISHED, Journal
-from inference.predictor import Failure, Predictor, Result
-from inference.records import describe_each
-from inference.result_files import write_results
-from inference.shards import find_shards
-from runtime.options import InferenceOptions, ResultOptions
+from inference.modes import MODES, InferenceRequest
+from inference.predictor import Failure, Prediction, Predictor
+from inference.records import write_results
+from runtime.options import FolderOptions, InferenceOptions, ResultOptions
 from tests.inference.test_predictor import predictor
 from tests.pictures import stroke_picture
 from utils import Interrupted, UserError
 
-WHAT = {"mode": "both", "top_k": 2, "threshold": 0.0}
+REQUEST = InferenceRequest(mode=MODES["both"], top_k=2)
 NETWORK = InferenceOptions(checkpoint=Path("none"), batch_size=3, num_workers=0)
 
 
@@ -38,12 +36,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(network: Predictor, folder: Path, output: Path, **options: object) -> Journal:
-    return run_folder(network, list_images(folder), folder, output, functools.partial(describe_each, **WHAT), what=WHAT,
-                      options=FolderOptions(**options), network=NETWORK)
+    return run_folder(network, list_images(folder), folder, output, REQUEST, options=FolderOptions(**options),
+                      network=NETWORK)
 
 
 def files(journals: list[Journal], output: Path) -> dict[str, bytes]:
-    write_results(journals, output, ResultOptions(), has_features=True)
+    write_results(journals, output, ResultOptions(), REQUEST.mode)
     return {path.name: path.read_bytes() for path in output.iterdir() if path.is_file()}
 
 
@@ -60,7 +58,7 @@ class Stopped(Predictor):
 
     after = 0
 
-    def predict(self, *arguments: object, **options: object) -> Iterator[Result | Failure]:
+    def predict(self, *arguments: object, **options: object) -> Iterator[Prediction | Failure]:
         for number, answer in enumerate(super().predict(*arguments, **options)):
             if number == self.after:
                 raise KeyboardInterrupt
@@ -83,7 +81,7 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes(folder: Path, tmp_path: Pa
 def test_what_was_answered_is_not_asked_again(folder: Path, tmp_path: Path) -> None:
     run(predictor(), folder, tmp_path)
     silent = predictor()
-    silent.look = None
+    silent.run = None
     assert run(silent, folder, tmp_path, resume=True).done == 11
 
 
@@ -105,3 +103,56 @@ def test_a_folder_that_changed_is_not_gone_on_with(folder: Path, tmp_path: Path)
     (tmp_path / "b.png").rename(tmp_path / "c.png")
     with pytest.raises(UserError, match="digest of names"):
         run(predictor(), tmp_path, tmp_path / "out", resume=True)
+
+
+# ---- shards ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("length", [1, 5, 6, 23, 24])
+@pytest.mark.parametrize("count", [1, 2, 3, 7])
+def test_shards_are_consecutive_whole_batches(length: int, count: int) -> None:
+    pictures = [Path(str(number)) for number in range(length)]
+    parts = [Shard(number, count).part(pictures, 3) for number in range(1, count + 1)]
+    assert [picture for part in parts for picture in part] == pictures
+    assert all(len(part) % 3 == 0 or part[-1] == pictures[-1] for part in parts)
+    assert max(map(len, parts)) - min(map(len, parts)) < 6
+
+
+def test_a_shard_is_written_as_a_fraction() -> None:
+    assert Shard.parse("2/4") == Shard(2, 4)
+
+
+@pytest.mark.parametrize("text", ["0/4", "5/4", "2", "a/b", "2/4/6", "-1/4", "1/0", "9" * 5000 + "/1"])
+def test_what_is_no_shard_is_told(text: str) -> None:
+    with pytest.raises(UserError, match="i/n with i from 1 to n"):
+        Shard.parse(text)
+
+
+def make(folder: Path, number: int, count: int, done: int = 2, **more: object) -> None:
+    journal = Journal.begin(Shard(number, count).folder(folder), {"pictures": 2, "shard": f"{number}/{count}", **more})
+    journal.extend([(f"{number}{each}.png", {}) for each in range(done)], batch_size=1)
+
+
+def test_shards_are_found_in_order_wherever_they_lie(tmp_path: Path) -> None:
+    for number in range(1, 12):
+        make(tmp_path / str(number % 2), number, 11)
+    found = find_shards([tmp_path / "0", tmp_path / "1"])
+    assert [name for journal in found for name, _ in journal.entries()] == [
+        f"{number}{each}.png" for number in range(1, 12) for each in range(2)]
+
+
+@pytest.mark.parametrize(("made", "told"), [
+    ([], "no shard"), ([(1, 3), (3, 3)], "shard_1_of_3 to shard_3_of_3"), ([(1, 2), (2, 2), (1, 3)], "each once"),
+    ([(1, 2), (2, 2, 1)], "with 1 of 2 pictures"), ([(1, 1, 2, "x"), (2, 2, 2, "y")], "each once")])
+def test_what_is_missing_or_unfinished_is_told(tmp_path: Path, made: list, told: str) -> None:
+    for arguments in made:
+        make(tmp_path, *arguments[:3])
+    with pytest.raises(UserError, match=told):
+        find_shards([tmp_path])
+
+
+def test_shards_of_two_runs_are_not_mixed(tmp_path: Path) -> None:
+    make(tmp_path, 1, 2, model="one")
+    make(tmp_path, 2, 2, model="other")
+    with pytest.raises(UserError, match="shard_2_of_2, which differs"):
+        find_shards([tmp_path])

@@ -12,24 +12,24 @@ from data.csv_files import read_rows
 from inference.label_records import (
     LabelChoice,
     choose_format,
-    choose_thresholds,
-    label_record,
+    make_label_record,
+    parse_thresholds,
     write_label_records,
 )
-from inference.predictor import Failure, Result
+from inference.predictor import Failure, Prediction
 from utils import UserError
 
 CLASSES = ["a", "b, c", "画"]
-RESULT = Result(Path("in/x.png"), torch.zeros(2), torch.tensor([3.0, 1.0, 0.25]).log(), CLASSES)
+PREDICTION = Prediction(Path("in/x.png"), torch.zeros(2), torch.tensor([3.0, 1.0, 0.25]).log(), CLASSES)
 P = [0.75, 0.5, 0.2]  # the sigmoid of log(o) is o / (1 + o)
 
 
 def choose(*, top_k: int = 5, threshold: str = "0", ratio: str | None = None, raw: bool = False) -> LabelChoice:
-    return LabelChoice(top_k=top_k, thresholds=choose_thresholds(threshold, CLASSES), ratio=ratio, raw=raw)
+    return LabelChoice(top_k=top_k, thresholds=parse_thresholds(threshold, CLASSES), ratio=ratio, raw=raw)
 
 
 def test_confidences_are_sigmoids_in_falling_order() -> None:
-    record = label_record(RESULT, choose())
+    record = make_label_record(PREDICTION, choose())
     assert list(record) == ["image", "labels"]
     assert record["image"] == "in/x.png"
     assert [(label["class_id"], label["label"]) for label in record["labels"]] == list(enumerate(CLASSES))
@@ -39,14 +39,15 @@ def test_confidences_are_sigmoids_in_falling_order() -> None:
 
 @pytest.mark.parametrize(("ratio", "expected"), [("all", [0.75 / 1.45, 0.5 / 1.45]), ("kept", [0.6, 0.4])])
 def test_shares_add_up_over_all_labels_or_over_those_told(ratio: str, expected: list[float]) -> None:
-    labels = label_record(RESULT, choose(ratio=ratio, threshold="0.3"))["labels"]
+    labels = make_label_record(PREDICTION, choose(ratio=ratio, threshold="0.3"))["labels"]
     assert [label["ratio"] for label in labels] == pytest.approx(expected)
-    assert sum(label["ratio"] for label in label_record(RESULT, choose(ratio=ratio))["labels"]) == pytest.approx(1)
+    whole = make_label_record(PREDICTION, choose(ratio=ratio))["labels"]
+    assert sum(label["ratio"] for label in whole) == pytest.approx(1)
 
 
 def test_all_confidences_are_told_in_the_order_of_ids() -> None:
-    other = Result(RESULT.path, RESULT.features, RESULT.logits.flip(0), CLASSES)
-    record = label_record(other, choose(top_k=1, raw=True))
+    other = Prediction(PREDICTION.path, PREDICTION.features, PREDICTION.logits.flip(0), CLASSES)
+    record = make_label_record(other, choose(top_k=1, raw=True))
     assert record["raw_confidence"] == pytest.approx(P[::-1])
     assert [label["label"] for label in record["labels"]] == ["画"]
 
@@ -55,23 +56,24 @@ def test_each_label_has_its_threshold_and_the_count_is_of_those_above(tmp_path: 
     path = tmp_path / "thresholds.csv"
     path.write_text('class_id,class_name,threshold,ap,f1\n0,a,0.8,1,1\n1,"b, c",0.5,1,1\n2,画,0.1,,\n',
                     encoding="utf-8")
-    labels = label_record(RESULT, choose(top_k=1, threshold=str(path)))["labels"]
+    labels = make_label_record(PREDICTION, choose(top_k=1, threshold=str(path)))["labels"]
     assert [label["label"] for label in labels] == ["b, c"]  # at its threshold; a, more confident, is below its own
-    assert label_record(RESULT, choose(threshold="1"))["labels"] == []
+    assert make_label_record(PREDICTION, choose(threshold="1"))["labels"] == []
 
 
 @pytest.mark.parametrize("text", ["x", "-0.1", "1.01", "nan", ""])
 def test_what_is_no_threshold_is_refused(text: str) -> None:
     with pytest.raises(UserError, match="--threshold"):
-        choose_thresholds(text, CLASSES)
+        parse_thresholds(text, CLASSES)
 
 
 def test_every_format_has_a_record_for_every_input(tmp_path: Path) -> None:
-    records = [label_record(answer, choose(ratio="all", threshold="0.3")) for answer in (
-        RESULT, Failure(Path("bad.png"), "damaged"),
-        Result(Path("none.png"), RESULT.features, RESULT.logits - 9, CLASSES))]
+    answers = [PREDICTION, Failure(Path("bad.png"), "damaged"),
+               Prediction(Path("none.png"), PREDICTION.features, PREDICTION.logits - 9, CLASSES)]
+    choice = choose(ratio="all", threshold="0.3")
+    records = [make_label_record(answer, choice) for answer in answers]
     for style in ("json", "jsonl", "csv"):
-        write_label_records(iter(records), tmp_path / style, style)
+        assert write_label_records(iter(answers), choice, tmp_path / style, style) == [answers[1]]
     assert records[1] == {"image": "bad.png", "error": "damaged"}
     assert json.loads((tmp_path / "json").read_text(encoding="utf-8")) == records
     assert [json.loads(line) for line in (tmp_path / "jsonl").read_text(encoding="utf-8").splitlines()] == records

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 
 from data.images import decode_image
 from data.transforms import Preprocessing, eval_transform
-from inference.predictor import Failure, Predictor, Result
+from inference.predictor import Failure, Lanes, Prediction, Predictor
 from runtime.placement import Placement
 from tests.pictures import stroke_picture
 
@@ -26,7 +27,7 @@ def small_network() -> torch.nn.Module:
 
 def predictor(**options: object) -> Predictor:
     amp = str(options.pop("amp", "off"))
-    return Predictor(small_network(), ("a", "b", "c"), HOW, Placement.choose("cpu", amp=amp), **options)
+    return Predictor(small_network(), ("a", "b", "c"), HOW, Placement.resolve("cpu", amp=amp), **options)
 
 
 @pytest.fixture(scope="module")
@@ -38,8 +39,8 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return sorted(folder.iterdir())
 
 
-def logits(answers: list[Result | Failure]) -> torch.Tensor:
-    return torch.stack([answer.logits for answer in answers if isinstance(answer, Result)])
+def logits(answers: list[Prediction | Failure]) -> torch.Tensor:
+    return torch.stack([answer.logits for answer in answers if isinstance(answer, Prediction)])
 
 
 def test_answers_are_those_of_the_plain_network(pictures: list[Path]) -> None:
@@ -119,3 +120,64 @@ def test_a_compiled_network_answers_alike(pictures: list[Path]) -> None:
     compiled = list(predictor(compile=True).predict(pictures, batch_size=3))
     torch.testing.assert_close(logits(compiled), logits(list(predictor().predict(pictures, batch_size=3))), rtol=1e-4,
                                atol=1e-5)
+
+
+# ---- lanes -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_results_come_in_order_whoever_is_done_first(count: int) -> None:
+    waits = [0.05, 0.0, 0.03, 0.0, 0.01, 0.02]
+    with Lanes(count) as lanes:
+        assert [*lanes.map(lambda item: threading.Event().wait(item) or -item, waits)] == [(x, -x) for x in waits]
+
+
+def test_lanes_work_at_the_same_time() -> None:
+    meeting = threading.Barrier(2, timeout=60)
+    with Lanes(2) as lanes:
+        assert sorted(place for _, place in lanes.map(lambda _: meeting.wait(), range(2))) == [0, 1]
+
+
+def test_one_map_feeds_another() -> None:
+    with Lanes(2) as lanes:
+        doubled = (found for _, found in lanes.map(lambda item: 2 * item, range(20)))
+        assert [found for _, found in lanes.map(lambda item: item + 1, doubled)] == [*range(1, 41, 2)]
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_items_are_read_as_they_are_needed(count: int) -> None:
+    read = []
+    items = (read.append(item) or item for item in range(100))
+    with Lanes(count) as lanes:
+        for done, _ in enumerate(lanes.map(lambda item: item, items), start=1):
+            assert len(read) <= done + count
+
+
+def test_each_lane_has_its_part_of_the_cores_and_gives_it_back() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(4)
+    try:
+        with Lanes(2) as lanes:
+            assert {found for _, found in lanes.map(lambda _: torch.get_num_threads(), range(4))} == {2}
+            assert torch.get_num_threads() == 4
+        found: list[int] = []
+        later = threading.Thread(target=lambda: found.append(torch.get_num_threads()))
+        later.start()
+        later.join()
+        assert found == [4]
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_an_error_in_a_lane_is_the_caller_s_and_ends_the_rest(count: int) -> None:
+    begun = []
+
+    def work(item: int) -> None:
+        begun.append(item)
+        if item == 1:
+            raise ValueError("one")
+
+    with pytest.raises(ValueError, match="one"), Lanes(count) as lanes:
+        list(lanes.map(work, range(100)))
+    assert len(begun) < 10

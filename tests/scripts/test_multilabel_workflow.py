@@ -14,7 +14,7 @@ import model  # noqa: F401  (registers the presets)
 from data.class_mapping import read_class_mapping
 from data.csv_files import read_rows
 from data.multilabel.annotations import AnnotationRules, parse_labels, read_annotations
-from data.multilabel.label_stats import COLUMNS as STATISTICS
+from data.multilabel.dataset import STATS_COLUMNS
 from evaluation.thresholds import read_thresholds
 from runtime.checkpoint import read_checkpoint
 from tests.pictures import write_annotated_set
@@ -70,7 +70,7 @@ def test_annotations_are_what_the_label_files_say_and_every_kept_label_is_on_bot
 def test_the_run_leaves_the_promised_files_and_they_load(folder: Path) -> None:
     run = folder / "run"
     classes = read_class_mapping(run / "class_mapping.csv")
-    assert [row[1] for _, row in read_rows(run / "label_stats.csv", STATISTICS)][1:] == classes
+    assert [row[1] for _, row in read_rows(run / "label_stats.csv", STATS_COLUMNS)][1:] == classes
     assert len(read_thresholds(run / "thresholds.csv", classes)) == len(classes)
     for name in ("checkpoint.pth", "model_best.pth", "best_checkpoint.pth"):
         checkpoint = read_checkpoint(run / name)

@@ -1,15 +1,18 @@
-"""The groups there are are found, and told in an order that people can read."""
+"""Clusters are found and ordered; agreement as by hand; and the pixels as a baseline that colour alone can win."""
 
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from sklearn.datasets import make_blobs
 from sklearn.metrics import adjusted_rand_score, silhouette_score
 
-from search.clustering import ClusterOptions, group_features
+from runtime.options import ClusterOptions
+from search.clustering import agreement, group_features, pixel_features
 from utils import UserError
 
 SIZES = [7, 20, 12, 5]
@@ -110,3 +113,35 @@ def test_nothing_dense_gives_no_groups() -> None:
     found = grouped(np.eye(6, dtype=np.float32), list("abcdef"), algorithm="hdbscan", min_cluster_size=4)
     assert (found["clusters"], found["num_clusters"], found["inertia"]) == ([], 0, 0)
     assert found["unassigned"] == list("abcdef")
+
+
+# ---- agreement -------------------------------------------------------------------------------------------------------
+
+
+def test_agreement_as_by_hand() -> None:
+    labels, groups = np.array([0, 0, 0, 1, 1, 1]), np.array([5, 5, 7, 7, 7, 7])
+    # Pairs together in both: 1 + 3; of 3 + 3 by labels, 1 + 6 by groups, 15 in all.
+    expected = 6 * 7 / 15
+    assert agreement(labels, groups) == pytest.approx({"ari": (4 - expected) / (6.5 - expected), "purity": 5 / 6})
+
+
+def test_names_of_groups_do_not_count() -> None:
+    labels = np.array([0, 1, 2, 0, 1, 2])
+    assert agreement(labels, 9 - labels) == {"ari": 1, "purity": 1}
+    assert agreement(labels, np.arange(6))["purity"] == 1
+    assert agreement(labels, np.zeros(6, int)) == pytest.approx({"ari": 0, "purity": 1 / 3})
+
+
+def test_pixels_tell_colours_apart(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for number in range(8):
+        colour = np.array((180, 60, 60) if number % 2 else (60, 60, 180))
+        pixels = np.clip(colour + rng.normal(0, 5, (40, 50, 3)), 0, 255).astype(np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{number}.png")
+    features = pixel_features(tmp_path, [f"{number}.png" for number in range(8)])
+    assert features.shape == (8, 8)
+    assert features.dtype == np.float32
+    assert len({value > 0 for value in features[::2, 0]} | {value < 0 for value in features[1::2, 0]}) == 1
+    (tmp_path / "bad.png").write_bytes(b"")
+    with pytest.raises(UserError, match="check --images-dir"):
+        pixel_features(tmp_path, ["bad.png"])

@@ -124,13 +124,3 @@ def test_an_export_has_unit_vectors_and_their_names(gallery: Gallery, tmp_path: 
     assert vectors.dtype == np.float32
     assert rows[0] == ["row", "artist", "image"]
     assert rows[1:] == [["0", "石", NAMES[0]], ["1", "Anna, B", NAMES[1]], ["2", "石", NAMES[2]]]
-
-
-def test_faiss_finds_in_an_export_what_the_readme_says(gallery: Gallery, tmp_path: Path) -> None:
-    faiss = pytest.importorskip("faiss")
-    vectors, rows = exported(gallery, tmp_path)
-    index = faiss.IndexFlatIP(vectors.shape[1])
-    index.add(vectors)
-    scores, found = index.search(vectors, 1)
-    assert found[:, 0].tolist() == [0, 1, 2]
-    np.testing.assert_allclose(scores, 1, rtol=1e-6)

@@ -6,9 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
-from inference.predictor import Result
 from search.gallery import Gallery
 from search.gallery_search import GallerySearch
 
@@ -24,7 +22,7 @@ def towards(*degrees: float) -> np.ndarray:
 def search(*degrees: float, neighbours: int = 20, top_k: int = 2) -> list[dict]:
     rows = towards(*ANGLES.values()) * np.arange(1, 7, dtype=np.float32)[:, None]  # cosine does not see lengths
     gallery = Gallery.of_folder("m", Path("p"), list(ANGLES), rows)
-    return GallerySearch(gallery, neighbours=neighbours)(3 * towards(*degrees), top_k)
+    return GallerySearch(gallery, neighbours=neighbours).find(3 * towards(*degrees), top_k)
 
 
 def test_the_nearest_pictures_come_first_with_their_cosines() -> None:
@@ -65,10 +63,7 @@ def test_more_is_asked_for_than_there_is() -> None:
     assert (len(found["pictures"]), len(found["artists_by_mean"])) == (6, 2)
 
 
-def test_pictures_searched_together_are_described_as_alone() -> None:
+def test_pictures_searched_together_are_matched_as_alone() -> None:
     gallery = Gallery.of_folder("m", Path("p"), list(ANGLES), towards(*ANGLES.values()))
-    found = GallerySearch(gallery, neighbours=3)
-    results = [Result(Path(f"{row}"), torch.from_numpy(features), torch.zeros(2), None)
-               for row, features in enumerate(towards(1, 50, 84))]
-    assert found.describe(results, top_k=2) == [found.describe([each], top_k=2)[0] for each in results]
-    assert found.describe([], top_k=2) == []
+    found, queries = GallerySearch(gallery, neighbours=3), towards(1, 50, 84)
+    assert found.find(queries, 2) == [found.find(query[None], 2)[0] for query in queries]

@@ -1,4 +1,4 @@
-"""Neighbours are those that comparing everything with everything in float64 finds, with and without Faiss."""
+"""Neighbours are those that comparing everything with everything in float64 finds."""
 
 from __future__ import annotations
 
@@ -7,14 +7,7 @@ import pytest
 from scipy.spatial.distance import cdist
 
 import search.neighbours
-from search.neighbours import SCORES, FaissIndex, NumpyIndex, make_index, nearest, normalised, vote
-
-
-@pytest.fixture(params=[NumpyIndex, FaissIndex], ids=["numpy", "faiss"])
-def kind(request: pytest.FixtureRequest) -> type:
-    if request.param is FaissIndex:
-        pytest.importorskip("faiss")
-    return request.param
+from search.neighbours import SCORES, Index, normalised, vote
 
 
 def all_scores(metric: str, queries: np.ndarray, rows: np.ndarray) -> np.ndarray:
@@ -25,14 +18,14 @@ def all_scores(metric: str, queries: np.ndarray, rows: np.ndarray) -> np.ndarray
 
 @pytest.mark.parametrize("metric", SCORES)
 @pytest.mark.parametrize("count", [1, 7, 500])
-def test_the_nearest_are_those_of_a_full_comparison(kind: type, metric: str, count: int,
+def test_the_nearest_are_those_of_a_full_comparison(metric: str, count: int,
                                                     monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(search.neighbours, "ROWS", 64)  # several blocks of rows, the last one shorter
     monkeypatch.setattr(search.neighbours, "QUERIES", 16)
     rng = np.random.default_rng(0)
     rows = (rng.standard_normal((200, 24)) * rng.uniform(0.5, 20, (200, 1)) + 3).astype(np.float32)
     queries = (rng.standard_normal((37, 24)) * 4).astype(np.float32)
-    ids, scores = nearest(kind(rows, metric), queries, count)
+    ids, scores = Index(rows, metric).nearest(queries, count)
     expected = all_scores(metric, queries, rows)
     order = np.argsort(expected if metric == "l2" else -expected, axis=1)[:, :count]
     np.testing.assert_array_equal(ids, order)
@@ -40,49 +33,28 @@ def test_the_nearest_are_those_of_a_full_comparison(kind: type, metric: str, cou
 
 
 @pytest.mark.parametrize("metric", SCORES)
-def test_far_from_the_origin_float32_does_not_decide(kind: type, metric: str) -> None:
+def test_far_from_the_origin_float32_does_not_decide(metric: str) -> None:
     rng = np.random.default_rng(1)
     rows = (1000 + rng.standard_normal((50, 8))).astype(np.float32)
-    ids, _ = nearest(kind(rows, metric), rows[:5], 1)
+    ids, _ = Index(rows, metric).nearest(rows[:5], 1)
     if metric != "dot":
         assert ids[:, 0].tolist() == [0, 1, 2, 3, 4]
     np.testing.assert_array_equal(ids[:, 0], np.argsort(
         (1 if metric == "l2" else -1) * all_scores(metric, rows[:5], rows), axis=1)[:, 0])
 
 
-def test_equally_near_rows_keep_their_order(kind: type) -> None:
+def test_equally_near_rows_keep_their_order() -> None:
     rows = np.array([[0, 1], [2, 0], [1, 0], [3, 0]], np.float32)
-    ids, scores = nearest(kind(rows, "cosine"), np.array([[5, 0]], np.float32), 4)
+    ids, scores = Index(rows, "cosine").nearest(np.array([[5, 0]], np.float32), 4)
     assert ids.tolist() == [[1, 2, 3, 0]]
     assert scores.tolist() == [[1, 1, 1, 0]]
 
 
-def test_a_vector_of_length_zero_has_the_cosine_0(kind: type) -> None:
+def test_a_vector_of_length_zero_has_the_cosine_0() -> None:
     rows = np.array([[0, 0], [1, 0], [-1, 0]], np.float32)
-    ids, scores = nearest(kind(rows, "cosine"), np.array([[2, 0], [0, 0]], np.float32), 3)
+    ids, scores = Index(rows, "cosine").nearest(np.array([[2, 0], [0, 0]], np.float32), 3)
     assert scores.tolist() == [[1, 0, -1], [0, 0, 0]]
     assert ids.tolist() == [[1, 0, 2], [0, 1, 2]]
-
-
-def test_both_kinds_answer_alike() -> None:
-    pytest.importorskip("faiss")
-    rng = np.random.default_rng(2)
-    rows, queries = (rng.standard_normal((count, 48)).astype(np.float32) for count in (20_000, 50))
-    for metric in SCORES:
-        (ids, scores), (other_ids, other_scores) = (nearest(kind(rows, metric), queries, 10)
-                                                    for kind in (NumpyIndex, FaissIndex))
-        np.testing.assert_allclose(scores, other_scores, atol=1e-6)
-        differing = ids != other_ids
-        assert np.abs(scores - other_scores)[differing].max(initial=0) <= 1e-6
-        assert differing.mean() < 0.01
-
-
-@pytest.mark.parametrize(("found", "kind"), [(None, NumpyIndex), ("there", FaissIndex)])
-def test_faiss_is_used_where_it_is_installed(found: object, kind: type, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: found if name == "faiss" else "there")
-    monkeypatch.setattr(search.neighbours, "FaissIndex", lambda rows, metric: FaissIndex)
-    made = make_index(np.ones((2, 3), np.float32))
-    assert (made if isinstance(made, type) else type(made)) is kind
 
 
 def test_lengths_become_one_and_zero_stays() -> None:

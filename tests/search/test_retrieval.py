@@ -9,7 +9,7 @@ from sklearn.model_selection import LeaveOneOut, cross_val_predict
 from sklearn.neighbors import KNeighborsClassifier
 
 import search.retrieval
-from search.retrieval import headline, retrieval_figures
+from search.retrieval import format_retrieval, retrieval_figures
 from utils import UserError
 
 
@@ -66,5 +66,5 @@ def test_artists_of_one_picture_each_cannot_be_judged() -> None:
 
 
 def test_the_line_names_all_figures() -> None:
-    assert headline({"recall1": 1, "recall5": 2, "recall10": 3, "map": 4, "knn": 5, "queries": 6}) == (
+    assert format_retrieval({"recall1": 1, "recall5": 2, "recall10": 3, "map": 4, "knn": 5, "queries": 6}) == (
         "retrieval: recall@1 1.000 @5 2.000 @10 3.000 mAP 4.000 kNN 5.000")

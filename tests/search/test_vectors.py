@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from search.vectors import read_vectors
+from search.vectors import FEATURES, NAMES, read_vectors, write_features
 from utils import UserError
 
 ONE, MANY = np.array([1.0, 2.0]), np.array([[1.0, 2.0], [3.0, 4.0]])
@@ -123,3 +123,16 @@ def test_names_of_another_run_are_refused(tmp_path: Path) -> None:
     np.save(tmp_path / "features.npy", MANY)
     (tmp_path / "image_names.txt").write_text("a\n")
     assert "1 names for the 2 rows" in refused(tmp_path)
+
+
+def rows_by_name(output: Path) -> dict[str, list[float]]:
+    features = np.load(output / FEATURES)
+    names = (output / NAMES).read_text(encoding="utf-8").splitlines()
+    assert features.dtype == np.float32
+    return dict(zip(names, features.tolist(), strict=True))
+
+
+@pytest.mark.parametrize("name", ["a\nb.png", "a\r\nb.png", "a\u2028b.png", "a\x85b.png", "a\x0bb.png"])
+def test_a_line_break_in_a_name_shifts_no_row(name: str, tmp_path: Path) -> None:
+    write_features(tmp_path, ["before.png", name, "after.png"], np.arange(3, dtype=np.float32)[:, None])
+    assert rows_by_name(tmp_path) == {"before.png": [0.0], "a b.png": [1.0], "after.png": [2.0]}

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from inference.records import write_features
 from search.gallery import Gallery, write_gallery
+from search.vectors import write_features
 from tests.pictures import stroke_picture
 from tools.evaluate_retrieval import main
 

@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from inference.records import write_features
-from search.vectors import read_vectors
+from search.vectors import read_vectors, write_features
 from tools.extract_cluster_features import main
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from inference_artist import main as infer
+from tools.build_gallery import main as build
 from tools.merge_shards import main
 
 
@@ -40,6 +41,25 @@ def test_formats_are_chosen_when_merging(parts: Path, tmp_path: Path) -> None:
     lines = (tmp_path / "batch_results.jsonl").read_text().splitlines()
     with np.load(tmp_path / "features.npz") as archive:
         assert [json.loads(line)["image"] for line in lines] == archive["image_names"].tolist()
+
+
+@pytest.mark.parametrize("mode", ["classify", "cluster", "search"])
+def test_merged_shards_have_the_files_of_an_undivided_run_in_every_mode(trained: Path, data_set: Path, tmp_path: Path,
+                                                                        mode: str) -> None:
+    common = ["--mode", mode, "--checkpoint", str(trained / "model_best.pth"), "--input", str(data_set / "val"),
+              "--batch-size", "4", "--workers", "0"]
+    if mode == "search":
+        assert build(["--images-dir", str(data_set / "train"), "--checkpoint", str(trained / "model_best.pth"),
+                      "--gallery", str(tmp_path / "gallery"), "--workers", "0"]) == 0
+        common += ["--gallery", str(tmp_path / "gallery")]
+    for shard in ("1/2", "2/2"):
+        assert infer([*common, "--output", str(tmp_path / "parts"), "--shard", shard]) == 0
+    assert infer([*common, "--output", str(tmp_path / "whole")]) == 0
+    assert main(["--input", str(tmp_path / "parts"), "--output", str(tmp_path / "merged")]) == 0
+    merged, whole = ({path.name: path.read_bytes() for path in (tmp_path / name).iterdir()}
+                     for name in ("merged", "whole"))
+    assert merged == whole
+    assert ("features.npy" in whole) == (mode == "cluster")
 
 
 def test_nothing_to_merge_gets_one_line(tmp_path: Path, capsys) -> None:

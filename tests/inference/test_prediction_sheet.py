@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,8 @@ import pytest
 from PIL import Image
 
 from drawing.contact_sheet import Tile
-from inference import showcase
-from inference.showcase import MOST, Showcase
+from inference import prediction_sheet
+from inference.prediction_sheet import MOST, write_prediction_sheet
 
 CLASSES = ("anna", "bob")
 Entry = tuple[str, dict[str, Any]]
@@ -24,22 +25,23 @@ def answer(folder: Path, name: str, best: int, **more: str) -> Entry:
     return name, {"classification": [{"class_id": best, "class_name": CLASSES[best], "probability": 0.8}], **more}
 
 
+def draw(folder: Path, entries: Iterable[Entry], readable: int) -> None:
+    write_prediction_sheet(folder / "sheet.png", iter(entries), readable=readable, folder=folder, classes=CLASSES)
+
+
 @pytest.fixture
 def sheets(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[Tile], str]]:
     """The tiles and the title of each sheet, which is drawn by another module."""
     drawn: list[tuple[list[Tile], str]] = []
-    monkeypatch.setattr(showcase, "contact_sheet", lambda tiles, path, title: drawn.append((tiles, title)))
+    monkeypatch.setattr(prediction_sheet, "contact_sheet", lambda tiles, path, title: drawn.append((tiles, title)))
     return drawn
 
 
-def test_right_and_judged_are_counted(tmp_path: Path, sheets: list) -> None:
+def test_right_and_labelled_are_counted(tmp_path: Path, sheets: list) -> None:
     answers = [answer(tmp_path, "anna/1.png", 0), answer(tmp_path, "anna/2.png", 1),
                ("bob/1.png", {"error": "truncated"}), answer(tmp_path, "bob/2.png", 1, verdict="confident"),
                answer(tmp_path, "nobody/1.png", 1, verdict="unknown")]
-    watched = Showcase(tmp_path, CLASSES)
-    watched.watch(iter(answers))
-    assert (watched.right, watched.judged) == (2, 3)
-    watched.write(tmp_path / "sheet.png")
+    draw(tmp_path, answers, 4)
     (tiles, title), = sheets
     assert title == "2 of 3 right, 4 pictures, 1 could not be read"
     assert [tile.good for tile in tiles] == [True, False, True, None]
@@ -50,30 +52,23 @@ def test_right_and_judged_are_counted(tmp_path: Path, sheets: list) -> None:
 
 def test_a_picture_for_which_nobody_is_named_is_not_right(tmp_path: Path, sheets: list) -> None:
     name, _ = answer(tmp_path, "anna/1.png", 0)
-    watched = Showcase(tmp_path, CLASSES)
-    watched.watch([(name, {"classification": []})])
-    watched.write(tmp_path / "sheet.png")
+    draw(tmp_path, [(name, {"classification": []})], 1)
     assert sheets[0][1] == "0 of 1 right, 1 picture"
     assert sheets[0][0][0].caption == "none named\n(is anna)"
 
 
 def test_without_the_truth_pictures_are_counted(tmp_path: Path, sheets: list) -> None:
-    watched = Showcase(tmp_path, CLASSES)
-    watched.watch([answer(tmp_path, "new/1.png", 0)])
-    watched.write(tmp_path / "sheet.png")
+    draw(tmp_path, [answer(tmp_path, "new/1.png", 0)], 1)
     assert sheets[0][1] == "1 picture"
 
 
 @pytest.mark.parametrize("readable", [1, MOST, MOST + 1, 2 * MOST - 1, 2 * MOST, 2 * MOST + 1, 140, 5 * MOST + 3])
 def test_as_many_pictures_as_fit_are_shown_from_all_over_the_folder(readable: int, tmp_path: Path, sheets: list,
                                                                     monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(showcase, "decode_image", lambda path: Image.new("RGB", (8, 8)))
+    monkeypatch.setattr(prediction_sheet, "decode_image", lambda path: Image.new("RGB", (8, 8)))
     record = {"classification": [{"class_id": 0, "class_name": "anna", "probability": 0.8}]}
-    watched = Showcase(tmp_path, CLASSES)
-    for number in range(readable):
-        watched.watch([(f"anna/{number}.png", record), (f"anna/{number}.txt", {"error": "truncated"})])
-        assert len(watched.kept) < 2 * MOST
-    watched.write(tmp_path / "sheet.png")
+    draw(tmp_path, [entry for number in range(readable) for entry in (
+        (f"anna/{number}.png", record), (f"anna/{number}.txt", {"error": "truncated"}))], readable)
     (tiles, title), = sheets
     assert len({tile.file for tile in tiles}) == len(tiles) == min(readable, MOST)
     shown = "1 picture" if readable == 1 else f"{readable} pictures"
@@ -86,24 +81,18 @@ def test_as_many_pictures_as_fit_are_shown_from_all_over_the_folder(readable: in
 
 
 def test_nothing_readable_draws_nothing(tmp_path: Path, sheets: list) -> None:
-    watched = Showcase(tmp_path, CLASSES)
-    watched.watch([("1.png", {"error": "truncated"})])
-    watched.write(tmp_path / "sheet.png")
+    draw(tmp_path, [("1.png", {"error": "truncated"})], 0)
     assert not sheets
 
 
 def test_a_picture_that_is_gone_by_now_is_left_out(tmp_path: Path, sheets: list) -> None:
     answers = [answer(tmp_path, f"anna/{number}.png", 0) for number in range(3)]
-    watched = Showcase(tmp_path, CLASSES)
-    watched.watch(answers)
     (tmp_path / "anna" / "1.png").unlink()
-    watched.write(tmp_path / "sheet.png")
+    draw(tmp_path, answers, 3)
     assert len(sheets[0][0]) == 2
 
 
 def test_the_sheet_is_drawn(tmp_path: Path) -> None:
-    watched = Showcase(tmp_path, CLASSES)
-    watched.watch([answer(tmp_path, "anna/1.png", 0)])
-    watched.write(tmp_path / "out" / "sheet.png")
-    with Image.open(tmp_path / "out" / "sheet.png") as sheet:
+    draw(tmp_path, [answer(tmp_path, "anna/1.png", 0)], 1)
+    with Image.open(tmp_path / "sheet.png") as sheet:
         assert sheet.format == "PNG"
