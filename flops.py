@@ -6,72 +6,73 @@ Example: python flops.py --model lsnet_t lsnet_s lsnet_b --detail
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
-
-from bench.cost import Cost, costs, parameters
 from bench.published import PUBLISHED
-from bench.timing import peak_bytes
-from runtime.arguments import Parser, add_options, flag, read_options
-from runtime.folding import folded
-from runtime.networks import describe
+from runtime.arguments import Parser, flag
 from runtime.text_table import RULE, format_table
 from utils import EXIT_DONE, command
+
+if TYPE_CHECKING:
+    from bench.cost import Cost
 
 HEAD = ("model", "params M", "folded M", "MACs G", "published", "act. M", "peak MiB")
 DETAIL = ("part", "output", "params M", "MACs M", "act. M")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class Flags:
     """What to count."""
 
+    model: tuple[str, ...] = flag(("lsnet_t", "lsnet_s", "lsnet_b"), "presets of model/ or timm models", metavar="NAME")
     resolution: int = flag(224, "side of the square input, px", at_least=32)
     num_classes: int = flag(1000, "outputs of the head", at_least=1)
     fuse: bool = flag(True, "fold batch norms and parallel branches first, as inference does")
     detail: bool = flag(False, "list the parts of each network, too")
 
 
-def build_parser() -> Parser:
+def build_parser() -> Parser[Flags]:
     """The flags of this command."""
-    parser = Parser(prog="flops.py", description=__doc__)
-    parser.add_argument("--model", nargs="+", default=["lsnet_t", "lsnet_s", "lsnet_b"], metavar="NAME",
-                        help="presets of model/ or timm models (default: lsnet_t lsnet_s lsnet_b)")
-    add_options(parser, Options)
-    return parser
+    return Parser(Flags, prog="flops.py", description=__doc__)
 
 
 @command
 def main(argv: list[str] | None = None) -> int:
     """Print the tables."""
-    arguments = build_parser().parse_args(argv)
-    options = read_options(arguments, Options)
-    rows, details = [HEAD, RULE], []
-    for name in arguments.model:
-        row, parts = count(name, options)
+    flags = build_parser().read(argv)
+    rows: list[Sequence[str]] = []
+    details: list[str] = []
+    for name in flags.model:
+        row, parts = count(name, flags)
         rows.append(row)
-        details += [[], [(name, *DETAIL[1:]), RULE, *map(part_row, parts)]] if options.detail else []
-    print(*format_table(rows), sep="\n")
-    for table in details:
-        print(*format_table(table) if table else [""], sep="\n")
-    print(f"\nOne picture of {options.resolution} px in float32 on the CPU. MACs: multiply-adds of\n"
+        details += ["", *format_table([(name, *DETAIL[1:]), RULE, *map(part_row, parts)])] if flags.detail else []
+    print(*format_table([HEAD, RULE, *rows]), *details, sep="\n")
+    print(f"\nOne picture of {flags.resolution} px in float32 on the CPU. MACs: multiply-adds of\n"
           "convolutions, matrix products and small-kernel aggregation. act.: numbers these\n"
           "write. peak: memory besides the weights. published: multiply-adds, G.")
     return EXIT_DONE
 
 
-def count(name: str, options: Options) -> tuple[tuple[str, ...], list[Cost]]:
+def count(name: str, flags: Flags) -> tuple[tuple[str, ...], list[Cost]]:
     """A network's row of the table, and the costs of its parts."""
-    image = torch.rand(3, options.resolution, options.resolution, generator=torch.Generator().manual_seed(0))
-    network = describe(name, options.num_classes, input_size=options.resolution).create().eval()
-    built = parameters(network)
-    network = folded(network, image[None]) if options.fuse else network
-    *parts, whole = costs(network, image)
+    import torch
+
+    from bench.cost import count_costs, count_parameters
+    from bench.timing import measure_peak_bytes
+    from runtime.folding import fold
+    from runtime.networks import make_architecture
+
+    image = torch.rand(3, flags.resolution, flags.resolution, generator=torch.Generator().manual_seed(0))
+    network = make_architecture(name, flags.num_classes, input_size=flags.resolution).create().eval()
+    unfolded = count_parameters(network)
+    network = fold(network, image[None]) if flags.fuse else network
+    *parts, whole = count_costs(network, image)
     with torch.inference_mode():
-        peak = peak_bytes(lambda: network(image[None]), image.device)
+        peak = measure_peak_bytes(lambda: network(image[None]), image.device)
     published = f"{PUBLISHED[name].multiply_adds:g}" if name in PUBLISHED else "–"
-    return (name, millions(built), millions(whole.parameters) if options.fuse else "–",
+    return (name, millions(unfolded), millions(whole.parameters) if flags.fuse else "–",
             f"{whole.multiply_adds / 1e9:.2f}", published, millions(whole.activations), f"{peak / 2**20:.1f}"), parts
 
 

@@ -12,7 +12,7 @@ from dataclasses import MISSING, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from data.images import list_images
+from data.picture_files import list_images
 from inference.modes import MODES, InferenceRequest, Mode, ModeName
 from runtime.arguments import Parser, flag
 from runtime.options import NEIGHBOURS, FolderOptions, InferenceOptions, ResultOptions

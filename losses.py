@@ -1,4 +1,4 @@
-"""Objectives: network outputs, targets and the pictures themselves -> one number."""
+"""Training losses: network outputs, targets and images -> one number."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from torchvision.ops import sigmoid_focal_loss
 
 Outputs = Tensor | tuple[Tensor, Tensor]
-Mix = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 class ClassificationLoss(nn.Module):
@@ -19,13 +18,15 @@ class ClassificationLoss(nn.Module):
     **Source:** Menon et al., arXiv 2007.07314, equation 10.
     """
 
+    adjustment: Tensor | None
+
     def __init__(self, smoothing: float = 0.0, adjustment: Tensor | None = None) -> None:
-        """Combine both.
+        """Set up both.
 
         Args:
-            smoothing: the share of each target that goes to all classes alike, in [0, 1).
+            smoothing: the share of each target that is spread evenly over all classes, in [0, 1).
             adjustment: added to the logits in training, (classes,): tau times the logarithm of each class's share of
-                the training pictures. The network then need not learn that frequent classes are frequent.
+                the training images. The network then need not learn that frequent classes are frequent.
         """
         super().__init__()
         self.smoothing = smoothing
@@ -38,102 +39,103 @@ class ClassificationLoss(nn.Module):
 
 
 class ContrastiveLoss(nn.Module):
-    """A loss on the logits, and beside it one that draws the features of each class together.
+    """A loss on the logits plus a supervised contrastive loss on the features.
 
-    **Source:** Khosla et al., arXiv 2004.11362, equation 2 (L_out), with one view per picture.
+    **Source:** Khosla et al., arXiv 2004.11362, equation 2 (L_out), with one view per image.
     """
 
-    def __init__(self, labels: nn.Module, *, weight: float, temperature: float,
+    def __init__(self, label_loss: nn.Module, *, weight: float, temperature: float,
                  gather: Callable[[Tensor], Tensor]) -> None:
         """Combine two losses.
 
         Args:
-            labels: the loss on (outputs, targets, images).
+            label_loss: the loss on (outputs, targets, images).
             weight: factor of the contrastive term, at least 0.
             temperature: of the cosines, above 0.
-            gather: the rows of all processes, its own first, passing gradients back; so each picture is compared with
-                those of all.
+            gather: returns the rows of all processes, this one's first, with gradients; so each image is compared
+                with those of all processes.
         """
         super().__init__()
-        self.labels, self.weight, self.temperature, self.gather = labels, weight, temperature, gather
+        self.label_loss, self.weight, self.temperature, self.gather = label_loss, weight, temperature, gather
 
     def forward(self, outputs: tuple[Outputs, Tensor], targets: Tensor, images: Tensor) -> Tensor:
-        """Loss, (), of what the head says and the features (B, D), against targets (B,) int64."""
-        answers, features = outputs
-        return self.labels(answers, targets, images) + self.weight * self._contrast(features.float(), targets)
+        """Loss, (), of the head's logits and the features (B, D) against targets (B,) int64."""
+        logits, features = outputs
+        return self.label_loss(logits, targets, images) + self.weight * self._contrast(features.float(), targets)
 
     def _contrast(self, features: Tensor, targets: Tensor) -> Tensor:
-        """Mean over this process's pictures; one without another of its class counts 0."""
+        """Mean over this process's images; an image without another of its class counts 0."""
         own = F.normalize(features, dim=1)
         others, labels = self.gather(own), self.gather(targets)  # this process's rows come first
-        oneself = torch.eye(len(own), len(others), dtype=torch.bool, device=own.device)
-        similarity = (own @ others.T / self.temperature).masked_fill(oneself, -torch.inf)
-        partners = (targets[:, None] == labels) & ~oneself
-        surprise = -similarity.log_softmax(1).masked_fill(~partners, 0.0)
-        return (surprise.sum(1) / partners.sum(1).clamp(min=1)).mean()
+        self_mask = torch.eye(len(own), len(others), dtype=torch.bool, device=own.device)
+        similarity = (own @ others.T / self.temperature).masked_fill(self_mask, -torch.inf)
+        positives = (targets[:, None] == labels) & ~self_mask
+        nll = -similarity.log_softmax(1).masked_fill(~positives, 0.0)
+        return (nll.sum(1) / positives.sum(1).clamp(min=1)).mean()
 
 
 class DistillationLoss(nn.Module):
-    """A loss on the labels, and beside it one on what a teacher says of the same pictures.
+    """A loss on the labels plus a loss on a teacher's outputs for the same images.
 
-    A student with a distillation head answers the teacher with that head, one without it with its only one.
+    A student with a distillation head is compared with the teacher by that head, another student by its only head.
 
     **Source:** Hinton et al., arXiv 1503.02531 (soft); Touvron et al., arXiv 2012.12877, section 4 (hard, two heads).
     """
 
-    def __init__(self, labels: nn.Module, teacher: Callable[[Tensor], Tensor], *, kind: str, alpha: float,
-                 tau: float, several: bool = False) -> None:
+    def __init__(self, label_loss: nn.Module, teacher: Callable[[Tensor], Tensor], *, kind: str, alpha: float,
+                 tau: float, multilabel: bool = False) -> None:
         """Combine two losses.
 
         Args:
-            labels: the loss on (logits, targets, images).
-            teacher: images (B, 3, S, S), as the student sees them, -> logits (B, classes).
+            label_loss: the loss on (logits, targets, images).
+            teacher: the student's input images (B, 3, S, S) -> logits (B, classes).
             kind: `soft` compares distributions at temperature `tau`, `hard` takes the teacher's first choice as label.
             alpha: share of the teacher's loss, in [0, 1].
             tau: temperature, above 0.
-            several: each label has a probability of its own; `hard` then takes those that the teacher thinks present.
+            multilabel: each label has its own probability; `hard` then takes all labels that the teacher predicts.
         """
         super().__init__()
-        self.labels, self.kind, self.alpha, self.tau, self.several = labels, kind, alpha, tau, several
+        self.label_loss, self.kind, self.alpha, self.tau, self.multilabel = label_loss, kind, alpha, tau, multilabel
         self.teacher = teacher
 
     def forward(self, outputs: Outputs, targets: Tensor, images: Tensor) -> Tensor:
         """Loss, (), of one head's logits (B, classes) or of both heads'."""
-        student, answering = outputs if isinstance(outputs, tuple) else (outputs, outputs)
+        label_logits, logits = outputs if isinstance(outputs, tuple) else (outputs, outputs)
+        logits = logits.float()
         with torch.no_grad():
-            taught = self.teacher(images).float()
-        if self.several:
+            teacher_logits = self.teacher(images).float()
+        if self.multilabel:
             tau = 1.0 if self.kind == "hard" else self.tau
-            wanted = (taught > 0).float() if self.kind == "hard" else (taught / tau).sigmoid()
-            distillation = F.binary_cross_entropy_with_logits(answering.float() / tau, wanted) * tau**2
+            wanted = (teacher_logits > 0).float() if self.kind == "hard" else (teacher_logits / tau).sigmoid()
+            distillation = F.binary_cross_entropy_with_logits(logits / tau, wanted) * tau**2
         elif self.kind == "hard":
-            distillation = F.cross_entropy(answering.float(), taught.argmax(1))
+            distillation = F.cross_entropy(logits, teacher_logits.argmax(1))
         else:
-            distillation = F.kl_div((answering.float() / self.tau).log_softmax(1), (taught / self.tau).log_softmax(1),
+            distillation = F.kl_div((logits / self.tau).log_softmax(1), (teacher_logits / self.tau).log_softmax(1),
                                     reduction="batchmean", log_target=True) * self.tau**2
-        return (1 - self.alpha) * self.labels(student, targets, images) + self.alpha * distillation
+        return (1 - self.alpha) * self.label_loss(label_logits, targets, images) + self.alpha * distillation
 
 
 class MultiLabelLoss(nn.Module):
-    """Whose hands a picture shows, and in what shares, asked of one set of probabilities p = sigmoid(logits).
+    """Presence and share of each artist in an image, both from the probabilities p = sigmoid(logits).
 
-    *Presence* takes each label for itself: is the artist there, 1, or not, 0. *Share* is the cross-entropy between the
-    weights divided by their sum and p divided by its sum. A picture without labels has no shares, so it adds nothing to
-    the second.
+    *Presence* is a binary loss per label: the artist is there (1) or not (0). *Share* is the cross-entropy between the
+    weights divided by their sum and p divided by its sum; an image without labels adds nothing to it.
 
-    Targets are weights (B, labels), 0 for artists who are absent. A mixture of pictures is (B, 2, labels), presence and
-    shares, each mixed in the pictures' proportion: an artist whose picture makes a tenth of the mixture is present to
-    a tenth, and a trace that nobody can see is no presence.
+    Targets are weights (B, labels), 0 for absent artists. Mixed images have targets (B, 2, labels): presence and
+    shares, both mixed in the images' proportion. An artist whose image is a tenth of the mixture has presence 0.1.
     """
+
+    pos_weight: Tensor
 
     def __init__(self, kind: str, *, pos_weight: Tensor, ratio_weight: float, smoothing: float = 0.0) -> None:
         """Combine the two.
 
         Args:
-            kind: of the presence: `bce`, the mean over pictures and labels of the binary cross-entropy; `asl` or
+            kind: of the presence loss: `bce`, the mean over images and labels of the binary cross-entropy; `asl` or
                 `focal`, summed over labels as published, since most of their terms vanish.
             pos_weight: factor of `bce` where an artist is present, (labels,).
-            ratio_weight: factor of the share, at least 0; 0 turns it off.
+            ratio_weight: factor of the share loss, at least 0; 0 turns it off.
             smoothing: how far presence moves towards one half, and shares towards equal ones, in [0, 1).
         """
         super().__init__()
@@ -157,14 +159,14 @@ class MultiLabelLoss(nn.Module):
 
 
 def presence_and_shares(weights: Tensor) -> tuple[Tensor, Tensor]:
-    """Both, (…, labels), of weights (…, labels): 1 where above 0, and the weights over their sum."""
+    """Both, (…, labels), from weights (…, labels): 1 where the weight is above 0; the weight over the sum."""
     return (weights > 0).float(), F.normalize(weights, p=1.0, dim=-1)
 
 
 def asymmetric_loss(logits: Tensor, present: Tensor) -> Tensor:
-    """Cross-entropy, (), in which artists who are clearly absent hardly count: γ+ = 0, γ- = 4, margin 0.05.
+    """Cross-entropy, (), in which clearly absent artists hardly count: γ+ = 0, γ- = 4, margin 0.05.
 
-    **Source:** Ridnik et al., arXiv 2009.14119, equations 4 to 6; summed over labels, mean over pictures.
+    **Source:** Ridnik et al., arXiv 2009.14119, equations 4 to 6; summed over labels, mean over images.
     """
     shifted = (logits.sigmoid() - 0.05).clamp(min=0)
     absent = (1 - present) * shifted**4 * (1 - shifted).log()
@@ -172,18 +174,8 @@ def asymmetric_loss(logits: Tensor, present: Tensor) -> Tensor:
 
 
 def focal_loss(logits: Tensor, present: Tensor) -> Tensor:
-    """Cross-entropy, (), in which what is already right hardly counts: γ = 2, α = 0.25.
+    """Cross-entropy, (), in which confident right answers hardly count: γ = 2, α = 0.25.
 
-    **Source:** Lin et al., arXiv 1708.02002, equation 5; summed over labels, mean over pictures.
+    **Source:** Lin et al., arXiv 1708.02002, equation 5; summed over labels, mean over images.
     """
     return sigmoid_focal_loss(logits, present, alpha=0.25, gamma=2).sum(1).mean()
-
-
-def mix_several(mix: Mix) -> Mix:
-    """`mix`, which mixes pictures and rows of targets, as one from weights (B, labels) to mixtures (B, 2, labels)."""
-
-    def mixed(images: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-        images, rows = mix(images, torch.cat(presence_and_shares(weights), 1))
-        return images, rows.unflatten(1, (2, -1))
-
-    return mixed

@@ -11,7 +11,7 @@ from dataclasses import MISSING, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from data.images import expand_inputs
+from data.picture_files import expand_inputs
 from runtime.arguments import Parser, flag
 from runtime.options import InferenceOptions
 from runtime.progress import progress

@@ -5,18 +5,18 @@ Example: python prepare_dataset.py --source-dir raw_artists --output-dir artist_
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Collection, Sequence
+from dataclasses import MISSING, dataclass
 from pathlib import Path
 
-from data.class_mapping import read_artist_map
-from data.images import DEFAULT_MAX_PIXELS, IMAGE_EXTENSIONS, list_images
-from data.prepare.artist_folders import list_artists
-from data.prepare.dataset import Placing, plan_split, write_dataset
-from data.prepare.output_folder import new_folder
+from data.images import DEFAULT_MAX_PIXELS, IMAGE_EXTENSIONS
+from data.picture_files import list_images
+from data.prepare.artist_folders import list_artists, read_artist_map
+from data.prepare.dataset import CopySettings, Method, plan_split, write_dataset
+from data.prepare.output import new_folder
 from data.prepare.splits import Split, SplitRule
-from runtime.arguments import Parser, number
+from runtime.arguments import Parser, flag
 from runtime.progress import announced
 from runtime.text_table import RULE, format_table
 from utils import EXIT_DONE, UserError, command
@@ -24,35 +24,66 @@ from utils import EXIT_DONE, UserError, command
 _LINES_SHOWN = 40
 
 
-def build_parser() -> Parser:
+@dataclass(frozen=True, kw_only=True)
+class Flags:
+    """Data set."""
+
+    source_dir: Path = flag(MISSING, "folder with one folder of pictures per artist")
+    output_dir: Path = flag(MISSING, "folder to make; an earlier output is replaced after a question")
+    val_ratio: float = flag(0.2, "share of each artist's pictures that validates", above=0, below=1)
+    min_images: int = flag(10, "artists with fewer usable pictures are left out", at_least=1)
+    seed: int = flag(0, "the same seed gives the same split on every machine", at_least=0)
+    symlink: bool = flag(False, "symbolic links to the source files instead of copies")
+    hardlink: bool = flag(False, "hard links instead of copies (source and output on one drive)")
+    overwrite: bool = flag(False, "replace an earlier output without asking")
+    resize: int | None = flag(None, "write copies with the short side reduced to N px (never enlarged), so that "
+                                    "training reads less", at_least=1, metavar="N")
+    workers: int | None = flag(None, "processes that check, reduce and copy; 0 works in this one (default: one per "
+                                     "processor)", at_least=0)
+    image_extensions: tuple[str, ...] = flag(
+        tuple(sorted(IMAGE_EXTENSIONS)), "extensions that count as pictures, in any case", metavar="EXT")
+    artist_map: Path | None = flag(None, "CSV with the columns folder,artist: renames, merges several folders, leaves "
+                                         "out where artist is empty", metavar="CSV")
+    max_pixels: int = flag(DEFAULT_MAX_PIXELS, "pictures whose header claims more count as damaged", at_least=1)
+
+
+def build_parser() -> Parser[Flags]:
     """The flags of this command."""
-    parser = Parser(prog="prepare_dataset.py", description=__doc__)
-    add = parser.add_argument
-    add("--source-dir", type=Path, required=True, help="folder with one folder of pictures per artist")
-    add("--output-dir", type=Path, required=True, help="folder to make; an earlier output is replaced after a question")
-    add("--val-ratio", type=number(float, above=0, below=1), default=0.2,
-        help="share of each artist's pictures that validates (default: 0.2)")
-    add("--min-images", type=number(int, at_least=1), default=10,
-        help="artists with fewer usable pictures are left out (default: 10)")
-    add("--seed", type=number(int, at_least=0), default=0,
-        help="the same seed gives the same split on every machine (default: 0)")
-    method = parser.add_mutually_exclusive_group()
-    method.add_argument("--symlink", dest="method", action="store_const", const="symlink", default="copy",
-                        help="symbolic links to the source files instead of copies")
-    method.add_argument("--hardlink", dest="method", action="store_const", const="hardlink",
-                        help="hard links instead of copies (source and output on one drive)")
-    add("--overwrite", action="store_true", help="replace an earlier output without asking")
-    add("--resize", type=number(int, at_least=1), metavar="N",
-        help="write copies with the short side reduced to N px (never enlarged), so that training reads less")
-    add("--workers", type=number(int, at_least=0), default=os.cpu_count() or 1,
-        help="processes that check, reduce and copy; 0 works in this one (default: one per processor)")
-    add("--image-extensions", nargs="+", default=sorted(IMAGE_EXTENSIONS), metavar="EXT",
-        help=f"extensions that count as pictures, in any case (default: {' '.join(sorted(IMAGE_EXTENSIONS))})")
-    add("--artist-map", type=Path, metavar="CSV",
-        help="CSV with the columns folder,artist: renames, merges several folders, leaves out where artist is empty")
-    add("--max-pixels", type=number(int, at_least=1), default=DEFAULT_MAX_PIXELS,
-        help=f"pictures whose header claims more count as damaged (default: {DEFAULT_MAX_PIXELS})")
-    return parser
+    return Parser(Flags, prog="prepare_dataset.py", description=__doc__)
+
+
+@command
+def main(argv: list[str] | None = None) -> int:
+    """Make the data set; the exit code."""
+    flags = build_parser().read(argv)
+    source, workers = flags.source_dir, flags.workers
+    settings = read_copy_settings(flags)
+    rule = SplitRule(val_ratio=flags.val_ratio, min_images=flags.min_images, seed=flags.seed)
+    extensions = read_extensions(flags.image_extensions)
+    artist_map = read_artist_map(flags.artist_map) if flags.artist_map else {}
+    artists = list_artists(source, artist_map=artist_map, extensions=extensions)
+    with new_folder(flags.output_dir, made_by="prepare_dataset.py", overwrite=flags.overwrite,
+                    sources=[source]) as folder:
+        split = plan_split(source, artists, rule, max_pixels=flags.max_pixels, workers=workers, progress=announced)
+        print_left_out(source, split, extensions)
+        if not split.train:
+            raise UserError(f"no artist with at least {rule.min_images} usable pictures in {source}",
+                            "one at the least", "add pictures or lower --min-images")
+        write_dataset(folder, source, split, settings, workers=workers, progress=announced("writing"))
+    print_artists(split)
+    print(f"The data set is in {flags.output_dir}")
+    return EXIT_DONE
+
+
+def read_copy_settings(flags: Flags) -> CopySettings:
+    """How pictures are copied or linked; raises a `UserError` for flags that exclude each other."""
+    if flags.symlink and flags.hardlink:
+        raise UserError("--hardlink with --symlink", "one of them", "leave one out")
+    method: Method = "symlink" if flags.symlink else "hardlink" if flags.hardlink else "copy"
+    if flags.resize and method != "copy":
+        raise UserError(f"--resize with --{method}", "one of them (a link cannot be smaller than its file)",
+                        "leave one out")
+    return CopySettings(method=method, short_side=flags.resize, max_pixels=flags.max_pixels)
 
 
 def read_extensions(words: Sequence[str]) -> set[str]:
@@ -65,55 +96,29 @@ def read_extensions(words: Sequence[str]) -> set[str]:
     return extensions
 
 
-@command
-def main(argv: list[str] | None = None) -> int:
-    """Make the data set; the exit code."""
-    arguments = build_parser().parse_args(argv)
-    source, workers = arguments.source_dir, arguments.workers
-    placing = Placing(method=arguments.method, short_side=arguments.resize, max_pixels=arguments.max_pixels)
-    if placing.short_side and placing.method != "copy":
-        raise UserError(f"--resize with --{placing.method}", "one of them (a link cannot be smaller than its file)",
-                        "leave one out")
-    rule = SplitRule(val_ratio=arguments.val_ratio, min_images=arguments.min_images, seed=arguments.seed)
-    extensions = read_extensions(arguments.image_extensions)
-    artist_map = read_artist_map(arguments.artist_map) if arguments.artist_map else {}
-    artists = list_artists(source, artist_map=artist_map, extensions=extensions)
-    with new_folder(arguments.output_dir, made_by="prepare_dataset.py", overwrite=arguments.overwrite,
-                    sources=[source]) as folder:
-        split = plan_split(source, artists, rule, max_pixels=placing.max_pixels, workers=workers, progress=announced)
-        show_left_out(source, split, extensions)
-        if not split.train:
-            raise UserError(f"no artist with at least {rule.min_images} usable pictures in {source}",
-                            "one at the least", "add pictures or lower --min-images")
-        write_dataset(folder, source, split, placing, workers=workers, progress=announced("writing"))
-    show_artists(split)
-    print(f"The data set is in {arguments.output_dir}")
-    return EXIT_DONE
-
-
-def show_left_out(source: Path, split: Split, extensions: Collection[str]) -> None:
+def print_left_out(source: Path, split: Split, extensions: Collection[str]) -> None:
     """Print what will not be in the data set, and why."""
     loose = len(list_images(source, recursive=False, extensions=extensions))
     if loose:
         print(f"ignored: {loose} pictures that lie in no artist's folder")
-    show_some([f"in train/ of several artists: {', '.join(group)} (equal files)" for group in split.conflicts])
-    show_some([f"left out: {name} (same file as {kept})" for name, kept in split.duplicates.items()])
-    show_some([f"left out: {name} ({reason})" for name, reason in split.damaged.items()])
-    show_some([f"left out: the artist {artist} ({count} usable pictures, fewer than {split.rule.min_images})"
-               for artist, count in split.left_out.items()])
+    print_some([f"in train/ of several artists: {', '.join(group)} (equal files)" for group in split.conflicts])
+    print_some([f"left out: {name} (same file as {kept})" for name, kept in split.duplicates.items()])
+    print_some([f"left out: {name} ({reason})" for name, reason in split.damaged.items()])
+    print_some([f"left out: the artist {artist} ({count} usable pictures, fewer than {split.rule.min_images})"
+                for artist, count in split.left_out.items()])
 
 
-def show_artists(split: Split) -> None:
+def print_artists(split: Split) -> None:
     """Print a table of the artists and their pictures, at most 80 columns wide."""
     rows = [(artist, len(train), len(split.val[artist])) for artist, train in split.train.items()]
-    total = (f"{len(rows)} artists", *(sum(row[column] for row in rows) for column in (1, 2)))
+    total = (f"{len(rows)} artists", *(sum(map(len, side.values())) for side in split.sides().values()))
     table = format_table([("artist", "train", "val"), RULE, *rows, RULE, total])
-    show_some(table[:-2])
+    print_some(table[:-2])
     print(*table[-2:], sep="\n")
 
 
-def show_some(lines: list[str]) -> None:
-    """Print `lines`, and of a long list its beginning and where to read the rest."""
+def print_some(lines: list[str]) -> None:
+    """Print `lines`; of a long list the beginning, and where to read the rest."""
     print(*lines[:_LINES_SHOWN], sep="\n", end="\n" if lines else "")
     if len(lines) > _LINES_SHOWN:
         print(f"... and {len(lines) - _LINES_SHOWN} more (dataset_info.json has them all)")

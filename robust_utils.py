@@ -1,25 +1,24 @@
-"""The published robustness protocols: ImageNet-C, -A, -R and -Sketch.
+"""The published robustness protocols ImageNet-C, -A, -R and -Sketch: their folders, classes and figures.
 
-This module knows which folders a protocol consists of, which of the 1000 classes it asks for, and how its figures are
-computed. Whoever calls it brings the evaluation, and so the pictures and the network.
+The caller provides the evaluation of a network on one folder.
 """
 
 from __future__ import annotations
 
-import csv
 import functools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from data.csv_files import read_rows
 from utils import UserError
 
 ASSETS = Path(__file__).resolve().parent / "data" / "assets"
 SEVERITIES = ("1", "2", "3", "4", "5")
 ALL_CLASSES = "imagenet_1k"
 CORRUPTED = "imagenet_c"
-SHIFTED = {"imagenet_a": "imagenet_a", "imagenet_r": "imagenet_r", "imagenet_sketch": ALL_CLASSES}  # and their classes
+SHIFTED = {"imagenet_a": "imagenet_a", "imagenet_r": "imagenet_r", "imagenet_sketch": ALL_CLASSES}  # -> classes
 TITLES = {CORRUPTED: "ImageNet-C", "imagenet_a": "ImageNet-A", "imagenet_r": "ImageNet-R",
           "imagenet_sketch": "ImageNet-Sketch"}
 NAMED = 3  # missing parts that a line names before it counts the others
@@ -28,12 +27,12 @@ Row = Sequence[object]
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
-    """What one folder of pictures gave.
+    """The result of a network on one folder.
 
     Attributes:
-        top1: share recognised, %.
-        pictures: how many were seen.
-        missing: classes of which none was seen.
+        top1: accuracy, %.
+        pictures: number of images.
+        missing: classes without an image.
     """
 
     top1: float
@@ -44,44 +43,46 @@ class Score:
 class Evaluate(Protocol):
     """How the caller evaluates a network on one folder."""
 
-    def __call__(self, folder: Path, classes: Sequence[str], *, cut: bool) -> Score:
-        """Score the pictures of `folder`, one sub-folder per class, by the logits of `classes` alone.
+    def __call__(self, folder: Path, classes: Sequence[str], *, resize_only: bool) -> Score:
+        """Score the images of `folder` by the logits of `classes` only.
 
         Args:
-            folder: its sub-folders are named by WordNet ids, in any order.
+            folder: with one sub-folder per class, named by WordNet ids.
             classes: the WordNet ids to choose from.
-            cut: the pictures have the input's shape already: resized where the size differs, never cut.
+            resize_only: the images are cropped already: resize them if their size differs, but do not crop.
         """
 
 
 @functools.cache
 def wordnet_ids(name: str) -> tuple[str, ...]:
-    """The classes of `imagenet_1k`, in the order of published networks' logits, or the 200 of `imagenet_a` or `_r`."""
+    """The 1000 classes of `imagenet_1k` in the order of published logits, or the 200 of `imagenet_a` or `_r`."""
     return tuple((ASSETS / f"{name}_wnids.txt").read_text(encoding="ascii").split())
 
 
 @functools.cache
 def alexnet_errors() -> Mapping[str, float]:
-    """AlexNet's error of each of the 15 corruptions, mean over the severities, as a fraction.
+    """AlexNet's error for each of the 15 corruptions, mean over the severities, as a fraction.
 
     **Source:** Hendrycks and Dietterich, arXiv 1903.12261.
     """
-    with open(ASSETS / "imagenet_c_alexnet_error.csv", encoding="utf-8", newline="") as file:
-        return {row["folder"]: float(row["alexnet_error"]) for row in csv.DictReader(file)}
+    columns = ("folder", "alexnet_error")
+    (_, header), *rows = read_rows(ASSETS / "imagenet_c_alexnet_error.csv", columns)
+    folder, error = map(header.index, columns)
+    return {row[folder]: float(row[error]) for _, row in rows}
 
 
 def check_folders(folders: Mapping[str, Path]) -> None:
-    """Raise a `UserError` unless the folder of every protocol, by its name, is there."""
+    """Raise a `UserError` if the folder of a protocol is missing."""
     for name, folder in folders.items():
         if not folder.exists():
             raise UserError(f"no folder {folder}", f"the folder of {TITLES[name]}", "check the path")
 
 
 def evaluate_protocols(folders: Mapping[str, Path], evaluate: Evaluate) -> dict[str, Any]:
-    """Every protocol whose folder is given, as plain Python.
+    """The figures of every protocol with a folder, as plain Python.
 
     Args:
-        folders: `imagenet_c`, `imagenet_a`, `imagenet_r`, `imagenet_sketch` -> where it lies.
+        folders: by protocol: `imagenet_c`, `imagenet_a`, `imagenet_r`, `imagenet_sketch`.
         evaluate: scores one folder.
 
     Raises:
@@ -91,80 +92,69 @@ def evaluate_protocols(folders: Mapping[str, Path], evaluate: Evaluate) -> dict[
             evaluate_shift(folder, SHIFTED[name], evaluate) for name, folder in folders.items()}
 
 
-@dataclass
-class _Corruption:
-    """The severities of one corruption, as far as they are there."""
-
-    top1: dict[str, float] = field(default_factory=dict)
-    missing: list[str] = field(default_factory=list)
-
-    def figures(self, alexnet: float) -> dict[str, Any]:
-        """Error and corruption error, %; None unless all five severities are whole."""
-        error = None if self.missing else 100 - sum(self.top1.values()) / len(SEVERITIES)
-        return {"top1": self.top1, "error": error, "ce": None if error is None else error / alexnet}
-
-
 def evaluate_corruptions(root: Path, evaluate: Evaluate) -> dict[str, Any]:
     """ImageNet-C, from `root`/<corruption>/<severity>/<WordNet id>: top-1, error and CE of each corruption, and mCE, %.
 
-    CE is the error relative to AlexNet's, and mCE the mean CE of all 15 corruptions. What is incomplete has no mean:
-    it is None, and `missing` says why.
+    CE is the error relative to AlexNet's, and mCE the mean CE of all 15 corruptions. An incomplete mean is None, and
+    `missing` says why.
 
     Raises:
-        UserError: none of the corruptions is there.
+        UserError: there is no corruption.
     """
-    found = {}
-    for name in alexnet_errors():
-        corruption = found[name] = _Corruption()
+    corruptions: dict[str, dict[str, Any]] = {}
+    missing: list[str] = []
+    for name, alexnet in alexnet_errors().items():
+        top1, known = {}, len(missing)
         for severity in SEVERITIES:
             folder = root / name / severity
             if not folder.is_dir():
-                corruption.missing.append(f"{name}/{severity}")
+                missing.append(f"{name}/{severity}")
                 continue
-            score = evaluate(folder, wordnet_ids(ALL_CLASSES), cut=True)
-            corruption.top1[severity] = score.top1
+            score = evaluate(folder, wordnet_ids(ALL_CLASSES), resize_only=True)
+            top1[severity] = score.top1
             if score.missing:
-                corruption.missing.append(f"{len(score.missing)} classes of {name}/{severity}")
-    if not any(corruption.top1 for corruption in found.values()):
-        raise UserError(f"no corruption of ImageNet-C in {root}", f"{root / next(iter(found)) / '1'} and its like",
+                missing.append(f"{len(score.missing)} classes of {name}/{severity}")
+        error = 100 - sum(top1.values()) / len(SEVERITIES) if len(missing) == known else None
+        corruptions[name] = {"top1": top1, "error": error, "ce": None if error is None else error / alexnet}
+    if not any(each["top1"] for each in corruptions.values()):
+        raise UserError(f"no corruption of ImageNet-C in {root}",
+                        f"{root / next(iter(corruptions)) / SEVERITIES[0]} and its like",
                         "name the folder that holds the corruptions")
-    figures = {name: corruption.figures(alexnet_errors()[name]) for name, corruption in found.items()}
-    missing = [part for corruption in found.values() for part in corruption.missing]
-    ratios = [each["ce"] for each in figures.values()]
-    return {"mce": None if missing else sum(ratios) / len(ratios), "corruptions": figures, "missing": missing}
+    mce = None if missing else sum(each["ce"] for each in corruptions.values()) / len(corruptions)
+    return {"mce": mce, "corruptions": corruptions, "missing": missing}
 
 
 def evaluate_shift(root: Path, classes: str, evaluate: Evaluate) -> dict[str, Any]:
-    """ImageNet-A, -R or -Sketch, from `root`/<WordNet id>: top-1, %, of choosing among the protocol's classes only."""
-    score = evaluate(root, wordnet_ids(classes), cut=False)
+    """ImageNet-A, -R or -Sketch, from `root`/<WordNet id>: top-1, %, among the protocol's classes only."""
+    score = evaluate(root, wordnet_ids(classes), resize_only=False)
     return {"top1": score.top1, "pictures": score.pictures, "classes": len(wordnet_ids(classes)),
             "missing": list(score.missing)}
 
 
-def table(result: Mapping[str, Any]) -> list[Row]:
-    """The rows of a table of what `evaluate_protocols` returned; an incomplete mean is a dash."""
+def table_rows(result: Mapping[str, Any]) -> list[Row]:
+    """The ImageNet-C table of an `evaluate_protocols` result; an incomplete mean is a dash."""
     rows: list[Row] = []
     if CORRUPTED in result:
         rows += [(f"{TITLES[CORRUPTED]}: top-1, %", *SEVERITIES, "error", "CE"), ()]
         for name, each in result[CORRUPTED]["corruptions"].items():
-            rows.append((name.replace("_", " "), *(_shown(each["top1"].get(severity)) for severity in SEVERITIES),
-                         _shown(each["error"]), _shown(each["ce"])))
-        rows += [(), ("mean (mCE)", *[""] * len(SEVERITIES), "", _shown(result[CORRUPTED]["mce"]))]
+            rows.append((name.replace("_", " "), *(_format(each["top1"].get(severity)) for severity in SEVERITIES),
+                         _format(each["error"]), _format(each["ce"])))
+        rows += [(), ("mean (mCE)", *[""] * len(SEVERITIES), "", _format(result[CORRUPTED]["mce"]))]
     return rows
 
 
-def lines(result: Mapping[str, Any]) -> list[str]:
-    """What stands below the table: the other protocols, and what is missing."""
-    told = []
+def format_lines(result: Mapping[str, Any]) -> list[str]:
+    """The lines below the table: the other protocols, and what is missing."""
+    lines = []
     for name, each in result.items():
         if name in SHIFTED:
-            told.append(f"{TITLES[name]} top-1 {each['top1']:.3f} of {each['pictures']} pictures, "
-                        f"{each['classes']} classes")
+            lines.append(f"{TITLES[name]} top-1 {each['top1']:.3f} of {each['pictures']} pictures, "
+                         f"{each['classes']} classes")
         if each["missing"]:
             more = f" and {len(each['missing']) - NAMED} more" if len(each["missing"]) > NAMED else ""
-            told.append(f"{TITLES[name]} is incomplete; missing: {', '.join(each['missing'][:NAMED])}{more}")
-    return told
+            lines.append(f"{TITLES[name]} is incomplete; missing: {', '.join(each['missing'][:NAMED])}{more}")
+    return lines
 
 
-def _shown(value: float | None) -> str:
+def _format(value: float | None) -> str:
     return "–" if value is None else f"{value:.1f}"

@@ -5,69 +5,74 @@ Example: python speed.py --model lsnet_t lsnet_t:unfold resnet18 --batch-size 32
 
 from __future__ import annotations
 
-import platform
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import timm
-import torch
-
-import drawing.plots
 from bench.published import PUBLISHED
-from bench.timing import Measurement, measure
-from bench.workload import Workload
-from runtime.arguments import Parser, add_options, as_config, check_target, read_options
+from runtime.arguments import Parser, as_config, flag
+from runtime.options import Workload
 from runtime.text_table import RULE, format_table
-from utils import EXIT_DONE, command, resolve_device, write_json
+from utils import EXIT_DONE, command, write_json
+
+if TYPE_CHECKING:
+    from bench.timing import Measurement
 
 
-def build_parser() -> Parser:
+@dataclass(frozen=True, kw_only=True)
+class Flags:
+    """Models and results."""
+
+    model: tuple[str, ...] = flag(
+        ("lsnet_t", "lsnet_s", "lsnet_b"),
+        "presets of model/ or timm models; a preset with :unfold or :shifted behind it computes the LS convolution in "
+        "plain operations, with :plain-unfold or :plain-shifted in NCHW throughout; @bfloat16, @compile, … set the "
+        "mode of one", metavar="NAME")
+    workload: Workload
+    json: Path | None = flag(None, "write all that was measured as JSON", writes="file", metavar="FILE")
+    plot: Path | None = flag(None, "PNG: speed over parameters and published accuracy", writes="file", metavar="FILE")
+
+
+def build_parser() -> Parser[Flags]:
     """The flags of this command."""
-    parser = Parser(prog="speed.py", description=__doc__)
-    parser.add_argument("--model", nargs="+", default=["lsnet_t", "lsnet_s", "lsnet_b"], metavar="NAME",
-                        help="presets of model/ or timm models; a preset with :unfold or :shifted behind it computes "
-                             "the LS convolution in plain operations, with :plain-unfold or :plain-shifted in NCHW "
-                             "throughout; @bfloat16, @compile, … set the mode of one (default: lsnet_t lsnet_s "
-                             "lsnet_b)")
-    add_options(parser, Workload)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all that was measured as JSON")
-    parser.add_argument("--plot", type=Path, metavar="FILE", help="PNG: speed over parameters and published accuracy")
-    return parser
+    return Parser(Flags, prog="speed.py", description=__doc__)
 
 
 @command
 def main(argv: list[str] | None = None) -> int:
     """Measure and print the table."""
-    arguments = build_parser().parse_args(argv)
-    workload = read_options(arguments, Workload)
-    check_target("--json", arguments.json, "file")
-    check_target("--plot", arguments.plot, "file")
-    found = measure(arguments.model, workload)
-    records = [record(one, found[0], workload) for one in found]
-    where = machine(workload.device)
-    print(", ".join(f"{key} {value}" for key, value in where.items()))
-    print(*format_table(table(records, workload)), sep="\n")
+    flags = build_parser().read(argv)
+    from bench.timing import describe_machine, measure
+
+    workload = flags.workload
+    measurements = measure(flags.model, workload)
+    records = [make_record(each, measurements[0], workload) for each in measurements]
+    machine = describe_machine(workload.device)
+    print(", ".join(f"{key} {value}" for key, value in machine.items()))
+    print(*format_table(table_rows(records, workload)), sep="\n")
     print(f"Medians of {workload.rounds} turns; batches of {workload.pictures} at {workload.resolution} px, "
           f"{workload.dtype}.\nspread: between quartiles. peak: what a batch holds at most besides the weights.")
-    if arguments.json:
-        write_json(arguments.json, {"machine": where, "workload": as_config(workload), "results": records})
-    if arguments.plot:
-        plot(records, workload, where, arguments.plot)
+    if flags.json:
+        write_json(flags.json, {"machine": machine, "workload": as_config(workload), "results": records})
+    if flags.plot:
+        plot(records, workload, machine, flags.plot)
     return EXIT_DONE
 
 
-def record(one: Measurement, first: Measurement, workload: Workload) -> dict[str, Any]:
-    """What was measured of one network, as plain Python."""
-    published = PUBLISHED.get(re.split("[:@]", one.model)[0])
-    return {"model": one.model, "images_per_second": workload.pictures / one.seconds, "seconds": one.seconds,
-            "spread": one.spread, "times_as_fast_as_first": one.times_as_fast_as(first), "peak_bytes": one.peak_bytes,
-            "parameters": one.parameters, "published_top1": published and published.top1, "rounds": one.rounds}
+def make_record(measured: Measurement, first: Measurement, workload: Workload) -> dict[str, Any]:
+    """The figures of one network as plain Python, for the table, the plot and --json."""
+    published = PUBLISHED.get(re.split("[:@]", measured.model)[0])
+    return {"model": measured.model, "images_per_second": workload.pictures / measured.seconds,
+            "seconds": measured.seconds, "spread": measured.spread,
+            "times_as_fast_as_first": measured.times_as_fast_as(first), "peak_bytes": measured.peak_bytes,
+            "parameters": measured.parameters, "published_top1": published and published.top1,
+            "rounds": measured.rounds}
 
 
-def table(records: Sequence[dict[str, Any]], workload: Workload) -> list[Sequence[object]]:
+def table_rows(records: Sequence[Mapping[str, Any]], workload: Workload) -> list[Sequence[object]]:
     """The rows of the printed table."""
     unit = "ms/batch" if workload.latency else "images/s"
     rows: list[Sequence[object]] = [("model", unit, "spread", "x first", "peak MiB", "params M", "top-1 %"), RULE]
@@ -79,21 +84,17 @@ def table(records: Sequence[dict[str, Any]], workload: Workload) -> list[Sequenc
     return rows
 
 
-def plot(records: Sequence[dict[str, Any]], workload: Workload, where: dict[str, Any], path: Path) -> None:
+def plot(records: Sequence[Mapping[str, Any]], workload: Workload, machine: Mapping[str, Any], path: Path) -> None:
     """Draw speed over parameters, and over published accuracy where it is known."""
+    from drawing.plots import scatter
+
     key, scale, unit = ("seconds", 1e3, "ms per batch") if workload.latency else ("images_per_second", 1, "images/s")
     panels = {name: [(each["model"], each[across] / part, scale * each[key]) for each in records if each[across]] for
               name, across, part in (("parameters, M", "parameters", 1e6), ("published top-1, %", "published_top1", 1))}
-    title = (f"{('inference', 'training')[workload.train]}, batches of {workload.pictures} at {workload.resolution} "
-             f"px, {workload.dtype}{', compiled' * workload.compile}; {where['device']}, {where['threads']} threads")
-    drawing.plots.scatter({name: points for name, points in panels.items() if points}, unit, path, title)
-
-
-def machine(device: str) -> dict[str, Any]:
-    """Where this runs."""
-    found = resolve_device(device)
-    name = torch.cuda.get_device_name(found) if found.type == "cuda" else platform.processor() or platform.machine()
-    return {"device": name, "threads": torch.get_num_threads(), "torch": torch.__version__, "timm": timm.__version__}
+    title = (f"{'training' if workload.train else 'inference'}, batches of {workload.pictures} at "
+             f"{workload.resolution} px, {workload.dtype}{', compiled' if workload.compile else ''}; "
+             f"{machine['device']}, {machine['threads']} threads")
+    scatter({name: points for name, points in panels.items() if points}, unit, path, title)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
+    import numpy
     import torch
 
 # `torch` and `numpy` are imported inside the functions that need them: a command that only sorts files starts at once.
@@ -48,7 +49,7 @@ class Interrupted(Exception):
         self.signum = signum
 
 
-def command(main: Callable[[list[str] | None], int]) -> Callable[[list[str] | None], int]:
+def command(main: Callable[[list[str] | None], int]) -> Callable[..., int]:
     """Turn a script's `main(argv) -> exit code` into one that reports a `UserError` as one line and returns 2.
 
     An `Interrupted` becomes 128 + n. Anything else is a bug and keeps its traceback.
@@ -151,6 +152,14 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
     """Write `value` as indented UTF-8 JSON, atomically. NaN and infinity are refused: they are not JSON."""
     write_text(path, json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False) + "\n")
+
+
+def write_array(path: str | os.PathLike[str], array: numpy.ndarray) -> None:
+    """Write `array` as .npy, atomically."""
+    import numpy
+
+    with atomic_path(path) as partial, open(partial, "wb") as file:
+        numpy.save(file, array)
 
 
 # ---- random state ----------------------------------------------------------------------------------------------------

@@ -1,1 +1,1 @@
-"""Pictures on their way in: decoded, checked, split, listed and loaded."""
+"""Images: finding, checking, splitting, decoding and loading them."""

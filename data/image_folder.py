@@ -1,81 +1,72 @@
-"""Pictures in one folder per class."""
+"""Images in one folder per class, on disk or in tar files as timm's readers take them."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from pathlib import Path
+import tarfile
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path, PurePosixPath
+from typing import IO
 
 import numpy as np
+from PIL import Image
+from torchvision.transforms.functional import to_tensor
 
-from data.image_list import ImageList
-from data.images import DEFAULT_MAX_PIXELS, list_images
+from data.image_list import LabelledImages
+from data.images import DEFAULT_MAX_PIXELS, IMAGE_EXTENSIONS, ImageError, decode_image
+from data.picture_files import list_images
 from data.transforms import Transform
 from utils import UserError
 
+TAR = ".tar"
 
-class ImageFolder(ImageList):
-    """The pictures below `root`, one sub-folder per class, ordered by class and path.
+
+class ImageFolder(LabelledImages):
+    """The images below `root`, one sub-folder per class, ordered by class and path.
 
     Attributes:
-        root: the folder.
-        classes: class names; a picture's target is the place of its folder's name in this list.
-        names: each picture's path relative to `root`, "/"-separated.
-        targets: (N,) int64.
+        targets: the index of each image's folder in `classes`, (N,) int64.
     """
 
-    def __init__(self, root: Path, transform: Transform, *, classes: Sequence[str] | None = None,
+    def __init__(self, root: Path, transform: Transform = to_tensor, *, classes: Sequence[str] | None = None,
                  max_pixels: int = DEFAULT_MAX_PIXELS) -> None:
-        """List the folder.
-
-        Args:
-            root: the folder.
-            transform: from an RGB picture to the network's input.
-            classes: the names and order of the classes; without them, the sub-folders in code-point order.
-            max_pixels: pictures whose header claims more are unreadable.
+        """List the folder; without `classes`, these are the sub-folders in code-point order.
 
         Raises:
             UserError: no such folder, no class folder in it, one of them empty, or one that `classes` lacks.
         """
         super().__init__((), transform, max_pixels=max_pixels)
         self.root = root
-        listed = self._listed()
-        self.classes = list(listed if classes is None else classes)
-        known = {name: place for place, name in enumerate(self.classes)}
-        strangers = [name for name in listed if name not in known]
-        if strangers:
-            raise UserError(f"{self.root / strangers[0]} ({len(strangers)} class(es) that the training set lacks)",
+        by_class = self._list()
+        self.classes = list(by_class if classes is None else classes)
+        class_ids = {name: number for number, name in enumerate(self.classes)}
+        unknown = [name for name in by_class if name not in class_ids]
+        if unknown:
+            raise UserError(f"{self.root / unknown[0]} ({len(unknown)} class(es) that the training set lacks)",
                             "the classes of the training set only", "move or remove these folders, or train with them")
-        self.names: list[str] = []
+        self.names = []
         targets: list[int] = []
-        for name, pictures in listed.items():
-            if not name.isprintable():  # among them the stand-ins for bytes that are no valid Unicode
+        for name, images in by_class.items():
+            if not name.isprintable():  # among them the surrogates of bytes that are no valid Unicode
                 raise UserError(f"the class folder {name!r}", "a name that class_mapping.csv can hold",
                                 "rename the folder, or run prepare_dataset.py with --artist-map")
-            if not pictures:
+            if not images:
                 raise UserError(f"no picture in {self.root / name}", "at least one per class",
                                 "add pictures, remove the folder, or run prepare_dataset.py again")
-            self.names += pictures
-            targets += [known[name]] * len(pictures)
+            self.names += images
+            targets += [class_ids[name]] * len(images)
         self.targets = np.asarray(targets, dtype=np.int64)
 
-    def _listed(self) -> dict[str, list[str]]:
-        """The pictures' paths by class; both in code-point order."""
-        return {folder: [picture.relative_to(self.root).as_posix() for picture in list_images(self.root / folder)]
+    def _list(self) -> dict[str, list[str]]:
+        """The images' paths by class; both in code-point order."""
+        return {folder: [path.relative_to(self.root).as_posix() for path in list_images(self.root / folder)]
                 for folder in _class_folders(self.root)}
 
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def path(self, index: int) -> Path:
-        """The file of picture `index`."""
-        return self.root / self.names[index]
-
     def target(self, index: int) -> int:
-        """The class of picture `index`."""
+        """The class of image `index`."""
         return int(self.targets[index])
 
     def counts(self) -> np.ndarray:
-        """Pictures of each class, (classes,) int64."""
+        """Images of each class, (classes,) int64."""
         return np.bincount(self.targets, minlength=len(self.classes))
 
     def leave_out(self, damaged: Collection[Path]) -> None:
@@ -94,3 +85,78 @@ def _class_folders(root: Path) -> list[str]:
         raise UserError(f"no class folder in {root}", "one folder per artist, or class",
                         "check the path, or run prepare_dataset.py")
     return folders
+
+
+# ---- tar files -------------------------------------------------------------------------------------------------------
+
+
+class ImageTar(ImageFolder):
+    """The images of one tar file, or of all tar files in a folder, as if unpacked to one folder per class.
+
+    An image's class is its folder within the tar; without a folder, the name of the tar, which may be packed into
+    another tar. Nothing is unpacked and no index is written: images are read at their offset, by any number of
+    processes at once. A damaged image is found when it is read.
+    """
+
+    def _list(self) -> dict[str, list[str]]:
+        files = [self.root] if self.root.is_file() else sorted(self.root.glob(f"*{TAR}"))
+        self._members: dict[str, tuple[Path, int, int]] = {}  # name -> tar file, offset and size in bytes
+        for file in files:
+            try:
+                with open(file, "rb") as archive:
+                    for name, offset, size in _read_members(archive, "" if file == self.root else file.stem):
+                        self._members[name] = file, offset, size
+            except (tarfile.TarError, OSError) as error:
+                raise UserError(f"{file}, which is damaged or no tar file ({error})", "a whole, uncompressed .tar file",
+                                "copy it again, or unpack it to one folder per class") from error
+        by_class: dict[str, list[str]] = {}
+        for name in sorted(self._members):
+            by_class.setdefault(name.partition("/")[0], []).append(name)
+        if not by_class:
+            raise UserError(f"no picture in a class folder in {self.root}", "tar files of class folders, or one per "
+                            "class", "check --data-path")
+        return dict(sorted(by_class.items()))
+
+    def files(self) -> list[Path]:
+        """None: images in tar files are checked when they are read."""
+        return []
+
+    def picture(self, index: int) -> Image.Image:
+        """Image `index`, decoded; raises `ImageError`."""
+        file, offset, size = self._members[self.names[index]]
+        try:
+            with open(file, "rb") as archive:
+                archive.seek(offset)
+                content = archive.read(size)
+        except OSError as error:
+            raise ImageError(self.path(index), f"cannot be read: {error.strerror}") from error
+        return decode_image(self.path(index), content=content, max_pixels=self.max_pixels)
+
+
+def _read_members(archive: IO[bytes], stem: str) -> Iterator[tuple[str, int, int]]:
+    """Name (class/file), offset and size in bytes of each image in an open tar, and in the tars within it."""
+    with tarfile.open(fileobj=archive, mode="r:") as tar:
+        for member in tar:
+            path = PurePosixPath(member.name)
+            if not member.isreg() or path.name.startswith("."):
+                continue
+            if path.suffix.lower() == TAR:
+                inner = tar.extractfile(member)
+                for name, offset, size in _read_members(inner, path.stem) if inner else ():
+                    yield name, member.offset_data + offset, size
+            elif path.suffix.lower() in IMAGE_EXTENSIONS and (path.parent.name or stem):
+                yield f"{path.parent.name or stem}/{path.name}", member.offset_data, member.size
+
+
+def open_pictures(root: Path, transform: Transform = to_tensor, *, classes: Sequence[str] | None = None,
+                  max_pixels: int = DEFAULT_MAX_PIXELS) -> ImageFolder:
+    """The images of `root`: a folder of class folders or of tar files, a tar file, or the content of `root`.tar.
+
+    Raises:
+        UserError: see `ImageFolder`; or a tar file cannot be read.
+    """
+    beside = root.with_name(root.name + TAR)
+    if beside.is_file() and not root.exists():
+        root = beside
+    packed = root.is_file() or (root.is_dir() and any(root.glob(f"*{TAR}")))
+    return (ImageTar if packed else ImageFolder)(root, transform, classes=classes, max_pixels=max_pixels)

@@ -1,11 +1,13 @@
-"""Pictures by path, as a data set that reports a picture it cannot read instead of failing."""
+"""Datasets of image files that return an unreadable image as a value instead of raising."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from PIL import Image
 from torch.utils.data import Dataset
@@ -15,15 +17,17 @@ from data.transforms import Transform
 from utils import UserError, isolated_random
 
 
-class Draw(NamedTuple):
-    """One use of a picture: its place in the data set and the seed of its augmentation."""
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """One use of an image: its index in the dataset and the seed of its augmentation."""
 
     index: int
     seed: int
 
 
-class Sample(NamedTuple):
-    """One picture as the network sees it; `image` is None and `reason` says why when it could not be read."""
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One transformed image; where it cannot be read, `image` is None and `reason` says why."""
 
     index: int
     target: int | torch.Tensor
@@ -32,9 +36,9 @@ class Sample(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """The readable pictures of a batch, and the others by index and reason.
+    """The readable images of a batch, and the others by index and reason.
 
-    Shapes: `images` (B, 3, S, S) float32, `targets` (B,) int64, or (B, labels) float32 where a picture has several,
+    Shapes: `images` (B, 3, S, S) float32; `targets` (B,) int64, or (B, labels) float32 with several labels per image;
     `indices` (B,) int64.
     """
 
@@ -44,19 +48,17 @@ class Batch(NamedTuple):
     failures: list[tuple[int, str]]
 
 
-class ImageList(Dataset):
-    """Picture files in the order given.
+class ImageList(Dataset[Sample]):
+    """Image files in the order given.
 
-    `dataset[Draw(i, seed)]` augments by that seed whichever process asks; `dataset[i]` takes the transform as it is.
+    `dataset[Draw(i, seed)]` transforms with that random seed in any process; `dataset[i]` sets no seed.
     """
 
     def __init__(self, paths: Sequence[Path], transform: Transform, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> None:
-        """Take the files as they are; none is opened yet.
+        """Take the files; none is opened yet.
 
-        Args:
-            paths: picture files.
-            transform: from an RGB picture to the network's input.
-            max_pixels: pictures whose header claims more are unreadable.
+        `transform` makes the network's input of an RGB image. Images whose header claims more than `max_pixels` count
+        as unreadable.
         """
         self.paths, self.transform, self.max_pixels = paths, transform, max_pixels
 
@@ -76,37 +78,67 @@ class ImageList(Dataset):
         return Sample(index, target, self.transform(picture))
 
     def picture(self, index: int) -> Image.Image:
-        """Picture `index`, decoded; raises `ImageError`."""
+        """Image `index`, decoded; raises `ImageError`."""
         return decode_image(self.path(index), max_pixels=self.max_pixels)
 
     def path(self, index: int) -> Path:
-        """The file of picture `index`."""
+        """The file of image `index`."""
         return self.paths[index]
 
     def files(self) -> list[Path]:
-        """The picture files that a scan can open before they are needed."""
+        """The image files that can be checked before they are needed."""
         return [self.path(index) for index in range(len(self))]
 
     def target(self, index: int) -> int | torch.Tensor:
-        """The class of picture `index`, or the weights of its labels; 0 in a list without classes."""
+        """The class of image `index`, or the weights of its labels; 0 in a list without classes."""
         return 0
 
 
+class LabelledImages(ImageList):
+    """Image files with targets, below one folder; damaged files can be left out.
+
+    Attributes:
+        root: the folder.
+        classes: class or label names, in the order of ids.
+        names: each image's path relative to `root`.
+    """
+
+    root: Path
+    classes: list[str]
+    names: list[str]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def path(self, index: int) -> Path:
+        """The file of image `index`."""
+        return self.root / self.names[index]
+
+    def counts(self) -> np.ndarray:
+        """Images of each class, (classes,) int64."""
+        raise NotImplementedError
+
+    def leave_out(self, damaged: Collection[Path]) -> None:
+        """Forget these files; the others keep their order."""
+        raise NotImplementedError
+
+
 def collate(samples: Sequence[Sample]) -> Batch:
-    """Stack what could be read; a failure stays a value beside it."""
+    """Stack the readable samples; list the others as failures."""
     good = [sample for sample in samples if sample.image is not None]
-    images = torch.stack([sample.image for sample in good]) if good else torch.empty(0)
+    images = [sample.image for sample in good if sample.image is not None]
     targets = [torch.as_tensor(sample.target) for sample in good]
-    return Batch(images, torch.stack(targets) if good else torch.empty(0, dtype=torch.int64),
+    return Batch(torch.stack(images) if images else torch.empty(0),
+                 torch.stack(targets) if targets else torch.empty(0, dtype=torch.int64),
                  torch.tensor([sample.index for sample in good], dtype=torch.int64),
                  [(sample.index, sample.reason) for sample in samples if sample.image is None])
 
 
 def refill(batch: Batch, size: int) -> Batch:
-    """`batch` with its readable pictures repeated, in order, until there are `size`; batch norm needs its company.
+    """`batch` with its readable images repeated, in order, up to `size`: batch norm needs full batches.
 
     Raises:
-        UserError: none can be read, so the pictures as a whole must have gone.
+        UserError: no image of the batch can be read.
     """
     found = len(batch.targets)
     if not found:
@@ -118,21 +150,21 @@ def refill(batch: Batch, size: int) -> Batch:
 
 
 def full_batches(batches: Iterable[Batch], size: int) -> Iterator[Batch]:
-    """The same pictures with `size` readable ones in each batch; the last one's images are filled up with zeros.
+    """Regroup batches into batches of `size` readable images; the last one's `images` are padded with zeros.
 
-    A failure comes with the readable picture that follows it, or before it. Indices rise.
+    A failure comes no later than the readable image that follows it. Indices rise.
 
     Args:
-        batches: of `size` pictures or fewer, readable or not.
-        size: images of a batch; one of which no picture could be read has none.
+        batches: of `size` images or fewer, readable or not.
+        size: images per batch; a batch without a readable image has none.
     """
     held = collate([])
     for batch in batches:
-        held = _joined(held, batch)
+        held = _join(held, batch)
         if len(held.indices) >= size:
-            before = sum(index < held.indices[size - 1] for index, _ in held.failures)
-            yield Batch(*(part[:size] for part in held[:3]), held.failures[:before])
-            held = Batch(*(part[size:] for part in held[:3]), held.failures[before:])
+            before = sum(index < int(held.indices[size - 1]) for index, _ in held.failures)
+            yield _select(held, slice(size), slice(before))
+            held = _select(held, slice(size, None), slice(before, None))
         elif not len(held.indices):
             yield held
             held = collate([])
@@ -142,10 +174,14 @@ def full_batches(batches: Iterable[Batch], size: int) -> Iterator[Batch]:
         yield held
 
 
-def _joined(first: Batch, second: Batch) -> Batch:
-    """One after the other; a batch without pictures does not know their shape."""
-    if len(first.indices) and len(second.indices):
-        both = Batch(*(torch.cat(parts) for parts in zip(first[:3], second[:3], strict=True)), [])
-    else:
-        both = first if len(first.indices) else second
-    return both._replace(failures=first.failures + second.failures)
+def _select(batch: Batch, rows: slice, failures: slice) -> Batch:
+    return Batch(batch.images[rows], batch.targets[rows], batch.indices[rows], batch.failures[failures])
+
+
+def _join(first: Batch, second: Batch) -> Batch:
+    """One after the other; a batch without images does not know their shape."""
+    failures = first.failures + second.failures
+    if not len(first.indices) or not len(second.indices):
+        return (first if len(first.indices) else second)._replace(failures=failures)
+    images, targets, indices = (torch.cat(parts) for parts in zip(first[:3], second[:3], strict=True))
+    return Batch(images, targets, indices, failures)

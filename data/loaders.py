@@ -1,7 +1,7 @@
-"""Which pictures make which batch, on which process, with which augmentation: functions of seed, epoch and picture.
+"""Batches and loaders: the order of images and their augmentation are functions of seed, epoch and image.
 
-Neither the number of worker processes nor the number of ranks changes the order of pictures or what augmentation
-makes of each; only so can an interrupted run go on exactly, and a run on two processes equal one on one.
+Neither the number of worker processes nor the number of ranks changes them. So an interrupted run resumes exactly,
+and a run on two processes equals a run on one.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Sampler
 
-from data.image_list import Draw, collate
+from data.image_list import Draw, ImageList, Sample, collate
 from utils import mix_seed
 
 
@@ -26,7 +26,7 @@ class Loading:
     """How batches are loaded.
 
     Attributes:
-        batch_size: pictures per process and batch.
+        batch_size: images per process and batch.
         num_workers: processes that decode; 0 decodes in this one.
         pin_memory: page-locked batches, for CUDA.
         rank: this process among `world_size`.
@@ -41,12 +41,12 @@ class Loading:
 
 
 def sampling_weights(sampler: str, targets: np.ndarray) -> np.ndarray | None:
-    """How often each picture should be drawn relative to the others, (N,); None: all alike.
+    """The relative probability of drawing each image, (N,); None for `shuffle`.
 
     Args:
-        sampler: `shuffle` draws each picture once an epoch, `balanced` each class equally often, `sqrt` each class in
-            proportion to the root of its number of pictures.
-        targets: the pictures' classes, (N,) int64.
+        sampler: `shuffle` draws each image once an epoch, `balanced` each class equally often, `sqrt` each class in
+            proportion to the root of its number of images.
+        targets: the images' classes, (N,) int64.
 
     **Source:** Kang et al., arXiv 1910.09217, section 3: q = 1, 0 and 1/2.
     """
@@ -55,14 +55,14 @@ def sampling_weights(sampler: str, targets: np.ndarray) -> np.ndarray | None:
 
 
 class TrainBatches(Sampler[list[Draw]]):
-    """One epoch of shuffled batches, dealt to the ranks.
+    """The shuffled batches of one rank in one epoch.
 
-    A global batch is `batch_size * world_size` consecutive pictures of the epoch's order and rank r takes the r-th part
-    of it. Pictures that do not fill the last update (`accumulation` global batches) wait for another epoch's order.
+    A global batch is `batch_size * world_size` consecutive images of the epoch's order; rank r takes the r-th part of
+    it. Images that do not fill the last update (`accumulation` global batches) are not used in that epoch.
 
-    An epoch draws as many pictures as there are: each once, or by `weights`, (N,), in proportion to its own, rounded
-    up or down at random. What is drawn again in an epoch is augmented anew: so is each picture with `repeats`, which
-    draws that many times every picture of a part of the data set, another part in each epoch.
+    An epoch draws N images of N: each once; or, with `weights` (N,), in proportion to them, rounded up or down at
+    random; or, with `repeats`, each image of a random N/repeats part that many times. Each draw of an image has its own
+    augmentation.
 
     **Source:** repeated augmentation: Hoffer et al., arXiv 1901.09335; Berman et al., arXiv 1902.05509.
     """
@@ -76,7 +76,7 @@ class TrainBatches(Sampler[list[Draw]]):
         self.epoch = self.first_batch = 0
 
     def start(self, epoch: int, first_batch: int = 0) -> None:
-        """Set what the next iteration yields: batches `first_batch`, … of `epoch` (both from 0)."""
+        """Let the next iteration begin at batch `first_batch` of `epoch`, both counted from 0."""
         self.epoch, self.first_batch = epoch, first_batch
 
     def __len__(self) -> int:
@@ -94,38 +94,39 @@ class TrainBatches(Sampler[list[Draw]]):
         order = generator.permutation(self.length)
         if self.weights is None and self.repeats == 1:
             return [Draw(index, mix_seed(self.seed, self.epoch, index)) for index in order.tolist()]
-        drawn = self._repeated(order) if self.weights is None else self._weighted(order, generator)
+        drawn = self._repeat(order) if self.weights is None else self._resample(order, self.weights, generator)
         return [Draw(index, mix_seed(self.seed, self.epoch, index, copy)) for index, copy in drawn]
 
-    def _repeated(self, order: np.ndarray) -> list[tuple[int, int]]:
-        """The first pictures of `order`, each with the numbers of its copies, which share a global batch.
+    def _repeat(self, order: np.ndarray) -> list[tuple[int, int]]:
+        """(index, copy) of the first images of `order`; the copies of an image share a global batch.
 
-        In it, first copies come first: mixing blends neighbours, and they should not be the same picture.
+        Within a batch, first copies come first: mixup blends neighbours, which should not be the same image.
         """
         drawn = [(index, copy) for index in order.tolist() for copy in range(self.repeats)][:self.length]
         size = self.loading.batch_size * self.loading.world_size
         return [each for start in range(0, self.length, size)
                 for each in sorted(drawn[start:start + size], key=lambda each: each[1])]
 
-    def _weighted(self, order: np.ndarray, generator: np.random.Generator) -> list[tuple[int, int]]:
-        """As many draws as pictures, in proportion to `weights`, each with its number among those of its picture."""
-        # Systematic resampling: a picture with an expectation of 2.3 comes two or three times, never one or four.
-        shares = np.cumsum(self.weights[order])
+    def _resample(self, order: np.ndarray, weights: np.ndarray,
+                  generator: np.random.Generator) -> list[tuple[int, int]]:
+        """(index, copy) of as many draws as images, in proportion to `weights`."""
+        # Systematic resampling: an image with an expectation of 2.3 comes two or three times, never one or four.
+        shares = np.cumsum(weights[order])
         ends = np.floor(shares / shares[-1] * self.length + generator.random()).astype(np.int64)
         copies = np.diff(ends, prepend=0)
         drawn = [(index, copy) for index, count in zip(order.tolist(), copies.tolist(), strict=True)
                  for copy in range(count)]
-        return [drawn[place] for place in generator.permutation(len(drawn))]
+        return [drawn[number] for number in generator.permutation(len(drawn))]
 
 
 class EvalBatches(Sampler[list[int]]):
-    """Every picture once, in order; rank r takes the whole batches r, r + world_size, …
+    """Every image once, in order; rank r takes the whole batches r, r + world_size, …
 
-    Whole batches keep each picture's neighbours, and so every rounding error, the same on any number of ranks.
+    Batches hold the same images on any number of ranks, so rounding errors are the same.
 
     Attributes:
         numbers: each batch's number in the whole evaluation.
-        batches: the pictures of each.
+        batches: the indices of each.
     """
 
     def __init__(self, length: int, loading: Loading) -> None:
@@ -141,9 +142,10 @@ class EvalBatches(Sampler[list[int]]):
         return iter(self.batches)
 
 
-def make_loader(dataset: Dataset, batches: Sampler[list[Draw]] | Sampler[list[int]], loading: Loading) -> DataLoader:
-    """A loader of `Batch`es whose workers live as long as it does."""
-    atexit.unregister(_end_workers)  # once is enough for the many loaders of a service
+def make_loader(dataset: ImageList, batches: Sampler[list[Draw]] | Sampler[list[int]],
+                loading: Loading) -> DataLoader[Sample]:
+    """A loader of `Batch`es whose worker processes live as long as it does."""
+    atexit.unregister(_end_workers)  # register once, however many loaders there are
     atexit.register(_end_workers)
     return DataLoader(dataset, batch_sampler=batches, collate_fn=collate, num_workers=loading.num_workers,
                       pin_memory=loading.pin_memory, persistent_workers=loading.num_workers > 0,
@@ -151,16 +153,16 @@ def make_loader(dataset: Dataset, batches: Sampler[list[Draw]] | Sampler[list[in
 
 
 def _outlive_signals(worker: int) -> None:
-    """Let the main process answer signals that reach a whole group: it still needs its batches to finish an update.
+    """Keep a worker alive when a signal reaches the whole process group: the main process must finish its update.
 
-    SIGINT is ignored; so is the first SIGTERM, and a second one, such as the main process sends at its end, counts.
+    SIGINT and the first SIGTERM are ignored. The second SIGTERM, which the main process sends at its end, counts.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: signal.signal(signal.SIGTERM, lambda *_: os._exit(0)))
 
 
 def _end_workers() -> None:
-    """After a traceback, which keeps the loader alive, multiprocessing sends one SIGTERM and waits without end."""
+    """Terminate workers until they end: after a traceback multiprocessing sends one SIGTERM and waits forever."""
     for worker in multiprocessing.active_children():
         while worker.daemon and worker.is_alive():
             worker.terminate()

@@ -1,4 +1,4 @@
-"""From a decoded picture to the network's input: the evaluation transform a checkpoint remembers, and augmentation."""
+"""From a decoded image to the network's input: the evaluation transform, which every checkpoint stores."""
 
 from __future__ import annotations
 
@@ -9,34 +9,20 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from PIL import Image, ImageOps
-from timm.data import auto_augment
-from timm.data.transforms import str_to_interp_mode
-from timm.data.transforms_factory import create_transform
+from PIL import Image
+from timm.data.transforms import str_to_interp_mode, str_to_pil_interp
 from torchvision import transforms
-from torchvision.transforms import v2
-
-from data.shapes import cut_extremes, pad_to_square, squash_to_square
-from utils import UserError
+from torchvision.transforms.functional import center_crop
 
 Transform = Callable[[Image.Image], torch.Tensor]
-Mix = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 
-LARGEST = 4  # input sizes on the side of a training picture made square: 1/16 of its area is still a full-size crop
-POLICIES = ("rand", "augmix", "original", "originalr", "v0", "v0r", "3a")  # what timm's names begin with
-
-
-def _posterize(image: Image.Image, bits: int, **_: object) -> Image.Image:
-    return ImageOps.posterize(image, max(1, bits)) if bits < 8 else image
-
-
-# At its strongest level timm 1.0.31 asks for 0 bits, which Pillow 13 refuses (and 12 answered with a black picture).
-auto_augment.NAME_TO_OP |= {name: _posterize for name in ("Posterize", "PosterizeIncreasing", "PosterizeOriginal")}
+WHITE = (255, 255, 255)  # colour of padding; transparency is laid over it, too
+WIDEST = 4.0  # longest side / shortest side beyond which an image is cut before it is enlarged
 
 
 @dataclass(frozen=True, kw_only=True)
 class Preprocessing:
-    """What evaluation and inference do to a picture; saved in every checkpoint.
+    """What evaluation and inference do to an image; saved in every checkpoint.
 
     Attributes:
         input_size: side S of the network's square input, px.
@@ -64,7 +50,9 @@ class Preprocessing:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Preprocessing:
         """The inverse of `as_dict`."""
-        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+        fields: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value
+                                  for name, value in values.items()}
+        return cls(**fields)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain Python, for checkpoints and JSON."""
@@ -72,95 +60,49 @@ class Preprocessing:
                 for name, value in dataclasses.asdict(self).items()}
 
 
-@dataclass(frozen=True, kw_only=True)
-class Augmentation:
-    """What training does to a picture; every value as timm's `create_transform` takes it.
-
-    Attributes:
-        scale: smallest and largest share of the picture's area in a random crop.
-        ratio: smallest and largest aspect ratio of it.
-        hflip: probability of a mirror image.
-        color_jitter: strength for brightness, contrast and saturation.
-        aa: policy of timm's automatic augmentation, or `none`.
-        reprob: probability of random erasing.
-    """
-
-    scale: tuple[float, float]
-    ratio: tuple[float, float]
-    hflip: float
-    color_jitter: float
-    aa: str
-    reprob: float
-
-
-def fit_square(preprocessing: Preprocessing) -> Callable[[Image.Image], Image.Image]:
-    """RGB picture of any shape -> the S x S pixels that evaluation looks at."""
-    size = preprocessing.input_size
-    mode = str_to_interp_mode(preprocessing.interpolation)
-    if preprocessing.fit == "squash":
-        shape = [transforms.Resize((size, size), mode)]
-    elif preprocessing.fit == "pad":
-        pad = functools.partial(pad_to_square, limit=size, interpolation=preprocessing.interpolation)
-        shape = [pad, transforms.Resize((size, size), mode)]
-    else:
-        short_side = int(size / preprocessing.crop_pct)
-        shape = [cut_extremes, transforms.Resize(short_side, mode), transforms.CenterCrop(size)]
-    return transforms.Compose(shape)
-
-
 def eval_transform(preprocessing: Preprocessing) -> Transform:
-    """RGB picture of any shape -> (3, S, S) float32, normalised."""
+    """RGB image of any shape -> (3, S, S) float32, normalised."""
     return transforms.Compose([fit_square(preprocessing), transforms.ToTensor(),
                                transforms.Normalize(preprocessing.mean, preprocessing.std)])
 
 
-def train_transform(preprocessing: Preprocessing, augmentation: Augmentation) -> Transform:
-    """RGB picture of any shape -> (3, S, S) float32, cropped, mirrored, jittered and normalised at random.
-
-    Draws from the global generators of Python, NumPy and torch, so `utils.isolated_random` decides what comes out.
-
-    Raises:
-        UserError: timm has no such automatic augmentation.
-    """
-    try:
-        augment = create_transform(
-            preprocessing.input_size, is_training=True, scale=augmentation.scale, ratio=augmentation.ratio,
-            hflip=augmentation.hflip, color_jitter=augmentation.color_jitter or None, re_prob=augmentation.reprob,
-            auto_augment=None if augmentation.aa == "none" else augmentation.aa,
-            interpolation=preprocessing.interpolation, mean=preprocessing.mean, std=preprocessing.std)
-    except (AssertionError, ValueError) as error:
-        raise UserError(f"--aa {augmentation.aa} ({error})", f"none, or one of timm's: {', '.join(POLICIES)}",
-                        "for example --aa rand-m9-mstd0.5-inc1") from error
-    if preprocessing.fit == "crop":
-        return augment
-    square = {"pad": pad_to_square, "squash": squash_to_square}[preprocessing.fit]
-    limit = LARGEST * preprocessing.input_size
-    return transforms.Compose([functools.partial(square, limit=limit, interpolation=preprocessing.interpolation),
-                               augment])
+def fit_square(preprocessing: Preprocessing) -> Callable[[Image.Image], Image.Image]:
+    """RGB image of any shape -> the S x S pixels that evaluation uses."""
+    size = preprocessing.input_size
+    mode = str_to_interp_mode(preprocessing.interpolation)
+    if preprocessing.fit == "squash":
+        steps = [transforms.Resize((size, size), mode)]
+    elif preprocessing.fit == "pad":
+        pad = functools.partial(pad_to_square, limit=size, interpolation=preprocessing.interpolation)
+        steps = [pad, transforms.Resize((size, size), mode)]
+    else:
+        short_side = int(size / preprocessing.crop_pct)
+        steps = [cut_extremes, transforms.Resize(short_side, mode), transforms.CenterCrop(size)]
+    return transforms.Compose(steps)
 
 
-def make_mix(num_classes: int, *, mixup: float, cutmix: float, prob: float, switch_prob: float) -> Mix | None:
-    """Mixup and cutmix of a batch: (B, 3, S, S), targets -> the same pictures mixed, (B, num_classes) float.
+# ---- shapes: however long a strip is, what it becomes stays small ----------------------------------------------------
 
-    Targets are classes, (B,) int64, or rows (B, num_classes) of whatever is mixed as the pictures are.
 
-    Args:
-        num_classes: columns of the shares.
-        mixup: alpha of mixup; 0 turns it off.
-        cutmix: alpha of cutmix; 0 turns it off.
-        prob: probability that a batch is mixed at all.
-        switch_prob: probability of cutmix where both are on.
-    """
-    mixes = ([(v2.MixUp(alpha=mixup, num_classes=num_classes), 1 - switch_prob)] if mixup else []) + (
-        [(v2.CutMix(alpha=cutmix, num_classes=num_classes), switch_prob)] if cutmix else [])
-    if not mixes:
-        return None
-    choice = v2.RandomChoice([mix for mix, _ in mixes], p=[share for _, share in mixes] if len(mixes) > 1 else None)
+def cut_extremes(image: Image.Image) -> Image.Image:
+    """Cut the ends of an image over `WIDEST` times longer than short: enlarged whole, it would fill the memory."""
+    limit = int(WIDEST * min(image.size))
+    if max(image.size) <= limit:
+        return image
+    return center_crop(image, [min(image.height, limit), min(image.width, limit)])
 
-    def mix(images: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        if torch.rand(()) >= prob:
-            whole = torch.nn.functional.one_hot(targets, num_classes) if targets.ndim == 1 else targets
-            return images, whole.to(images.dtype)
-        return choice(images, targets)
 
-    return mix
+def pad_to_square(image: Image.Image, *, limit: int, interpolation: str) -> Image.Image:
+    """The whole image in the middle of a white square, whose side is the long side, at most `limit` px."""
+    side = min(max(image.size), limit)
+    width, height = (max(1, round(length * side / max(image.size))) for length in image.size)
+    square = Image.new("RGB", (side, side), WHITE)
+    resized = image.resize((width, height), str_to_pil_interp(interpolation))
+    square.paste(resized, ((side - width) // 2, (side - height) // 2))
+    return square
+
+
+def squash_to_square(image: Image.Image, *, limit: int, interpolation: str) -> Image.Image:
+    """The whole image stretched to a square, whose side is the long side, at most `limit` px."""
+    side = min(max(image.size), limit)
+    return image.resize((side, side), str_to_pil_interp(interpolation))

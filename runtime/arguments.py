@@ -1,7 +1,7 @@
 """From the command line to frozen dataclasses: the parser of every command, and groups of flags declared as fields.
 
-A group of flags is a frozen dataclass whose fields are made by `flag`. `add_options(parser, Group)` gives the parser
-one argument per field and `read_options(namespace, Group)` turns what was parsed into the group.
+A group of flags is a frozen dataclass whose fields are made by `flag`; a command's flags are one such group, or a
+dataclass of groups. `Parser(Group, prog=..., description=...).read(argv)` is a `Group`.
 """
 
 from __future__ import annotations
@@ -10,78 +10,93 @@ import argparse
 import dataclasses
 import difflib
 import math
-import re
+import operator
 import sys
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Generic, Literal, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from utils import UserError
 
 Group = TypeVar("Group")
+Limits = Mapping[str, float]
 
 
-def number(kind: type, *, at_least: float | None = None, above: float | None = None, at_most: float | None = None,
-           below: float | None = None, words: Sequence[str] = ()) -> Callable[[str], Any]:
-    """An argparse `type` that takes a finite `kind` (int or float) between the limits and says so otherwise.
+class Parser(argparse.ArgumentParser, Generic[Group]):
+    """An `ArgumentParser` of the flags of one dataclass; its errors are `UserError`s.
 
-    One of `words` it takes as it is.
+    `--a-b` and `--a_b` are the same flag, and no flag can be abbreviated.
     """
-    limits = (("at least", at_least), ("above", above), ("at most", at_most), ("below", below))
-    expected = "a whole number" if kind is int else "a number"
-    expected += "".join(f", {word} {limit}" for word, limit in limits if limit is not None)
-    expected += "".join(f", or {word}" for word in words)
 
-    def convert(text: str) -> Any:
-        if text in words:
-            return text
+    def __init__(self, group: type[Group], *, prog: str, description: str | None, **defaults: Any) -> None:
+        """Declare the flags of `group`, see `add_options`; `defaults` replaces the defaults of single fields."""
+        super().__init__(prog=prog, description=description, allow_abbrev=False, formatter_class=_HelpFormatter)
+        self.group = group
+        add_options(self, group, **defaults)
+        # argparse would name a missing flag before an unknown one, so `parse_args` looks for the missing ones itself.
+        self._needed = [action for action in self._actions if action.required]
+        self._set_required(False)
+
+    def _set_required(self, required: bool) -> None:
+        for action in self._needed:
+            action.required = required
+
+    def format_help(self) -> str:
+        """The help, in which needed flags stand without brackets."""
+        self._set_required(True)
         try:
-            value = kind(text)
-            finite = math.isfinite(value)
-        except (ValueError, OverflowError):
-            finite = False
-        inside = (finite
-                  and (at_least is None or value >= at_least) and (above is None or value > above)
-                  and (at_most is None or value <= at_most) and (below is None or value < below))
-        if not inside:
-            raise argparse.ArgumentTypeError(f"{text}; expected {expected}")
-        return value
+            return super().format_help()
+        finally:
+            self._set_required(False)
 
-    return convert
+    def read(self, argv: Sequence[str] | None = None) -> Group:
+        """The flags of `argv`, or of the command line.
 
+        Raises:
+            UserError: a flag is unknown, missing or has a value that it does not take.
+        """
+        return read_options(self.parse_args(argv), self.group)
 
-class Parser(argparse.ArgumentParser):
-    """An `ArgumentParser` that takes `--a-b` and `--a_b` alike, no abbreviations, and tells errors as `UserError`s."""
+    def parse_args(  # type: ignore[override]  # argparse overloads it by the namespace's type
+            self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:
+        """As argparse's; an unknown flag is named before a missing one."""
+        arguments = [_hyphened(argument) for argument in (sys.argv[1:] if args is None else args)]
+        for argument in arguments:
+            name, equals, value = argument.partition("=")
+            action = self._option_string_actions.get(name)
+            if equals and action is not None and action.nargs == 0:
+                raise self._mistake(f"{name} with the value {value!r}", "no value")
+        found, unknown = self.parse_known_args(arguments, namespace)
+        if unknown:
+            close = difflib.get_close_matches(unknown[0].partition("=")[0], list(self._option_string_actions), n=1)
+            raise self._mistake(f"the unknown argument {' '.join(unknown)}", "documented flags only",
+                                f"did you mean {close[0]}? " if close else "")
+        missing = [name_of(action) for action in self._needed if getattr(found, action.dest) is None]
+        if missing:
+            raise self._mistake(f"no {', '.join(missing)}", "it to be given")
+        return found
 
-    def __init__(self, **settings: Any) -> None:
-        super().__init__(allow_abbrev=False, formatter_class=_HelpFormatter, **settings)
+    def _match_argument(self, action: argparse.Action, arg_strings_pattern: str) -> int:
+        try:
+            return super()._match_argument(action, arg_strings_pattern)
+        except argparse.ArgumentError as error:
+            counts: dict[Any, str] = {None: "one argument", "+": "at least one argument"}
+            count = counts.get(action.nargs, f"{action.nargs} arguments")
+            raise self._mistake(f"{name_of(action)} with too few values", count) from error
 
-    def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:
-        """As argparse's, after the underscores in the names of long flags became hyphens."""
-        arguments = list(sys.argv[1:] if args is None else args)
-        for place, argument in enumerate(arguments):
-            if argument.startswith("--"):
-                name, equals, value = argument.partition("=")
-                arguments[place] = name.replace("_", "-") + equals + value
-        return super().parse_known_args(arguments, namespace)
+    def _get_values(self, action: argparse.Action, arg_strings: list[str]) -> Any:
+        try:
+            return super()._get_values(action, arg_strings)
+        except _WrongValue as error:
+            raise self._mistake(f"{name_of(action)} {error.value}", error.expected) from error
 
     def error(self, message: str) -> NoReturn:
-        """Raise what argparse would print as a `UserError` in its three parts."""
-        action = f"see python {self.prog} --help"
-        if message.startswith("unrecognized arguments: "):
-            unknown = message.partition(": ")[2]
-            close = difflib.get_close_matches(re.split("[ =]", unknown)[0], list(self._option_string_actions), n=1)
-            action = f"did you mean {close[0]}? {action}" if close else action
-            raise UserError(f"the unknown argument {unknown}", "documented flags only", action)
-        if message.startswith("the following arguments are required: "):
-            raise UserError(f"no {message.partition(': ')[2]}", "it to be given", action)
-        name, _, told = message.removeprefix("argument ").partition(": ")
-        told = re.sub(r"invalid choice: (.*) \(choose from (.*)\)", r"\1; expected one of \2", told)
-        told = re.sub("^expected", "with too few values; expected", told)
-        told = re.sub("ignored explicit argument (.*)", r"with the value \1; expected no value", told)
-        value, _, expected = told.partition("; expected ")
-        raise UserError(f"{name.partition('/')[0]} {value}", expected or "a value of the kind --help names", action)
+        """What only argparse itself finds."""
+        raise self._mistake(message, "flags as --help names them")
+
+    def _mistake(self, found: str, expected: str, hint: str = "") -> UserError:
+        return UserError(found, expected, f"{hint}see python {self.prog} --help")
 
 
 class _HelpFormatter(argparse.HelpFormatter):
@@ -89,8 +104,29 @@ class _HelpFormatter(argparse.HelpFormatter):
         super().__init__(prog, max_help_position=28, width=min(100, argparse.HelpFormatter(prog)._width))
 
 
+class _WrongValue(Exception):
+    """A value that a flag does not take."""
+
+    def __init__(self, value: str, expected: str) -> None:
+        super().__init__(value, expected)
+        self.value, self.expected = value, expected
+
+
+def name_of(action: argparse.Action) -> str:
+    """The flag's first spelling, or the name of a positional argument."""
+    return action.option_strings[0] if action.option_strings else action.dest
+
+
+def _hyphened(argument: str) -> str:
+    name, equals, value = argument.partition("=")
+    return name.replace("_", "-") + equals + value if argument.startswith("--") else argument
+
+
+# ---- groups ----------------------------------------------------------------------------------------------------------
+
+
 def flag(default: Any, help: str, *, names: Sequence[str] = (), writes: Literal["file", "folder"] | None = None,
-         **limits: float) -> Any:
+         positional: bool = False, metavar: str | None = None, **limits: float) -> Any:
     """A dataclass field that is a command-line flag.
 
     Args:
@@ -98,27 +134,40 @@ def flag(default: Any, help: str, *, names: Sequence[str] = (), writes: Literal[
         help: what it does, with unit and the meaning of special values.
         names: further spellings, such as timm's name for the same thing.
         writes: of a path where results go, what it names; `read_options` refuses one that cannot become that.
+        positional: it is given by its place, not by its name.
+        metavar: what stands for its value in the help.
         limits: `at_least`, `above`, `at_most`, `below` of a number.
     """
-    return dataclasses.field(default=default, metadata={"help": help, "names": tuple(names), "writes": writes,
-                                                       "limits": limits})
+    return dataclasses.field(default=default, metadata={
+        "help": help, "names": tuple(names), "writes": writes, "positional": positional, "metavar": metavar,
+        "limits": limits})
 
 
 def add_options(parser: argparse.ArgumentParser, group: type, **defaults: Any) -> None:
-    """Give `parser` one argument per field of the dataclass `group`; `defaults` replaces a field's own default."""
+    """Give `parser` one argument per field of the dataclass `group`; a field that is a dataclass is a group of its own.
+
+    `defaults` replaces the defaults of single fields.
+    """
     title = (group.__doc__ or group.__name__).partition("\n")[0].rstrip(".")
     section = parser.add_argument_group(title)
     hints = get_type_hints(group)
     for field in dataclasses.fields(group):
+        if dataclasses.is_dataclass(hints[field.name]):
+            add_options(parser, hints[field.name], **defaults)
+            continue
         default = defaults.get(field.name, field.default)
-        settings = _argument(hints[field.name], field.metadata["limits"])
         required = default is dataclasses.MISSING
         silent = required or default is None or default is False or default == ()
-        shown = "" if silent else f" (default: {_shown(default)})"
-        added = section.add_argument(f"--{field.name.replace('_', '-')}", *field.metadata["names"], dest=field.name,
-                                     required=required, default=None if required else default, **settings)
+        names = [f"--{field.name.replace('_', '-')}", *field.metadata["names"]]
+        settings: dict[str, Any] = {"dest": field.name, "required": required,
+                                    **_argument(hints[field.name], field.metadata["limits"])}
+        if field.metadata["metavar"]:
+            settings["metavar"] = field.metadata["metavar"]
+        if field.metadata["positional"]:
+            names, settings = [field.name], {"type": settings["type"]}
+        added = section.add_argument(*names, default=None if required else default, **settings)
         # Not given to add_argument: up to Python 3.10, BooleanOptionalAction adds the default a second time.
-        added.help = (field.metadata["help"] + shown).replace("%", "%%")
+        added.help = (field.metadata["help"] + ("" if silent else f" (default: {_shown(default)})")).replace("%", "%%")
 
 
 def _shown(default: Any) -> str:
@@ -127,7 +176,7 @@ def _shown(default: Any) -> str:
     return " ".join(map(str, default)) if isinstance(default, tuple) else str(default)
 
 
-def _argument(hint: Any, limits: dict[str, float]) -> dict[str, Any]:
+def _argument(hint: Any, limits: Limits) -> dict[str, Any]:
     """The argparse settings of a field's type.
 
     The types are bool, int, float, str, Path, Literal, a tuple of so many of one (`tuple[float, float]`) or of one and
@@ -141,35 +190,70 @@ def _argument(hint: Any, limits: dict[str, float]) -> dict[str, Any]:
     if hint is bool:
         return {"action": argparse.BooleanOptionalAction}
     if get_origin(hint) is Literal:
-        return {"choices": get_args(hint)}
+        return {"type": _one_of(get_args(hint)), "choices": get_args(hint)}
     if get_origin(hint) is tuple:
         count = "+" if Ellipsis in get_args(hint) else len(get_args(hint))
         return {"nargs": count, **_argument(get_args(hint)[0], limits)}
-    return {"type": number(hint, words=words, **limits) if hint in (int, float) else hint}
+    return {"type": _number(hint, limits, words) if hint in (int, float) else hint}
+
+
+def _one_of(words: Sequence[str]) -> Callable[[str], str]:
+    def convert(text: str) -> str:
+        if text not in words:
+            raise _WrongValue(repr(text), f"one of {', '.join(words)}")
+        return text
+
+    return convert
+
+
+def _number(kind: type[int] | type[float], limits: Limits, words: Sequence[str]) -> Callable[[str], Any]:
+    """An argparse `type` that takes a finite `kind` within the limits, or one of `words`."""
+    allowed = {"at_least": operator.ge, "above": operator.gt, "at_most": operator.le, "below": operator.lt}
+    expected = "a whole number" if kind is int else "a number"
+    expected += "".join(f", {name.replace('_', ' ')} {limits[name]}" for name in allowed if name in limits)
+    expected += "".join(f", or {word}" for word in words)
+
+    def convert(text: str) -> Any:
+        if text in words:
+            return text
+        try:
+            value = kind(text)
+            if math.isfinite(value) and all(allowed[name](value, limit) for name, limit in limits.items()):
+                return value
+        except (ValueError, OverflowError):
+            pass
+        raise _WrongValue(text, expected)
+
+    return convert
 
 
 def read_options(namespace: argparse.Namespace, group: type[Group]) -> Group:
-    """The parsed flags of one group.
+    """The parsed flags of one group, and of the groups in it.
 
     Raises:
         UserError: where results shall go is something else.
     """
-    for field in dataclasses.fields(group):  # type: ignore[arg-type]
+    hints, values = get_type_hints(group), {}
+    for field in dataclasses.fields(group):  # type: ignore[arg-type]  # a TypeVar cannot be bound to dataclasses
+        if dataclasses.is_dataclass(hints[field.name]):
+            values[field.name] = read_options(namespace, hints[field.name])
+            continue
+        value = getattr(namespace, field.name)
         if field.metadata["writes"]:
-            check_target(f"--{field.name.replace('_', '-')}", getattr(namespace, field.name), field.metadata["writes"])
-    values = {field.name: getattr(namespace, field.name) for field in dataclasses.fields(group)}  # type: ignore[arg-type]
-    return group(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+            _check_target(f"--{field.name.replace('_', '-')}", value, field.metadata["writes"])
+        values[field.name] = tuple(value) if isinstance(value, list) else value
+    return group(**values)
 
 
-def check_target(flag: str, target: Path | None, kind: Literal["file", "folder"]) -> None:
-    """Raise a `UserError` if `target`, the value of `flag`, can become no file, or no folder; None is well."""
+def _check_target(name: str, target: Path | None, kind: Literal["file", "folder"]) -> None:
+    """Raise a `UserError` if `target`, the value of the flag `name`, can become no file, or no folder."""
     if target is None:
         return
     if kind == "file" and target.is_dir():
-        raise UserError(f"{flag} {target}, which is a folder", "a file to write", "add its name behind the folder")
+        raise UserError(f"{name} {target}, which is a folder", "a file to write", "add its name behind the folder")
     for folder in (target, *target.parents) if kind == "folder" else target.parents:
         if folder.exists() and not folder.is_dir():
-            raise UserError(f"{flag} {target}, where {folder} is a file", "a folder, which is made if it is not there",
+            raise UserError(f"{name} {target}, where {folder} is a file", "a folder, which is made if it is not there",
                             "choose another name")
 
 

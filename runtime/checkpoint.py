@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import functools
+import hashlib
 import json
 import os
 import pickle
@@ -19,7 +21,7 @@ import safetensors.torch
 import torch
 
 from data.class_mapping import first_difference
-from runtime.networks import Architecture, State, architecture_of_tensors, strip_wrappers
+from runtime.networks import Architecture, State, infer_architecture, strip_wrappers
 from utils import UserError, atomic_path, write_json
 
 FORMAT = "lsnet-artist-1"
@@ -63,6 +65,19 @@ class Checkpoint:
         """The weights that evaluation uses: the moving average's where our trainers kept one, else the model's."""
         return self.content.get("model_ema") or self.model if self.is_ours else self.model
 
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """A digest, 32 hexadecimal digits, of the evaluated weights and of the preprocessing.
+
+        It tells one model's features from another's, and is the same for every file of one model: model_best.pth and
+        the model.safetensors beside it agree.
+        """
+        digest = hashlib.blake2b(json.dumps(self.config.get("preprocessing"), sort_keys=True).encode(), digest_size=16)
+        for name, tensor in sorted(self.evaluated.items()):
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        return digest.hexdigest()
+
     def architecture(self, name: str | None = None) -> Architecture:
         """The network the weights belong to: as saved, or read off the tensors of an older file named by the user.
 
@@ -73,12 +88,13 @@ class Checkpoint:
         if saved and name and name != saved:
             raise UserError(f"--model {name} for {self.path}, which holds {saved}", f"--model {saved}",
                             "correct the flag or leave it away")
-        if not (saved or name):
+        found = saved or name
+        if not found:
             raise UserError(f"{self.path}, which does not say its architecture", "the model's name",
                             "add --model, for example --model lsnet_t_artist")
         if "model_args" not in self.config:
-            return architecture_of_tensors(saved or name, self.model)
-        return Architecture(name=saved, num_classes=self.config["num_classes"], model_args=self.config["model_args"])
+            return infer_architecture(found, self.model)
+        return Architecture(name=found, num_classes=self.config["num_classes"], model_args=self.config["model_args"])
 
 
 # ---- reading ---------------------------------------------------------------------------------------------------------

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,11 +15,9 @@ from torchvision.utils import make_grid
 from tqdm import tqdm
 
 from data.images import decode_image
-from drawing.plots import training_curves
 from utils import write_text
 
-Item = TypeVar("Item")
-LOG, METRICS, CURVES = "train_log.txt", "metrics.jsonl", "curves.png"
+LOG, METRICS = "train_log.txt", "metrics.jsonl"
 
 
 class Logbook:
@@ -80,7 +78,7 @@ class Logbook:
                     disable=not (self.speaks and sys.stderr.isatty()))
 
     def record(self, values: Mapping[str, Any]) -> None:
-        """Append an epoch's figures to metrics.jsonl and TensorBoard, draw curves.png; `values["epoch"]` is from 1.
+        """Append an epoch's figures to metrics.jsonl and TensorBoard; `values["epoch"]` counts from 1.
 
         A figure that is not finite is null in metrics.jsonl: NaN is not JSON.
         """
@@ -91,8 +89,10 @@ class Logbook:
             for name, value in values.items():
                 if name != "epoch":
                     self.board.add_scalar(name, value, values["epoch"])
-            lines = (self.folder / METRICS).read_text(encoding="utf-8").splitlines()
-            training_curves([json.loads(line) for line in lines], self.folder / CURVES)
+
+    def records(self) -> list[dict[str, Any]]:
+        """The objects of metrics.jsonl in order."""
+        return [json.loads(line) for line in (self.folder / METRICS).read_text(encoding="utf-8").splitlines()]
 
     def pictures(self, title: str, images: torch.Tensor) -> None:
         """The first sixteen of `images`, (B, 3, H, W) in any range, as a grid on TensorBoard."""
@@ -113,8 +113,3 @@ class Logbook:
             for summary in hparams(plain, {f"val_{monitor}": 0.0}):
                 self.board.file_writer.add_summary(summary)
 
-
-def progress(items: Iterable[Item], total: int, done: int = 0) -> Iterable[Item]:
-    """`items` as they come after the first `done`, with a bar of pictures per second and time left on a terminal."""
-    return tqdm(items, total=total, initial=done, unit="img", leave=False, dynamic_ncols=True,
-                disable=not sys.stderr.isatty())

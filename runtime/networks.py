@@ -1,4 +1,4 @@
-"""Networks by name: which arguments a model takes, what a checkpoint says of them, and how to build it again."""
+"""Networks by name: their architecture from flags or from the tensors of a file, strict loading, and their features."""
 
 from __future__ import annotations
 
@@ -9,13 +9,12 @@ from typing import Any
 
 import timm
 import torch
-from timm.models import is_model, list_models, model_entrypoint
+from timm.models import get_pretrained_cfg_value, is_model, list_models, model_entrypoint
 
-import model as presets  # registers the LSNet presets with timm
-from model.lsnet import LSNet, checkpoint_filter_fn
+from model.lsnet import LSNet, checkpoint_filter_fn  # the package `model` registers the LSNet presets with timm
 from utils import UserError
 
-WRAPPERS = ("module.", "_orig_mod.")  # what DistributedDataParallel and torch.compile put before every key
+WRAPPERS = ("module.", "_orig_mod.")  # prefixes of keys from DistributedDataParallel and torch.compile
 State = dict[str, torch.Tensor]
 
 
@@ -34,7 +33,7 @@ class Architecture:
     model_args: dict[str, Any] = field(default_factory=dict)
 
     def create(self) -> torch.nn.Module:
-        """The network with fresh weights, on the CPU.
+        """A new network with random weights, on the CPU.
 
         Raises:
             UserError: timm knows no such model, or the model refuses one of `model_args`.
@@ -48,12 +47,13 @@ class Architecture:
 
     @property
     def pretrained_cfg(self) -> dict[str, Any]:
-        """The description by timm of the model's input and head."""
-        return timm.get_pretrained_cfg(self.name).to_dict()
+        """What timm knows of the model's input and head."""
+        cfg = timm.get_pretrained_cfg(self.name)
+        return cfg.to_dict() if cfg else {}
 
 
 def check_name(name: str) -> None:
-    """Raise a `UserError` with the closest names unless timm, with our presets, can build `name`."""
+    """Raise a `UserError` that suggests similar names unless `name` is a preset of `model/` or a timm model."""
     if not is_model(name):
         ours, all_models = list_models("lsnet_*_artist"), list_models()
         close = dict.fromkeys([*difflib.get_close_matches(name, ours, n=2, cutoff=0.5),
@@ -69,22 +69,22 @@ def is_artist_model(name: str) -> bool:
 
 def is_lsnet(name: str) -> bool:
     """Whether the model is one of the presets of `model/`."""
-    return model_entrypoint(name).__module__.startswith(presets.__name__ + ".")
+    return model_entrypoint(name).__module__.startswith("model.")
 
 
 def takes_input_size(name: str) -> bool:
-    """Whether the network is built for one input size: LSNet's position biases, a ViT's position embedding."""
-    return is_lsnet(name) or bool(timm.get_pretrained_cfg(name).fixed_input_size)
+    """Whether the network is built for one input size, as LSNet and ViT are with their position tables."""
+    return is_lsnet(name) or bool(get_pretrained_cfg_value(name, "fixed_input_size"))
 
 
-def describe(name: str, num_classes: int, *, input_size: int | None = None, feature_dim: int | None = None,
-             drop_path_rate: float = 0.0) -> Architecture:
-    """The architecture that the model flags ask for.
+def make_architecture(name: str, num_classes: int, *, input_size: int | None = None, feature_dim: int | None = None,
+                      drop_path_rate: float = 0.0) -> Architecture:
+    """The architecture for the values of the model flags.
 
     Args:
         name: model name.
         num_classes: outputs of the head.
-        input_size: side of the input, px, for models that are built for one; None takes the preset's own.
+        input_size: side of the input, px, of models with a fixed one; None takes the preset's own.
         feature_dim: length of the feature vector (artist models); None takes the backbone's width.
         drop_path_rate: stochastic depth, in [0, 1).
 
@@ -105,10 +105,10 @@ def describe(name: str, num_classes: int, *, input_size: int | None = None, feat
     return Architecture(name=name, num_classes=num_classes, model_args=arguments)
 
 
-def architecture_of_tensors(name: str, state: State) -> Architecture:
-    """Head, projection and grid as the shapes of an older file's tensors tell them."""
+def infer_architecture(name: str, state: State) -> Architecture:
+    """The architecture of an older file: head, projection and input size from the shapes of its tensors."""
     check_name(name)
-    classifier = timm.get_pretrained_cfg(name).classifier
+    classifier = get_pretrained_cfg_value(name, "classifier") or ""
     head = state.get(f"{classifier if isinstance(classifier, str) else classifier[0]}.weight")
     if head is None:
         return Architecture(name=name, num_classes=0)
@@ -126,22 +126,21 @@ def architecture_of_tensors(name: str, state: State) -> Architecture:
 
 
 def strip_wrappers(state: Mapping[str, Any]) -> dict[str, Any]:
-    """The same weights without the prefixes of DistributedDataParallel and torch.compile, however nested."""
-    result = dict(state)
-    while prefix := next((wrapper for wrapper in WRAPPERS if result and all(key.startswith(wrapper) for key in result)),
-                         None):
-        result = {key.removeprefix(prefix): value for key, value in result.items()}
-    return result
+    """The same weights without the prefixes of DistributedDataParallel and torch.compile, in any order."""
+    for prefix in WRAPPERS:
+        if state and all(key.startswith(prefix) for key in state):
+            return strip_wrappers({key.removeprefix(prefix): value for key, value in state.items()})
+    return dict(state)
 
 
 def load_weights(network: torch.nn.Module, state: State, source: object, *, keep_head: bool = True) -> None:
-    """Load `state` strictly; position biases of another grid are re-sampled.
+    """Load `state`, all of it and nothing else; position biases of another grid are re-sampled.
 
     Args:
         network: receives the weights.
         state: weights in the published key layout.
         source: the file, for messages.
-        keep_head: when False, the classifier of `network` stays as it is, whatever the file holds.
+        keep_head: False leaves the classifier of `network` as it is and ignores that of `state`.
 
     Raises:
         UserError: a key is missing, unexpected or of another shape.
@@ -166,26 +165,31 @@ def load_weights(network: torch.nn.Module, state: State, source: object, *, keep
 
 def classifier_names(network: torch.nn.Module) -> tuple[str, ...]:
     """Names of the modules whose rows are the classes, such as `head.l`."""
-    names = network.pretrained_cfg["classifier"]
+    cfg: Any = network.pretrained_cfg
+    names = cfg["classifier"]
     return (names,) if isinstance(names, str) else tuple(names)
 
 
-def features_and_logits(network: torch.nn.Module, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """One pass, both results: features (B, D) before the head, logits (B, classes)."""
+def features_and_logits(network: Any, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Features (B, D) before the head and logits (B, classes) of one pass through `network`, any timm model."""
     maps = network.forward_features(images)
     return network.forward_head(maps, pre_logits=True), network.forward_head(maps)
 
 
 class WithFeatures(torch.nn.Module):
-    """A network whose forward pass tells the features, too."""
+    """A network that returns its features beside its outputs."""
 
-    def __init__(self, network: torch.nn.Module) -> None:
-        """Wrap `network`, any model with timm's classifier."""
+    def __init__(self, network: Any) -> None:
+        """Wrap `network`, any timm model."""
         super().__init__()
         self.network = network
 
     def forward(self, images: torch.Tensor) -> tuple[Any, torch.Tensor]:
-        """What the network says of (B, 3, S, S) in training (logits, or those of both heads), and features (B, D)."""
+        """Images (B, 3, S, S) -> outputs as of `network` (in training those of both heads, if it has two), features."""
+        if not self.network.training:
+            features, logits = features_and_logits(self.network, images)
+            return logits, features
+        # In training a second pass through the head would draw another dropout.
         features = self.network.forward_head(self.network.forward_features(images), pre_logits=True)
         heads = self.network.get_classifier()
         return tuple(head(features) for head in heads) if isinstance(heads, tuple) else heads(features), features

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import argparse
-from dataclasses import MISSING, dataclass
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
 from data.images import DEFAULT_MAX_PIXELS
 from data.multilabel.annotations import DEFAULT_DELIMITER
-from data.transforms import Augmentation
-from runtime.arguments import Parser, add_options, as_config, flag, read_options  # noqa: F401  (moves at integration)
+from runtime.arguments import as_config, flag
+
+DEFAULT_CLUSTERS, MOST_CLUSTERS_TRIED = 8, 100
+NEIGHBOURS = 20  # pictures of a gallery that vote
+REPEATS = 3  # of a picture in an epoch with repeated augmentation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +50,7 @@ class DataOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class AugmentationOptions(Augmentation):
+class AugmentationOptions:
     """Augmentation and regularisation."""
 
     scale: tuple[float, float] = flag((0.25, 1.0), "share of the picture's area in a random crop, smallest and "
@@ -213,15 +215,105 @@ class ResultOptions:
         "npy", "features.npy and image_names.txt, or both in features.npz as features and image_names")
 
 
-# ---- what every trainer has ----
+@dataclass(frozen=True, kw_only=True)
+class FolderOptions:
+    """A folder of many pictures."""
 
-GROUPS = {"model": ModelOptions, "data": DataOptions, "augmentation": AugmentationOptions,
-          "optimizing": OptimizerOptions, "distillation": DistillationOptions, "run": RunOptions}
+    resume: bool = flag(False, "go on with the unfinished run in the output folder; begin where there is none")
+    shard: str | None = flag(None, "i/n: only the i-th of n parts, for n machines; tools/merge_shards.py puts them "
+                                   "together")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
-    """The flags that every trainer has, in their groups; `own` are the groups of the one trainer."""
+class ClusterOptions:
+    """How to group."""
+
+    num_clusters: int | Literal["auto"] | None = flag(
+        None, f"number of groups; auto tries 2 to {MOST_CLUSTERS_TRIED} and takes the one with the highest silhouette "
+              f"(default: {DEFAULT_CLUSTERS}; hdbscan finds its own)", at_least=1)
+    algorithm: Literal["kmeans", "minibatch", "hdbscan"] = flag(
+        "kmeans", "kmeans; minibatch, its faster form for hundreds of thousands of pictures; or hdbscan, which groups "
+                  "where pictures are dense and leaves the others out")
+    min_cluster_size: int = flag(5, "pictures in the smallest group of hdbscan", at_least=2)
+    seed: int = flag(0, "seed of k-means' starting points and of the map", at_least=0, at_most=2**32 - 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelledFolderOptions:
+    """Pictures and labels."""
+
+    input_dir: Path = flag(MISSING, "folder of pictures, each with its labels in a .txt file of the same name: one a "
+                                    "line, or several between delimiters")
+    recursive: bool = flag(False, "search its sub-folders, too")
+    relative_paths: bool = flag(False, "write paths relative to --input-dir, then the --data-path of training; without "
+                                       "it, absolute ones")
+    label_delimiter: str = flag(DEFAULT_DELIMITER, "what stands between labels, read and written")
+    skip_invalid: bool = flag(False, "leave out, and list, pictures whose label file has an error")
+    overwrite: bool = flag(False, "replace earlier files without asking")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workload:
+    """What is timed."""
+
+    batch_size: int | None = flag(None, "pictures per batch (default: 32, for --latency 1)", at_least=1)
+    resolution: int = flag(224, "side of the square input, px", at_least=32)
+    device: str = flag("auto", "auto, cpu, cuda, cuda:N or mps")
+    dtype: Literal["float32", "bfloat16", "float16"] = flag(
+        "float32", "precision of weights and pictures; with --train that of autocast")
+    channels_last: bool | None = flag(None, "keep channels innermost in memory (default: on the CPU)")
+    compile: bool = flag(False, "compile the networks (torch.compile)")
+    fuse: bool = flag(True, "fold batch norms and parallel branches first, as inference does; never with --train")
+    train: bool = flag(False, "time forward, backward and an AdamW step instead of inference")
+    latency: bool = flag(False, "time single batches, and report milliseconds")
+    rounds: int = flag(20, "turns of each network", at_least=1)
+    seconds: float = flag(0.5, "least duration of a turn, s", above=0)
+
+    @property
+    def pictures(self) -> int:
+        """Pictures per batch."""
+        return self.batch_size or (1 if self.latency else 32)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetrievalOptions:
+    """Retrieval."""
+
+    eval_retrieval: bool = flag(False, "in every evaluation, also tell how well the features find pictures of the same "
+                                       "artist; its time grows with the square of the number of pictures")
+
+
+# ---- trainers ----
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecipeOptions:
+    """Recipe of ImageNet."""
+
+    repeated_aug: bool = flag(True, f"draw each picture of an epoch {REPEATS} times, with another augmentation each "
+                                    f"time; an epoch then sees a {REPEATS}rd of the pictures")
+    three_augment: bool = flag(False, "ThreeAugment (grey, solarised or blurred) in place of --aa's policy",
+                               names=("--ThreeAugment",))
+    train_mode: bool = flag(True, "train in training mode; without it norms keep their statistics and nothing drops")
+    set_bn_eval: bool = flag(False, "batch norms keep their statistics while their weights learn")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RobustnessOptions:
+    """Evaluation, with --eval."""
+
+    deploy: bool = flag(False, "fold batch norms and parallel branches first")
+    inc_path: Path | None = flag(None, "folder of ImageNet-C: corruption/severity/WordNet id")
+    ina_path: Path | None = flag(None, "folder of ImageNet-A, whose 200 classes alone count")
+    inr_path: Path | None = flag(None, "folder of ImageNet-R, whose 200 classes alone count")
+    insk_path: Path | None = flag(None, "folder of ImageNet-Sketch")
+    adversarial: Literal["fgsm", "pgd"] | None = flag(None, "evaluate on adversarial pictures, too")
+    epsilon: float = flag(1.0, "largest change of a value by --adversarial, in 1/255", at_least=0, at_most=255)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainerOptions:
+    """The flags that every trainer has."""
 
     model: ModelOptions
     data: DataOptions
@@ -229,20 +321,31 @@ class Settings:
     optimizing: OptimizerOptions
     distillation: DistillationOptions
     run: RunOptions
-    own: tuple[Any, ...] = ()
 
     def as_config(self) -> dict[str, Any]:
-        """All of them as plain Python."""
-        return as_config(*(getattr(self, name) for name in GROUPS), *self.own)
+        """All of them as one flat dict of plain Python, for checkpoints and logs."""
+        return as_config(*(getattr(self, field.name) for field in fields(self)))
 
 
-def add_settings(parser: argparse.ArgumentParser, *own: type, **defaults: Any) -> None:
-    """Give `parser` the flags of every trainer and those of the groups `own`; `defaults` replaces single defaults."""
-    for group in (*GROUPS.values(), *own):
-        add_options(parser, group, **defaults)
+@dataclass(frozen=True, kw_only=True)
+class ArtistOptions(TrainerOptions):
+    """The flags of train_artist_style.py."""
+
+    long_tail: LongTailOptions
+    retrieval: RetrievalOptions
 
 
-def read_settings(arguments: argparse.Namespace, *own: type) -> Settings:
-    """The parsed flags of every trainer and of the groups `own`."""
-    return Settings(**{name: read_options(arguments, group) for name, group in GROUPS.items()},
-                    own=tuple(read_options(arguments, group) for group in own))
+@dataclass(frozen=True, kw_only=True)
+class MultiLabelTrainerOptions(TrainerOptions):
+    """The flags of train_artist_multilabel.py."""
+
+    annotations: AnnotationOptions
+    labels: MultiLabelOptions
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageNetOptions(TrainerOptions):
+    """The flags of main.py."""
+
+    recipe: RecipeOptions
+    robustness: RobustnessOptions

@@ -14,7 +14,7 @@ FEW_CORES, WORKERS = 4, 2
 MOST_LANES = 8  # each has its own activations, and all share Python's one lock
 
 
-def cores() -> int:
+def count_cores() -> int:
     """How many processor cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
@@ -24,10 +24,10 @@ class Placement:
     """A device, a memory format and a precision, for networks and for their input.
 
     Attributes:
-        device: where.
-        memory_format: channels innermost or planes.
-        amp: dtype of autocast while training, and of all weights in inference, or None for float32. The evaluation of
-            a trainer is always float32.
+        device: of the network and its input.
+        memory_format: channels-last or planes.
+        amp: dtype of autocast in training, and of all weights in inference; None for float32. The evaluation of a
+            trainer is always float32.
     """
 
     device: torch.device
@@ -35,12 +35,12 @@ class Placement:
     amp: torch.dtype | None = None
 
     @classmethod
-    def choose(cls, device: str, *, channels_last: bool | None = None, amp: str = "off") -> Placement:
-        """What the flags ask for.
+    def resolve(cls, device: str, *, channels_last: bool | None = None, amp: str = "off") -> Placement:
+        """The placement for the values of --device, --channels-last and --amp.
 
         Args:
             device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
-            channels_last: channels innermost; None does so on the CPU, where depthwise convolutions on two cores train
+            channels_last: None means channels-last on the CPU only. There, depthwise convolutions on two cores train
                 more than ten times faster (lsnet_t, 96 px, torch 2.14, November 2026).
             amp: `off`, `bf16`, `fp16`, or `auto`: bf16 on GPUs that compute it, off elsewhere.
 
@@ -52,42 +52,43 @@ class Placement:
             raise UserError("--amp fp16 on the CPU", "a GPU for fp16", "use --amp bf16 or --amp off")
         if amp == "auto":
             amp = "bf16" if found.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False) else "off"
-        innermost = found.type == "cpu" if channels_last is None else channels_last
-        return cls(device=found, memory_format=torch.channels_last if innermost else torch.contiguous_format,
+        if channels_last is None:
+            channels_last = found.type == "cpu"
+        return cls(device=found, memory_format=torch.channels_last if channels_last else torch.contiguous_format,
                    amp={"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}[amp])
 
     def __str__(self) -> str:
         precision = {None: "float32", torch.bfloat16: "bf16", torch.float16: "fp16"}[self.amp]
         return f"{self.device} in {precision}"
 
-    def network(self, network: torch.nn.Module) -> torch.nn.Module:
-        """`network`, moved here."""
-        return network.to(self.device, memory_format=self.memory_format)
+    def move_network(self, network: torch.nn.Module) -> torch.nn.Module:
+        """Move `network` to the device, in place, and return it."""
+        return network.to(self.device).to(memory_format=self.memory_format)
 
-    def images(self, images_BCHW: torch.Tensor) -> torch.Tensor:
-        """A batch, copied here."""
+    def move_images(self, images_BCHW: torch.Tensor) -> torch.Tensor:
+        """A copy of a batch on the device."""
         return images_BCHW.to(self.device, memory_format=self.memory_format, non_blocking=True)
 
-    def workers(self, asked: int | None) -> int:
-        """How many processes decode pictures beside a network that trains here: as `asked`, else what is fastest.
+    def choose_workers(self, requested: int | None) -> int:
+        """How many processes decode pictures for a network that trains here: `requested`, or the fastest choice.
 
-        An operator on few cores waits for the one that also decodes: lsnet_t at 96 px trains with 133 to 155 pictures/s
-        on two cores that decode in between, and with 106 to 124 beside two processes; with OMP_WAIT_POLICY=passive,
-        under which threads must be woken for each operator, with 77 and 98 (torch 2.14, November 2026).
+        On few cores, decoding processes slow down every operator: lsnet_t at 96 px trains with 133 to 155 pictures/s
+        on two cores that decode in between, and with 106 to 124 beside two processes. OMP_WAIT_POLICY=passive, under
+        which threads must be woken for each operator, gives 77 and 98 (torch 2.14, November 2026).
         """
-        if asked is not None:
-            return asked
+        if requested is not None:
+            return requested
         passive = os.environ.get("OMP_WAIT_POLICY", "").lower() == "passive"
-        return 0 if self.device.type == "cpu" and cores() <= FEW_CORES and not passive else WORKERS
+        return 0 if self.device.type == "cpu" and count_cores() <= FEW_CORES and not passive else WORKERS
 
-    def lanes(self, batches: int) -> int:
-        """In how many `Lanes` that many batches go through a network: one per core, but no more than `MOST_LANES`."""
+    def choose_lanes(self, batches: int) -> int:
+        """How many `Lanes` to use for so many batches: one per core, at most `MOST_LANES`; one on a GPU."""
         return max(1, min(torch.get_num_threads(), batches, MOST_LANES)) if self.device.type == "cpu" else 1
 
-    def autocast(self) -> contextlib.AbstractContextManager[None]:
-        """Inside the block forward passes run in `amp`."""
+    def autocast(self) -> contextlib.AbstractContextManager[object]:
+        """A context in which forward passes run in `amp`."""
         return torch.autocast(self.device.type, self.amp) if self.amp else contextlib.nullcontext()
 
-    def scaler(self) -> torch.amp.GradScaler:
+    def make_scaler(self) -> torch.amp.GradScaler:
         """Loss scaling for fp16; disabled otherwise."""
         return torch.amp.GradScaler(self.device.type, enabled=self.amp is torch.float16)

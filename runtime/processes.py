@@ -1,4 +1,4 @@
-"""The processes of one run: who they are, what they agree on, and when they stop."""
+"""The processes of one run: rank, gathering values, work on the first rank, and the signal to stop."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Result = TypeVar("Result")
 
 
 def rank() -> int:
-    """Number of this process among those of the run, from 0."""
+    """Number of this process in the run, from 0."""
     return torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
 
 
@@ -28,7 +28,7 @@ def world_size() -> int:
 
 
 def gather(value: Any) -> list[Any]:
-    """The `value` of every process, in the order of ranks, on every process."""
+    """The `value` of every process in the order of ranks; the same list on every process."""
     values = [value] * world_size()
     if world_size() > 1:
         torch.distributed.all_gather_object(values, value)
@@ -36,9 +36,9 @@ def gather(value: Any) -> list[Any]:
 
 
 def gather_rows(tensor: torch.Tensor) -> torch.Tensor:
-    """The rows of every process's `tensor`, (B, ...) on each, as (world_size B, ...): this one's first.
+    """The rows of every process's `tensor`: (B, ...) on each -> (world_size B, ...), this process's rows first.
 
-    Gradients go back to the process whose rows they are.
+    Gradients flow back to the process that the rows come from.
     """
     if world_size() == 1:
         return tensor
@@ -47,31 +47,29 @@ def gather_rows(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def on_first_rank(function: Callable[[], Result]) -> Result:
-    """What `function` returns on the first process, where alone it runs, on every process.
+    """Run `function` on the first process only, and return its result on every process.
 
     Raises:
-        UserError: the one that `function` raised, on every process.
+        UserError: `function` raised it; every process raises it then.
     """
-    answer: Result | UserError | None = None
-    if rank() == 0:
-        try:
-            answer = function()
-        except UserError as error:
-            answer = error
-    answer = gather(answer)[0]
-    if isinstance(answer, UserError):
-        raise answer
-    return answer  # type: ignore[return-value]
+    try:
+        result: Any = function() if rank() == 0 else None
+    except UserError as error:
+        result = error
+    result = gather(result)[0]
+    if isinstance(result, UserError):
+        raise result
+    return result
 
 
 @contextlib.contextmanager
 def process_group(device: torch.device) -> Iterator[str]:
-    """Inside the block this process belongs to the run that RANK and WORLD_SIZE describe; yields a line about it.
+    """A context in which this process is part of the run that RANK and WORLD_SIZE describe; yields a line for the log.
 
-    GPUs talk through NCCL on Linux, everything else through gloo. Without WORLD_SIZE, or with 1, the process is alone.
+    GPUs use NCCL where torch has it, all others gloo. Without WORLD_SIZE, or with 1, nothing is set up.
 
     Raises:
-        UserError: WORLD_SIZE without what else is needed to meet.
+        UserError: WORLD_SIZE is set, but RANK, LOCAL_RANK, MASTER_ADDR or MASTER_PORT is not.
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
@@ -84,9 +82,9 @@ def process_group(device: torch.device) -> Iterator[str]:
     nccl = device.type == "cuda" and torch.distributed.is_nccl_available()
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    timeout = timedelta(hours=6)  # the first rank may scan a million pictures while the others wait
+    timeout = timedelta(hours=6)  # the others wait while the first rank scans perhaps a million pictures
     store, number, size = next(torch.distributed.rendezvous("env://", timeout=timeout))
-    # torchrun keeps its store over restarts, with the addresses of processes that are gone (seen in torch 2.14).
+    # torchrun keeps its store over restarts, with the addresses of dead processes (seen in torch 2.14).
     store = torch.distributed.PrefixStore(f"attempt_{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
     torch.distributed.init_process_group("cpu:gloo,cuda:nccl" if nccl else "gloo", store=store, rank=number,
                                          world_size=size, timeout=timeout)
@@ -97,14 +95,14 @@ def process_group(device: torch.device) -> Iterator[str]:
 
 
 class StopSignal:
-    """Inside `with StopSignal() as stop:` the first SIGINT or SIGTERM sets `stop.signum`; a second one ends at once."""
+    """In `with StopSignal() as stop:` the first SIGINT or SIGTERM sets `stop.signum`; a second one ends the process."""
 
     def __init__(self) -> None:
         self.signum = 0
         self._previous: dict[int, Any] = {}
 
-    def agreed(self) -> int:
-        """The signal that any process of the run has received, on every process; 0 for none."""
+    def agree(self) -> int:
+        """The highest number of a signal that any process of the run has received; 0 for none."""
         return max(gather(self.signum)) if world_size() > 1 else self.signum
 
     def __enter__(self) -> StopSignal:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
-if "PYTEST_XDIST_WORKER" in os.environ:  # test processes share the cores; set before torch is imported
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # test processes share the cores; set before torch is imported
 
+from tests import forked
 from tests.pictures import write_data_set
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -29,9 +28,7 @@ def run_script(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Comple
     elsewhere = tmp_path_factory.mktemp("elsewhere")
 
     def run(script: str, *arguments: object, stdin: str = "", timeout: float = 300) -> Completed:
-        return subprocess.run([sys.executable, str(ROOT / script), *map(str, arguments)], cwd=elsewhere, input=stdin,
-                              capture_output=True, text=True, encoding="utf-8", timeout=timeout,
-                              env={**os.environ, "PYTHONIOENCODING": "utf-8"}, check=False)
+        return forked.run(script, *arguments, cwd=elsewhere, stdin=stdin, timeout=timeout)
 
     return run
 

@@ -24,9 +24,9 @@ FIGURES = ("macro_map", "micro_map", "macro_f1", "share_error")
 
 def trivial_figures(pictures: Path, train_csv: Path, val_csv: Path) -> dict[str, float]:
     """Those of label frequencies as scores; the share error is that of equal shares."""
-    rules, left_out = AnnotationRules(root=pictures), []
-    train = open_annotated(train_csv, rules, torch.as_tensor, say=left_out.append)
-    val = open_annotated(val_csv, rules, torch.as_tensor, say=left_out.append, classes=train.classes)
+    rules = AnnotationRules(root=pictures)
+    train, _ = open_annotated(train_csv, rules, torch.as_tensor)
+    val, _ = open_annotated(val_csv, rules, torch.as_tensor, classes=train.classes)
     targets = torch.stack([val.target(number) for number in range(len(val))])
     frequencies = torch.logit(torch.from_numpy(train.counts() / len(train))).float().expand_as(targets)
     found = []

@@ -8,14 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from losses import (
-    ClassificationLoss,
-    ContrastiveLoss,
-    DistillationLoss,
-    MultiLabelLoss,
-    mix_several,
-    presence_and_shares,
-)
+from losses import ClassificationLoss, ContrastiveLoss, DistillationLoss, MultiLabelLoss, presence_and_shares
 
 LOGITS = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
 OTHER = torch.randn(6, 4, generator=torch.Generator().manual_seed(1))
@@ -56,8 +49,8 @@ def test_the_contrastive_term_is_that_of_the_paper() -> None:
     for one in range(6):
         others = [other for other in range(6) if other != one]
         whole = sum(math.exp(unit[one] @ unit[other] / 0.2) for other in others)
-        partners = [other for other in others if TARGETS[other] == TARGETS[one]]
-        terms = [-math.log(math.exp(unit[one] @ unit[other] / 0.2) / whole) for other in partners]
+        positives = [other for other in others if TARGETS[other] == TARGETS[one]]
+        terms = [-math.log(math.exp(unit[one] @ unit[other] / 0.2) / whole) for other in positives]
         expected += sum(terms) / len(terms) / 6 if terms else 0.0
     assert contrast(OTHER, TARGETS).item() == pytest.approx(expected, rel=1e-5)
 
@@ -73,7 +66,7 @@ def test_the_contrastive_term_of_parts_is_that_of_the_whole() -> None:
     torch.testing.assert_close(sum(halves) / 2, contrast(OTHER, TARGETS))
 
 
-def test_pictures_without_partners_contrast_with_nothing() -> None:
+def test_pictures_without_positives_contrast_with_nothing() -> None:
     features = OTHER[:4].clone().requires_grad_()
     loss = contrast(features, torch.arange(4))
     loss.backward()
@@ -121,33 +114,33 @@ PRESENT = (WEIGHTS > 0).float()
 POSITIVES = torch.tensor([0.5, 1.0, 2.0, 100.0])
 
 
-def several(logits: torch.Tensor = LOGITS, targets: torch.Tensor = WEIGHTS, *, kind: str = "bce",
-            ratio_weight: float = 0.0) -> torch.Tensor:
+def multilabel(logits: torch.Tensor = LOGITS, targets: torch.Tensor = WEIGHTS, *, kind: str = "bce",
+               ratio_weight: float = 0.0) -> torch.Tensor:
     return MultiLabelLoss(kind, pos_weight=POSITIVES, ratio_weight=ratio_weight)(logits, targets, IMAGES)
 
 
 def test_presence_is_torchs_binary_cross_entropy() -> None:
-    torch.testing.assert_close(several(), torch.nn.BCEWithLogitsLoss(pos_weight=POSITIVES)(LOGITS, PRESENT))
+    torch.testing.assert_close(multilabel(), torch.nn.BCEWithLogitsLoss(pos_weight=POSITIVES)(LOGITS, PRESENT))
 
 
 def test_asymmetric_loss_is_its_formula() -> None:
     p = LOGITS.double().sigmoid()
     shifted = (p - 0.05).clamp(min=0)
     expected = -torch.where(PRESENT > 0, p.log(), shifted**4 * (1 - shifted).log()).sum(1).mean()
-    torch.testing.assert_close(several(kind="asl"), expected.float())
-    assert several(torch.full((1, 4), -3.0), torch.zeros(1, 4), kind="asl").item() == 0  # p < 0.05: clearly absent
+    torch.testing.assert_close(multilabel(kind="asl"), expected.float())
+    assert multilabel(torch.full((1, 4), -3.0), torch.zeros(1, 4), kind="asl").item() == 0  # p < 0.05: clearly absent
 
 
 def test_focal_loss_is_its_formula() -> None:
     p = LOGITS.double().sigmoid()
     right, alpha = torch.where(PRESENT > 0, p, 1 - p), torch.where(PRESENT > 0, 0.25, 0.75)
-    torch.testing.assert_close(several(kind="focal"), -(alpha * (1 - right)**2 * right.log()).sum(1).mean().float())
+    torch.testing.assert_close(multilabel(kind="focal"), -(alpha * (1 - right)**2 * right.log()).sum(1).mean().float())
 
 
 def test_the_share_compares_normalised_weights_with_normalised_probabilities() -> None:
     p = LOGITS.double().sigmoid()
     expected = -(WEIGHTS / WEIGHTS.sum(1, keepdim=True) * (p / p.sum(1, keepdim=True)).log()).sum(1).mean()
-    torch.testing.assert_close(several(ratio_weight=3.0) - several(), 3 * expected.float())
+    torch.testing.assert_close(multilabel(ratio_weight=3.0) - multilabel(), 3 * expected.float())
 
 
 def test_the_first_loss_says_that_nothing_is_known() -> None:
@@ -156,20 +149,20 @@ def test_the_first_loss_says_that_nothing_is_known() -> None:
 
 
 def test_the_scale_of_the_weights_does_not_count() -> None:
-    torch.testing.assert_close(several(targets=7 * WEIGHTS, ratio_weight=1.0), several(ratio_weight=1.0))
+    torch.testing.assert_close(multilabel(targets=7 * WEIGHTS, ratio_weight=1.0), multilabel(ratio_weight=1.0))
 
 
 @pytest.mark.parametrize("kind", ["bce", "asl", "focal"])
 def test_the_loss_is_lowest_where_the_probabilities_are_the_shares_of_one_artist(kind: str) -> None:
     right = torch.where(PRESENT[[0, 4]] > 0, 12.0, -12.0)
-    assert 0 <= several(right, WEIGHTS[[0, 4]], kind=kind, ratio_weight=1.0).item() < 1e-3
-    assert several(-right, WEIGHTS[[0, 4]], kind=kind, ratio_weight=1.0).item() > 1
+    assert 0 <= multilabel(right, WEIGHTS[[0, 4]], kind=kind, ratio_weight=1.0).item() < 1e-3
+    assert multilabel(-right, WEIGHTS[[0, 4]], kind=kind, ratio_weight=1.0).item() > 1
 
 
 @pytest.mark.parametrize("kind", ["bce", "asl", "focal"])
 def test_extreme_logits_leave_loss_and_gradient_finite(kind: str) -> None:
     logits = (300 * LOGITS.sign()).half().requires_grad_()
-    loss = several(logits, kind=kind, ratio_weight=1.0)
+    loss = multilabel(logits, kind=kind, ratio_weight=1.0)
     loss.backward()
     assert math.isfinite(loss.item())
     assert logits.grad.isfinite().all()
@@ -177,23 +170,17 @@ def test_extreme_logits_leave_loss_and_gradient_finite(kind: str) -> None:
 
 def test_a_picture_without_labels_has_presence_only() -> None:
     nobody = torch.zeros(6, 4)
-    torch.testing.assert_close(several(targets=nobody, ratio_weight=1.0), several(targets=nobody))
+    torch.testing.assert_close(multilabel(targets=nobody, ratio_weight=1.0), multilabel(targets=nobody))
 
 
 @pytest.mark.parametrize("kind", ["bce", "asl"])  # both are linear in what is present
 def test_a_mixture_weighs_its_pictures_losses(kind: str) -> None:
     both = torch.stack(presence_and_shares(WEIGHTS), 1)
-    loss = several(targets=both, kind=kind, ratio_weight=1.0)
-    torch.testing.assert_close(loss, several(kind=kind, ratio_weight=1.0))
-    mixed = several(targets=0.3 * both + 0.7 * both.roll(1, 0), kind=kind, ratio_weight=1.0)
-    torch.testing.assert_close(mixed, 0.3 * loss + 0.7 * several(targets=WEIGHTS.roll(1, 0), kind=kind,
-                                                                 ratio_weight=1.0))
-
-
-def test_mixing_several_artists_mixes_presence_and_shares_apart() -> None:
-    _, mixed = mix_several(lambda images, rows: (images, 0.3 * rows + 0.7 * rows.roll(1, 0)))(IMAGES[:2], WEIGHTS[:2])
-    torch.testing.assert_close(mixed[0], torch.tensor([[1, 0.7, 0, 0], [0.65, 0.35, 0, 0]]))
-    torch.testing.assert_close(mixed[1], torch.tensor([[1, 0.3, 0, 0], [0.85, 0.15, 0, 0]]))
+    loss = multilabel(targets=both, kind=kind, ratio_weight=1.0)
+    torch.testing.assert_close(loss, multilabel(kind=kind, ratio_weight=1.0))
+    mixed = multilabel(targets=0.3 * both + 0.7 * both.roll(1, 0), kind=kind, ratio_weight=1.0)
+    torch.testing.assert_close(mixed, 0.3 * loss + 0.7 * multilabel(targets=WEIGHTS.roll(1, 0), kind=kind,
+                                                                    ratio_weight=1.0))
 
 
 def test_smoothing_moves_presence_to_one_half_and_shares_to_equal_ones() -> None:
@@ -206,7 +193,7 @@ def test_smoothing_moves_presence_to_one_half_and_shares_to_equal_ones() -> None
 def test_a_teacher_of_several_artists_is_asked_about_each() -> None:
     def taught(kind: str, tau: float) -> torch.Tensor:
         labels = MultiLabelLoss("bce", pos_weight=POSITIVES, ratio_weight=0.0)
-        return DistillationLoss(labels, lambda images: OTHER, kind=kind, alpha=1.0, tau=tau, several=True)(
+        return DistillationLoss(labels, lambda images: OTHER, kind=kind, alpha=1.0, tau=tau, multilabel=True)(
             LOGITS, WEIGHTS, IMAGES)
 
     p, q = (OTHER / 3).sigmoid(), (LOGITS / 3).sigmoid()

@@ -6,27 +6,27 @@ Example: python tools/calibrate.py --checkpoint runs/lsnet_t/model_best.pth --da
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from dataclasses import MISSING, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from data.images import list_images
-from drawing.reliability import reliability_plot
-from evaluation.calibration import Calibration, place
-from inference.calibration_run import ask, calibrate
-from inference.predictor import Predictor
-from inference.records import tell_failures
-from runtime.arguments import Parser, add_options, flag, read_options
+from data.picture_files import list_images
+from runtime.arguments import Parser, flag
 from runtime.options import InferenceOptions
 from runtime.text_table import format_table
 from utils import EXIT_DONE, EXIT_PARTIAL, UserError, command
+
+if TYPE_CHECKING:
+    from evaluation.calibration import Calibration
 
 WEAK = 0.7  # AUROC; 0.5 is chance
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class CalibrateOptions:
     """What to learn from."""
 
     data_path: Path = flag(MISSING, "folder with val/, one folder per artist in it, none of which trained the network")
@@ -35,56 +35,76 @@ class Options:
                                    "pictures that may be called unknown", above=0, below=1)
 
 
-def build_parser() -> Parser:
+@dataclass(frozen=True, kw_only=True)
+class Flags:
+    """All flags of this command."""
+
+    calibrate: CalibrateOptions
+    network: InferenceOptions
+
+
+def build_parser() -> Parser[Flags]:
     """The flags of this command."""
-    parser = Parser(prog="tools/calibrate.py", description=__doc__)
-    add_options(parser, Options)
-    add_options(parser, InferenceOptions)
-    return parser
+    return Parser(Flags, prog="tools/calibrate.py", description=__doc__)
 
 
 @command
 def main(argv: list[str] | None = None) -> int:
     """Calibrate; 0, or 3 when some pictures could not be read."""
-    arguments = build_parser().parse_args(argv)
-    options, network = read_options(arguments, Options), read_options(arguments, InferenceOptions)
+    flags = build_parser().read(argv)
+    options, network = flags.calibrate, flags.network
     folder = options.data_path / "val"
     if not folder.is_dir():
         raise UserError(f"no folder {folder}", "val/ with one folder per artist", "check --data-path")
-    outside = list_images(options.unknown_dir) if options.unknown_dir else []
-    if options.unknown_dir and not outside:
+    unknown = list_images(options.unknown_dir) if options.unknown_dir else []
+    if options.unknown_dir and not unknown:
         raise UserError(f"no picture in {options.unknown_dir}", "at least one", "check --unknown-dir")
+
+    from drawing.plots import reliability_plot
+    from evaluation.calibration import calibration_path, fit_calibration, reliability_bins
+    from inference.answers import collect_answers
+    from inference.predictor import Predictor
+    from inference.records import print_failures
+
     predictor = Predictor.from_options(network)
     predictor.check_task("classification", network.checkpoint)
     if predictor.classes is None:
         raise UserError(f"{network.checkpoint}, which does not name its artists", "a class mapping", "add --class-csv")
-    known, others = ask(predictor, list_images(folder), network), ask(predictor, outside, network)
-    calibration, figures = calibrate(known, others, options.error_rate, predictor.fingerprint, network.view)
-    path = place(network.checkpoint)
+    known, failures = collect_answers(predictor, predictor.classes, list_images(folder), network)
+    others, other_failures = collect_answers(predictor, predictor.classes, unknown, network)
+    failures += other_failures
+    calibration, figures = fit_calibration(known, others, options.error_rate, predictor.fingerprint, network.view)
+    path = calibration_path(network.checkpoint)
     calibration.write(path, figures)
-    reliability_plot(known.scores(1), known.scores(calibration.temperature), known.right,
-                     others.scores(calibration.temperature), calibration, path.with_suffix(".png"))
-    report(calibration, figures, [*known.failures, *others.failures])
+    before, after = known.scores(1), known.scores(calibration.temperature)
+    reliability_plot({f"before, ECE {figures['ece_before']:.3f}": reliability_bins(before, known.right),
+                      f"after: temperature {calibration.temperature:.3f}, ECE {figures['ece_after']:.3f}":
+                          reliability_bins(after, known.right)},
+                     {"right": after[known.right], "wrong": after[~known.right],
+                      "unknown artists": others.scores(calibration.temperature)},
+                     calibration.possible, calibration.confident, path.with_suffix(".png"))
+    print_failures(failures)
+    print(*format_figures(calibration, figures), sep="\n")
     print(f"written: {path} and {path.with_suffix('.png').name}")
-    return EXIT_PARTIAL if known.failures or others.failures else EXIT_DONE
+    return EXIT_PARTIAL if failures else EXIT_DONE
 
 
-def report(calibration: Calibration, figures: dict, failures: list) -> None:
-    """Print the figures."""
-    tell_failures(failures)
-    print(f"{figures['pictures']} validation pictures, {figures['accuracy']:.1%} right; "
-          f"{figures['outside_pictures']} by unknown artists")
-    print(f"temperature {calibration.temperature:.3f}: ECE {figures['ece_before']:.4f} before, "
-          f"{figures['ece_after']:.4f} after")
+def format_figures(calibration: Calibration, figures: Mapping[str, Any]) -> list[str]:
+    """The lines that are printed of a calibration."""
+    lines = [f"{figures['pictures']} validation pictures, {figures['accuracy']:.1%} right; "
+             f"{figures['outside_pictures']} by unknown artists",
+             f"temperature {calibration.temperature:.3f}: ECE {figures['ece_before']:.4f} before, "
+             f"{figures['ece_after']:.4f} after"]
     if "auroc" in figures:
-        print(f"known from unknown artists: AUROC {figures['auroc']:.4f}, FPR at 95 % TPR {figures['fpr95']:.4f}")
+        lines.append(f"known from unknown artists: AUROC {figures['auroc']:.4f}, FPR at 95 % TPR "
+                     f"{figures['fpr95']:.4f}")
         if figures["auroc"] < WEAK:
-            print("warning: this network hardly tells unknown artists from its own; do not rely on the verdicts")
-    bound = f"from {calibration.confident:.3f}" if calibration.confident <= 1 else "never"
-    rows = [["verdict", "probability", "known right", "known wrong", "unknown artists"]]
-    for name, text in (("confident", bound), ("possible", f"from {calibration.possible:.3f}"), ("unknown", "below")):
-        rows.append([name, text, *(f"{share:.1%}" for share in figures["verdicts"][name])])
-    print(*format_table(rows), sep="\n")
+            lines.append("warning: this network hardly tells unknown artists from its own; do not rely on the verdicts")
+    bounds = {"confident": f"from {calibration.confident:.3f}" if calibration.confident <= 1 else "never",
+              "possible": f"from {calibration.possible:.3f}", "unknown": "below"}
+    return [*lines, *format_table([
+        ("verdict", "probability", "known right", "known wrong", "unknown artists"),
+        *((name, bound, *(f"{share:.1%}" for share in figures["verdicts"][name])) for name, bound in bounds.items())])]
 
 
 if __name__ == "__main__":

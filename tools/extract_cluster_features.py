@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from data.images import list_images
+from data.picture_files import list_images
 from runtime.arguments import Parser, flag
 from runtime.options import ClusterOptions, InferenceOptions
 from runtime.progress import progress

@@ -13,40 +13,48 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from data.multilabel.annotations import write_annotations
-from data.prepare.output_files import claim_csv_files
-from data.prepare.output_folder import told_plainly
-from runtime.arguments import Parser, add_options, flag, read_options
-from runtime.labelled_folder import LabelledFolderOptions, open_labelled
+from data.multilabel.label_files import read_label_files
+from data.prepare.output import check_csv_outputs, report_write_errors
+from runtime.arguments import Parser, flag
+from runtime.options import LabelledFolderOptions
 from utils import EXIT_DONE, EXIT_PARTIAL, command
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class OutputOptions:
     """What to write."""
 
     output_csv: Path = flag(MISSING, "annotation file to write", writes="file")
 
 
-def build_parser() -> Parser:
+@dataclass(frozen=True, kw_only=True)
+class Flags:
+    """All flags of this command."""
+
+    folder: LabelledFolderOptions
+    output: OutputOptions
+
+
+def build_parser() -> Parser[Flags]:
     """The flags of this command."""
-    parser = Parser(prog="tools/generate_multilabel_csv.py", description=__doc__)
-    add_options(parser, LabelledFolderOptions)
-    add_options(parser, Options)
-    return parser
+    return Parser(Flags, prog="tools/generate_multilabel_csv.py", description=__doc__)
 
 
 @command
 def main(argv: list[str] | None = None) -> int:
     """Write the file; 0, or 3 when label files with errors were skipped."""
-    arguments = build_parser().parse_args(argv)
-    folder, options = read_options(arguments, LabelledFolderOptions), read_options(arguments, Options)
-    found = open_labelled(folder)
-    claim_csv_files(options.output_csv, overwrite=folder.overwrite)
-    with told_plainly(options.output_csv):
-        write_annotations(options.output_csv, found.located(found.annotations, relative=folder.relative_paths),
+    flags = build_parser().read(argv)
+    folder, output_csv = flags.folder, flags.output.output_csv
+    found = read_label_files(folder.input_dir, recursive=folder.recursive, delimiter=folder.label_delimiter,
+                             skip_invalid=folder.skip_invalid)
+    for line in found.report():
+        print(line)
+    check_csv_outputs(output_csv, overwrite=folder.overwrite)
+    with report_write_errors(output_csv):
+        write_annotations(output_csv, found.with_paths(found.annotations, relative=folder.relative_paths),
                           folder.label_delimiter)
     labels = {label for annotation in found.annotations for label in annotation.labels}
-    print(f"{len(found.annotations)} pictures with {len(labels)} labels are in {options.output_csv}")
+    print(f"{len(found.annotations)} pictures with {len(labels)} labels are in {output_csv}")
     return EXIT_PARTIAL if found.invalid else EXIT_DONE
 
 

@@ -6,31 +6,37 @@ Example: python tools/plot_log.py my_run/metrics.jsonl --output curves.png
 from __future__ import annotations
 
 import sys
+from dataclasses import MISSING, dataclass
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from drawing.plots import training_curves
-from runtime.arguments import Parser
-from training.log import read_log
+from runtime.arguments import Parser, flag
 from utils import EXIT_DONE, command
 
 
-def build_parser() -> Parser:
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What to draw."""
+
+    log: Path = flag(MISSING, "metrics.jsonl of a run, or a published log of JSON lines", positional=True)
+    output: Path | None = flag(None, "file to write (default: beside the log, named like it)", metavar="PNG")
+
+
+def build_parser() -> Parser[Options]:
     """The flags of this command."""
-    parser = Parser(prog="tools/plot_log.py", description=__doc__)
-    parser.add_argument("log", type=Path, help="metrics.jsonl of a run, or a published log of JSON lines")
-    parser.add_argument("--output", type=Path, metavar="PNG", help="file to write (default: beside the log, named "
-                                                                   "like it)")
-    return parser
+    return Parser(Options, prog="tools/plot_log.py", description=__doc__)
 
 
 @command
 def main(argv: list[str] | None = None) -> int:
     """Draw; the exit code."""
-    arguments = build_parser().parse_args(argv)
-    records = read_log(arguments.log)
-    output = arguments.output or arguments.log.with_suffix(".png")
+    options = build_parser().read(argv)
+    from drawing.plots import training_curves
+    from training.log import read_log
+
+    records = read_log(options.log)
+    output = options.output or options.log.with_suffix(".png")
     training_curves(records, output)
     best = max((record for record in records if record.get("val_top1") is not None),
                key=lambda record: record["val_top1"], default=None)

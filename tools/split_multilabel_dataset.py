@@ -6,7 +6,6 @@ Example: python tools/split_multilabel_dataset.py --input-dir artist_mix --train
 
 from __future__ import annotations
 
-import os
 import sys
 from dataclasses import MISSING, dataclass
 from pathlib import Path
@@ -15,17 +14,17 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from data.images import DEFAULT_MAX_PIXELS
 from data.multilabel.annotations import write_annotations
+from data.multilabel.label_files import read_label_files
 from data.multilabel.split import MultiLabelRule, MultiLabelSplit, plan_multilabel_split
-from data.prepare.output_files import claim_csv_files
-from data.prepare.output_folder import told_plainly
-from runtime.arguments import Parser, add_options, flag, read_options
-from runtime.labelled_folder import LabelledFolderOptions, open_labelled, print_left_out
+from data.prepare.output import check_csv_outputs, report_write_errors
+from runtime.arguments import Parser, flag
+from runtime.options import LabelledFolderOptions
 from runtime.progress import announced
 from utils import EXIT_DONE, EXIT_PARTIAL, command
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class SplitOptions:
     """Split."""
 
     train_csv: Path = flag(MISSING, "annotation file to write: pictures to train on")
@@ -38,39 +37,47 @@ class Options:
     max_pixels: int = flag(DEFAULT_MAX_PIXELS, "pictures whose header claims more pixels count as damaged", at_least=1)
 
 
-def build_parser() -> Parser:
+@dataclass(frozen=True, kw_only=True)
+class Flags:
+    """All flags of this command."""
+
+    folder: LabelledFolderOptions
+    split: SplitOptions
+
+
+def build_parser() -> Parser[Flags]:
     """The flags of this command."""
-    parser = Parser(prog="tools/split_multilabel_dataset.py", description=__doc__)
-    add_options(parser, LabelledFolderOptions)
-    add_options(parser, Options)
-    return parser
+    return Parser(Flags, prog="tools/split_multilabel_dataset.py", description=__doc__)
 
 
 @command
 def main(argv: list[str] | None = None) -> int:
     """Write both files; 0, or 3 when pictures are damaged or label files with errors were skipped."""
-    arguments = build_parser().parse_args(argv)
-    folder, options = read_options(arguments, LabelledFolderOptions), read_options(arguments, Options)
-    found = open_labelled(folder)
-    claim_csv_files(options.train_csv, options.val_csv, overwrite=folder.overwrite)
+    flags = build_parser().read(argv)
+    folder, options = flags.folder, flags.split
+    found = read_label_files(folder.input_dir, recursive=folder.recursive, delimiter=folder.label_delimiter,
+                             skip_invalid=folder.skip_invalid)
+    for line in found.report():
+        print(line)
+    check_csv_outputs(options.train_csv, options.val_csv, overwrite=folder.overwrite)
     rule = MultiLabelRule(val_ratio=options.val_ratio, min_label_count=options.min_label_count, seed=options.seed)
     split = plan_multilabel_split(folder.input_dir, found.annotations, rule, max_pixels=options.max_pixels,
-                                  workers=(os.cpu_count() or 1) if options.workers is None else options.workers,
-                                  progress=announced)
-    show(split)
+                                  workers=options.workers, progress=announced)
+    print_split(split)
     for path, side in ((options.train_csv, split.train), (options.val_csv, split.val)):
-        with told_plainly(path):
-            write_annotations(path, found.located(side, relative=folder.relative_paths), folder.label_delimiter)
+        with report_write_errors(path):
+            write_annotations(path, found.with_paths(side, relative=folder.relative_paths), folder.label_delimiter)
     print(f"{len(split.train)} pictures to train are in {options.train_csv}, {len(split.val)} to validate in "
           f"{options.val_csv}")
     return EXIT_PARTIAL if found.invalid or split.damaged else EXIT_DONE
 
 
-def show(split: MultiLabelSplit) -> None:
+def print_split(split: MultiLabelSplit) -> None:
     """Print what is on neither side, and labels that are not on both."""
     for label, count in split.rare.items():
         print(f"dropped: the label {label} ({count} picture{'s'[:count != 1]})")
-    print_left_out(split.left_out)
+    for name, reason in split.left_out.items():
+        print(f"left out: {name} ({reason})")
     for label, count in split.one_sided.items():
         print(f"on one side only: the label {label} of {count} pictures (other labels of theirs leave no way)")
 

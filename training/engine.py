@@ -1,7 +1,4 @@
-"""One step, one epoch, one evaluation, one run: the loop that every trainer shares.
-
-A trainer describes itself as a `Task`; everything else (order, updates, averages, checkpoints, interruption) is here.
-"""
+"""The training loop that every trainer shares: one update, one epoch, evaluation, checkpoints, interruption."""
 
 from __future__ import annotations
 
@@ -14,19 +11,20 @@ import numpy as np
 import torch
 from torch.nn.parallel import DistributedDataParallel
 
-from data.image_folder import ImageFolder
-from data.image_list import Batch, refill
+from data.image_list import Batch, LabelledImages, refill
 from data.loaders import EvalBatches, Loading, TrainBatches, make_loader
-from evaluation.evaluator import Examination, Meter, evaluate, report_failures
+from drawing.plots import training_curves
+from evaluation.evaluator import Evaluation, Meter, evaluate_loader, log_failures
 from runtime.checkpoint import LATEST, Checkpoint, publish_best, save_checkpoint
 from runtime.logbook import Logbook
 from runtime.networks import Architecture
 from runtime.options import OptimizerOptions, RunOptions
 from runtime.placement import Placement
 from runtime.processes import StopSignal, gather, rank, world_size
-from training.freezing import set_training_mode
-from training.optim import Clipping, make_ema, make_optimizer, make_schedule, scaled_lr
-from training.pace import Pace
+from training.augmentation import Mix
+from training.epoch_meter import EpochMeter
+from training.optim import Clipping, EvalMode, make_ema, make_optimizer, make_schedule, scale_lr, set_training_mode
+from training.run_folder import CURVES, EPOCH_CHECKPOINT
 from training.state import Position, TrainingState
 from utils import Interrupted, UserError, mix_seed, seed_everything
 
@@ -35,54 +33,46 @@ MOST_SKIPPED = 10  # fp16 updates in a row that may overflow before the run coun
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """What one trainer asks for and another does not.
+    """What differs between trainers in the loop.
 
     Attributes:
-        criterion: (learner outputs, targets, images) -> scalar loss.
-        examination: how the network is judged.
-        mix: mixes the pictures and targets of a batch, or None.
-        weights: how often each training picture is drawn relative to the others, (N,); None: each once an epoch.
-        repeats: how often a picture comes in an epoch in which it comes, each time with another augmentation.
-        still: what stays in evaluation mode in training, as `set_training_mode` takes it.
-        learner: makes of the network what the criterion reads, such as `WithFeatures`.
+        criterion: (outputs, targets, images) -> scalar loss.
+        evaluation: how the network is evaluated.
+        mix: mixes the images and targets of a batch, or None.
+        sampling_weights: relative probability of drawing each training image, (N,); None: each once an epoch.
+        repeats: how often an image is drawn in an epoch, each time with another augmentation.
+        eval_mode: which parts stay in evaluation mode in training, see `set_training_mode`.
+        wrap_model: makes of the network what the criterion needs, such as `WithFeatures`.
     """
 
     criterion: torch.nn.Module
-    examination: Examination
-    mix: Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]] | None = None
-    weights: np.ndarray | None = None
+    evaluation: Evaluation
+    mix: Mix | None = None
+    sampling_weights: np.ndarray | None = None
     repeats: int = 1
-    still: str = "nothing"
-    learner: Callable[[torch.nn.Module], torch.nn.Module] | None = None
+    eval_mode: EvalMode = "nothing"
+    wrap_model: Callable[[torch.nn.Module], torch.nn.Module] | None = None
 
 
 class Run:
-    """A training run: its state, the pictures it learns from, and the folder it writes to."""
+    """A training run: its state, its datasets, and its output folder."""
 
     def __init__(self, *, task: Task, network: torch.nn.Module, architecture: Architecture, config: dict[str, Any],
-                 classes: list[str], train_set: ImageFolder, val_set: ImageFolder, loading: Loading,
-                 optimizing: OptimizerOptions, options: RunOptions, place: Placement) -> None:
+                 train_set: LabelledImages, val_set: LabelledImages, loading: Loading, optimizing: OptimizerOptions,
+                 options: RunOptions, placement: Placement) -> None:
         """Assemble a run at its beginning.
 
-        Args:
-            task: what this trainer asks for.
-            network: at `place`, with its first weights.
-            architecture: how to build `network` again.
-            config: plain Python that every checkpoint keeps; inference reads `preprocessing` from it.
-            classes: class names in the order of the head's rows.
-            train_set: pictures with augmentation.
-            val_set: pictures with the evaluation's transform, in the training set's class ids.
-            loading: batch size and processes.
-            optimizing: the optimiser's flags.
-            options: the run's flags.
-            place: device, memory format and precision.
+        `network` is at `placement`, with its first weights; `architecture` builds it again. The classes of `train_set`
+        are the rows of its head, and `val_set` has the same. Every checkpoint stores `config`, which is plain Python;
+        inference reads `preprocessing` from it.
         """
-        self.task, self.architecture, self.place = task, architecture, place
-        self.classes, self.options, self.optimizing = classes, options, optimizing
+        self.task, self.architecture, self.placement = task, architecture, placement
+        self.train_set, self.val_set = train_set, val_set
+        self.options, self.optimizing = options, optimizing
         self.config = {**config, "architecture": architecture.name, "num_classes": architecture.num_classes,
                        "model_args": architecture.model_args}
         self.train_batches = TrainBatches(len(train_set), loading, seed=options.seed,
-                                          accumulation=optimizing.accumulation_steps, weights=task.weights,
+                                          accumulation=optimizing.accumulation_steps, weights=task.sampling_weights,
                                           repeats=task.repeats)
         self.train_loader = make_loader(train_set, self.train_batches, loading)
         # Without --dist-eval the first rank evaluates everything: it has all the batches, the others none.
@@ -90,47 +80,49 @@ class Run:
         val_batches = EvalBatches(len(val_set) if options.dist_eval or rank() == 0 else 0, sharing)
         self.val_loader = make_loader(val_set, val_batches, loading)
         per_update = loading.batch_size * loading.world_size * optimizing.accumulation_steps
-        self.lr = scaled_lr(optimizing, per_update)
+        self.lr = scale_lr(optimizing, per_update)
         optimizer = make_optimizer(network, optimizing, self.lr)
         updates = self.train_batches.updates
         self.state = TrainingState(
             network=network, ema=make_ema(network, optimizing), optimizer=optimizer,
-            schedule=make_schedule(optimizer, optimizing, self.lr, updates), scaler=place.scaler(),
+            schedule=make_schedule(optimizer, optimizing, self.lr, updates), scaler=placement.make_scaler(),
             updates_per_epoch=updates, per_update=per_update, position=Position())
         self.state.schedule.step_update(0)
         self.clip = Clipping(network, optimizing.clip_mode, optimizing.clip_grad)
-        self.learner = task.learner(network) if task.learner else network
+        self.learner = task.wrap_model(network) if task.wrap_model else network
         if options.compile:
             self.learner.compile()
             self.state.evaluated.compile()
         self._frozen: bool | None = None
-        self._prepare_to_train()
+        self._set_mode()
 
-    def _prepare_to_train(self) -> None:
-        """Put the network into the mode of the epoch to come."""
+    def _set_mode(self) -> None:
+        """Put the network into the mode of the next epoch."""
         frozen = self.state.position.epoch < self.options.freeze_backbone
-        set_training_mode(self.state.network, frozen=frozen, still=self.task.still)
-        if frozen is not self._frozen:  # the wrapper that averages the ranks' gradients is made for those that exist
-            self._frozen, self.forward = frozen, None
-            self.forward = DistributedDataParallel(
-                self.learner, device_ids=[self.place.device] if self.place.device.type == "cuda" else None
-            ) if world_size() > 1 else self.learner
+        set_training_mode(self.state.network, frozen=frozen, eval_mode=self.task.eval_mode)
+        if frozen is not self._frozen:  # DistributedDataParallel must be made for the parameters that have gradients
+            self._frozen = frozen
+            self.forward: torch.nn.Module = self.learner
+            if world_size() > 1:
+                device = self.placement.device
+                self.forward = DistributedDataParallel(self.learner,
+                                                       device_ids=[device] if device.type == "cuda" else None)
 
     def summary(self) -> str:
-        """What will run, on one line."""
+        """The run on one line."""
         parameters = sum(parameter.numel() for parameter in self.state.network.parameters())
-        train, val = len(self.train_loader.dataset), len(self.val_loader.dataset)
-        return (f"{self.architecture.name}, {parameters / 1e6:.2f} M parameters, {len(self.classes)} classes, {train} "
-                f"pictures to train and {val} to validate, {self.state.updates_per_epoch} updates of "
-                f"{self.state.per_update} pictures per epoch, learning rate {self.lr:.2e}, on {self.place}")
+        return (f"{self.architecture.name}, {parameters / 1e6:.2f} M parameters, {len(self.train_set.classes)} "
+                f"classes, {len(self.train_set)} pictures to train and {len(self.val_set)} to validate, "
+                f"{self.state.updates_per_epoch} updates of {self.state.per_update} pictures per epoch, learning rate "
+                f"{self.lr:.2e}, on {self.placement}")
 
     # ---- one update, one epoch ----
 
     def update(self, batches: tuple[Batch, ...]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Move the weights once by the mean gradient of `batches`; their mean loss and the gradient's norm, both ()."""
+        """Update the weights by the mean gradient of `batches`; their mean loss and the gradient's norm, both ()."""
         state = self.state
         seed_everything(mix_seed(self.options.seed, state.position.epoch, state.position.step, rank()))
-        total = torch.zeros((), device=self.place.device)
+        total = torch.zeros((), device=self.placement.device)
         for number, batch in enumerate(batches, 1):
             total += self._backward(batch, len(batches), last=number == len(batches))
         state.scaler.unscale_(state.optimizer)
@@ -146,13 +138,16 @@ class Run:
 
     def _backward(self, batch: Batch, parts: int, *, last: bool) -> torch.Tensor:
         """Add the gradient of one of `parts` batches; ranks exchange gradients only on the `last`."""
-        images, targets = self.place.images(batch.images), batch.targets.to(self.place.device, non_blocking=True)
+        device = self.placement.device
+        images, targets = self.placement.move_images(batch.images), batch.targets.to(device, non_blocking=True)
         if self.task.mix is not None:
             images, targets = self.task.mix(images, targets)
-        alone = self.forward.no_sync() if world_size() > 1 and not last else contextlib.nullcontext()
-        with alone:
-            with self.place.autocast():
-                loss = self.task.criterion(self.forward(images), targets, images) / parts
+        forward = self.forward
+        exchange = (contextlib.nullcontext() if last or not isinstance(forward, DistributedDataParallel)
+                    else forward.no_sync())
+        with exchange:
+            with self.placement.autocast():
+                loss = self.task.criterion(forward(images), targets, images) / parts
             self.state.scaler.scale(loss).backward()
         return loss.detach()
 
@@ -169,36 +164,36 @@ class Run:
                             "use --amp bf16 or --amp off, or lower --lr")
 
     def train_epoch(self, logbook: Logbook, stop: StopSignal) -> dict[str, float]:
-        """Train to the end of the epoch in progress, or until `stop`; the epoch's figures.
+        """Train to the end of the current epoch, or until `stop`; the epoch's figures.
 
         Raises:
             UserError: the loss is not finite.
         """
-        self._prepare_to_train()
-        position, pace = self.state.position, Pace(self.state, self.train_loader.dataset, self.place.device)
+        self._set_mode()
+        position, meter = self.state.position, EpochMeter(self.state, self.train_set, self.placement.device)
         title = f"epoch {position.epoch + 1}/{self.optimizing.epochs}"
         with logbook.bar(title, self.state.updates_per_epoch, position.step) as bar:
             for batches in self._batches(logbook):
-                pace.count(*self.update(batches), batches)
-                bar.set_postfix_str(pace.line(), refresh=False)
+                meter.add(*self.update(batches), batches)
+                bar.set_postfix_str(meter.format_line(), refresh=False)
                 bar.update()
                 if self.options.log_every and position.step % self.options.log_every == 0:
                     logbook.say_off_terminal(f"{title} update {position.step}/{self.state.updates_per_epoch} "
-                                             f"{pace.line()}")
-                if stop.agreed():
+                                             f"{meter.format_line()}")
+                if stop.agree():
                     break
                 if self.options.save_steps and position.step % self.options.save_steps == 0:
-                    pace.settle()
+                    meter.flush()
                     self.save(LATEST)
-        return pace.figures()
+        return meter.result()
 
     def _batches(self, logbook: Logbook) -> Iterator[tuple[Batch, ...]]:
-        """The rest of the epoch's batches, as many at a time as make an update."""
+        """The rest of the epoch's batches, grouped into updates."""
         count, position = self.optimizing.accumulation_steps, self.state.position
         self.train_batches.start(position.epoch, position.step * count)
         waiting: list[Batch] = []
         for batch in self.train_loader:
-            report_failures(batch, self.train_loader.dataset, logbook)
+            log_failures(batch, self.train_set, logbook)
             batch = refill(batch, self.train_batches.loading.batch_size)
             if self.state.updates == 0 and not waiting:
                 logbook.pictures("first batch", batch.images)
@@ -210,7 +205,7 @@ class Run:
     # ---- the run ----
 
     def fit(self, logbook: Logbook) -> None:
-        """Train from where the state stands to the last epoch, evaluating and saving on the way.
+        """Train from the current state to the last epoch, with evaluations and checkpoints.
 
         Raises:
             Interrupted: a signal asked to stop; checkpoint.pth holds everything so far.
@@ -222,7 +217,7 @@ class Run:
                 if position.step == self.state.updates_per_epoch:
                     self._finish_epoch(record, logbook)
                 self.save(LATEST)
-                if (signum := stop.agreed()) and position.epoch < epochs:
+                if (signum := stop.agree()) and position.epoch < epochs:
                     raise Interrupted(signum, f"stopped by signal {signum} in epoch {position.epoch + 1}; saved; "
                                               "--resume auto goes on from here")
 
@@ -232,48 +227,51 @@ class Run:
         logbook.say(f"epoch {position.epoch}/{self.optimizing.epochs} loss {record['train_loss']:.4f} "
                     f"lr {record['lr']:.2e} {record['images_per_second']:.0f} img/s")
         if position.epoch % options.eval_every == 0 or position.epoch == self.optimizing.epochs:
-            meter = self.task.examination.meter()
-            figures = self.evaluate(meter, logbook)
-            record |= {f"val_{name}": value for name, value in figures.items()}
-            logbook.say(self.task.examination.headline(figures))
-            if figures[self.task.examination.monitor] > position.best_metric:
-                position.best_metric = figures[self.task.examination.monitor]
-                self._publish(figures, meter, logbook)
+            record |= {f"val_{name}": value for name, value in self._evaluate(logbook).items()}
         logbook.record({"epoch": position.epoch, **record})
+        if rank() == 0 and logbook.folder:
+            training_curves(logbook.records(), logbook.folder / CURVES)
         if options.save_every and position.epoch % options.save_every == 0:
-            self.save(f"checkpoint_{position.epoch}.pth")
+            self.save(EPOCH_CHECKPOINT.format(position.epoch))
 
-    def evaluate(self, meter: Meter, logbook: Logbook) -> dict[str, float]:
-        """The figures of the evaluated network on the validation set, collected by `meter`."""
-        if world_size() > 1:  # each rank has running statistics of its own pictures; the first rank's count
+    def _evaluate(self, logbook: Logbook) -> dict[str, float]:
+        """The figures on the validation set; the weights are published if they are the best so far."""
+        position, evaluation = self.state.position, self.task.evaluation
+        if world_size() > 1:  # each rank has running statistics of its own images; the first rank's count
             for buffer in self.state.evaluated.buffers():
                 torch.distributed.broadcast(buffer, 0)
-        network = self.task.examination.asked(self.state.evaluated)
-        return evaluate(network, self.val_loader, meter, self.place, logbook)
+        meter = evaluation.make_meter()
+        network = evaluation.wrap_model(self.state.evaluated)
+        figures = evaluate_loader(network, self.val_loader, meter, self.placement, logbook)
+        logbook.say(evaluation.format_line(figures))
+        if figures[evaluation.monitor] > position.best_metric:
+            position.best_metric = figures[evaluation.monitor]
+            self._publish(figures, meter, logbook)
+        return figures
 
     # ---- checkpoints ----
 
-    def _facts(self) -> dict[str, Any]:
-        return {"rng": {"seed": self.options.seed}, "classes": self.classes, "config": self.config}
+    def _metadata(self) -> dict[str, Any]:
+        return {"rng": {"seed": self.options.seed}, "classes": self.train_set.classes, "config": self.config}
 
     def _publish(self, figures: dict[str, float], meter: Meter, logbook: Logbook) -> None:
         if rank() == 0:
             position, evaluated = self.state.position, self.state.evaluated
-            content = {**self._facts(), "model": evaluated.state_dict(), "epoch": position.epoch, "step": position.step,
-                       "best_metric": position.best_metric, "metrics": figures}
+            content = {**self._metadata(), "model": evaluated.state_dict(), "epoch": position.epoch,
+                       "step": position.step, "best_metric": position.best_metric, "metrics": figures}
             publish_best(self.options.output_dir, content, evaluated, self.architecture)
-            drawings = self.task.examination.report(self.options.output_dir, meter)
+            drawings = self.task.evaluation.write_report(self.options.output_dir, meter)
             for title, path in drawings.items():
                 logbook.drawing(title, path, position.epoch)
 
     def save(self, name: str) -> None:
-        """Write everything a bit-exact resume needs to `name` in the output folder, and wait until it is there."""
+        """Write everything that an exact resume needs to `name` in the output folder; all ranks wait for it."""
         if rank() == 0:
-            save_checkpoint(self.options.output_dir / name, {**self._facts(), **self.state.as_content()})
+            save_checkpoint(self.options.output_dir / name, {**self._metadata(), **self.state.as_content()})
         gather(None)
 
     def restore(self, checkpoint: Checkpoint) -> str:
-        """Go on where `checkpoint` stopped; a line to tell the user.
+        """Continue where `checkpoint` stopped; a line for the log.
 
         Raises:
             UserError: the file holds weights only, or the optimiser of another network.

@@ -1,4 +1,4 @@
-"""Logs of training as JSON lines: our metrics.jsonl, and the form in which LSNet's authors and others publish."""
+"""Reader of training logs as JSON lines: our metrics.jsonl, and logs as LSNet's authors and others publish them."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ MARKS = ("test_loss", "test_acc1", "train_lr")  # keys that only published logs 
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """The records of a log in order, with the keys of metrics.jsonl; of an epoch told twice the later record counts.
+    """The records of a log by epoch, with the keys of metrics.jsonl; of two records of an epoch the later one counts.
 
-    Lines that are no JSON objects with an `epoch`, such as a header or one that a kill cut off, are passed over.
+    Lines that are no JSON object with an `epoch`, such as a header or a truncated line, are skipped.
 
     Raises:
-        UserError: the file cannot be read, or holds no such line.
+        UserError: the file cannot be read, or has no such line.
     """
     try:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}", "a log of training", "check the path") from error
-    records = [record for record in map(_record, lines) if record]
+    records = [record for record in map(_parse_line, lines) if record]
     if not records:
         raise UserError(f"no epoch in {path}", "one JSON object per line, with the key epoch",
                         "name the metrics.jsonl of a run, or a published log")
     return [*{record["epoch"]: record for record in sorted(records, key=lambda record: record["epoch"])}.values()]
 
 
-def _record(line: str) -> dict[str, Any] | None:
+def _parse_line(line: str) -> dict[str, Any] | None:
     try:
         found = json.loads(line)
     except ValueError:

@@ -1,9 +1,10 @@
-"""What moves the weights: scaled rate, optimiser, cosine per update, clipping, moving average."""
+"""What learns and how: frozen parts, learning rate, optimiser, schedule, clipping, moving average of the weights."""
 
 from __future__ import annotations
 
 import difflib
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 from timm.models import model_parameters
@@ -12,33 +13,59 @@ from timm.scheduler import CosineLRScheduler
 from timm.utils import ModelEmaV3
 from timm.utils.agc import adaptive_clip_grad
 
+from runtime.networks import classifier_names
 from runtime.options import OptimizerOptions
 from utils import UserError
 
-REFERENCE = 512  # pictures per update for which --lr is meant
+REFERENCE = 512  # images per update for which --lr is meant
+NORMS = torch.nn.modules.batchnorm._BatchNorm  # timm's norms with an activation are of this class, too
+EvalMode = Literal["nothing", "norms", "everything"]
 
 
-def scaled_lr(options: OptimizerOptions, per_update: int) -> float:
-    """The learning rate for `per_update` pictures per update.
+def set_training_mode(network: torch.nn.Module, *, frozen: bool, eval_mode: EvalMode = "nothing") -> None:
+    """Let the whole `network` learn, or with `frozen` only its classifier.
 
-    `auto` scales linearly above 512 and not below: the linear rule starves the small batches of one GPU.
+    A frozen part keeps its weights and running statistics, and has no dropout.
+
+    Args:
+        network: any model.
+        frozen: freeze all but the classifier.
+        eval_mode: what learns in evaluation mode: `nothing`; `norms`, which then keep their running statistics; or
+            `everything`, which then has no dropout either.
+    """
+    network.train(eval_mode != "everything")
+    for part in network.modules() if eval_mode == "norms" else ():
+        if isinstance(part, NORMS):
+            part.eval()
+    heads = tuple(f"{name}." for name in classifier_names(network)) if frozen else ("",)
+    for name, parameter in network.named_parameters():
+        parameter.requires_grad_(name.startswith(heads))
+    for name, part in network.named_modules() if frozen else ():
+        if not any(f"{name}.".startswith(head) or head.startswith(f"{name}.") for head in heads) and name:
+            part.eval()
+
+
+def scale_lr(options: OptimizerOptions, per_update: int) -> float:
+    """The learning rate for `per_update` images per update.
+
+    `auto` scales linearly above 512 and not below: the linear rule is too slow for the small batches of one GPU.
     """
     ratio = per_update / REFERENCE
     return options.lr * {"linear": ratio, "sqrt": ratio**0.5, "none": 1.0, "auto": max(1.0, ratio)}[options.lr_scaling]
 
 
 def make_optimizer(network: torch.nn.Module, options: OptimizerOptions, lr: float) -> torch.optim.Optimizer:
-    """Timm's optimiser of that name; norms, biases and the network's `no_weight_decay` are not decayed.
+    """Timm's optimiser of that name, without weight decay on norms, biases and the network's `no_weight_decay`.
 
     Raises:
-        UserError: timm knows no such optimiser, or this machine lacks what it needs.
+        UserError: timm knows no such optimiser, or this machine cannot run it.
     """
-    known = list_optimizers(exclude_filters=["adahessian"])  # it asks for second derivatives
+    known = [str(name) for name in list_optimizers(exclude_filters=["adahessian"])]  # that one needs second derivatives
     if options.opt not in known:
         close = difflib.get_close_matches(options.opt, known) or ["adamw", "sgd", "lamb"]
         raise UserError(f"--opt {options.opt}", f"for example {', '.join(close)}", "choose a timm optimiser")
     # One pass over each tensor instead of eight: a fifth of a training step on the CPU.
-    fused = {"fused": True} if options.opt in ("adam", "adamw") else {}
+    fused: dict[str, Any] = {"fused": True} if options.opt in ("adam", "adamw") else {}
     try:
         return create_optimizer_v2(network, opt=options.opt, lr=lr, weight_decay=options.weight_decay, **fused)
     except (AssertionError, ImportError) as error:
@@ -59,20 +86,20 @@ def make_schedule(optimizer: torch.optim.Optimizer, options: OptimizerOptions, l
 
 
 def make_ema(network: torch.nn.Module, options: OptimizerOptions) -> ModelEmaV3 | None:
-    """The moving average of weights and buffers, whose decay warms up so that short runs profit too; None when off."""
+    """The moving average of weights and buffers, or None. Its decay warms up, which helps short runs."""
     return ModelEmaV3(network, decay=options.model_ema_decay, use_warmup=True) if options.model_ema else None
 
 
 @dataclass(frozen=True)
 class Clipping:
-    """Limits the gradients before an update; calling it returns their norm before the limit, (), float."""
+    """Clips gradients; `mode` and `limit` as --clip-mode and --clip-grad."""
 
     network: torch.nn.Module
     mode: str
     limit: float
 
     def __call__(self) -> torch.Tensor:
-        """Clip in place."""
+        """Clip in place; the norm before clipping, (), float."""
         gradients = [p.grad for p in self.network.parameters() if p.grad is not None]
         if self.mode == "norm" and self.limit:
             return torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.limit)

@@ -1,47 +1,46 @@
-"""A trainer's output folder: what an earlier run left there is checked, kept and never mixed with the new run's."""
+"""A trainer's output folder: which files a run has, and what happens to those of an earlier run."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from data.class_mapping import first_difference, read_class_mapping, write_class_mapping
-from data.multilabel.label_stats import LABEL_STATS
+from data.multilabel.dataset import LABEL_STATS
 from data.prepare.dataset import DATASET_INFO
 from drawing.confusion import CONFUSION
 from evaluation.report import REPORT
 from evaluation.thresholds import THRESHOLDS
 from runtime.checkpoint import BEST, BEST_ALIAS, HUB_CONFIG, LATEST, WEIGHTS, Checkpoint, check_classes, read_checkpoint
-from runtime.logbook import CURVES, LOG, METRICS
+from runtime.logbook import LOG, METRICS
 from runtime.options import RunOptions
 from utils import UserError
 
-CLASS_MAPPING = "class_mapping.csv"
-AUTO = "auto"
+CLASS_MAPPING, CURVES, EPOCH_CHECKPOINT = "class_mapping.csv", "curves.png", "checkpoint_{}.pth"
+RUN_FILES = (LATEST, EPOCH_CHECKPOINT.format("*"), BEST, BEST_ALIAS, HUB_CONFIG, WEIGHTS, CLASS_MAPPING, LOG, METRICS,
+             CURVES, REPORT, CONFUSION, LABEL_STATS, THRESHOLDS, "tensorboard")
 
 
 def find_checkpoint(options: RunOptions) -> Checkpoint | None:
-    """What --resume names: a checkpoint, or None without the flag or where `auto` finds nothing to resume."""
-    if options.resume == AUTO:
+    """The checkpoint that --resume names; None without the flag, or if `auto` finds none."""
+    if options.resume == "auto":
         latest = options.output_dir / LATEST
         return read_checkpoint(latest) if latest.exists() else None
     return read_checkpoint(options.resume) if options.resume else None
 
 
 def open_output(folder: Path, classes: list[str], resumed: Checkpoint | None) -> list[str]:
-    """Make the folder ready for a run and write its class_mapping.csv; lines to tell the user.
+    """Prepare the folder for a run and write its class_mapping.csv; lines for the log.
 
-    A run that does not go on with this folder's own checkpoint moves the earlier run into `previous_<n>/`, so that
-    nothing is lost. A class mapping that contradicts the data set is named; with the checkpoint that depends on it, it
-    moves too.
+    Unless the run resumes this folder's own checkpoint, the files of an earlier run move to `previous_<n>/`, together
+    with its class mapping. A mapping that contradicts the dataset is named in a warning.
 
     Raises:
-        UserError: the resumed checkpoint, or the mapping beside it, contradicts the data set.
+        UserError: the resumed checkpoint, or the mapping beside it, contradicts the dataset.
     """
     if (folder / DATASET_INFO).exists():
         raise UserError(f"--output-dir {folder}, which holds a prepared data set", "a folder for checkpoints and logs",
                         "choose another --output-dir")
-    mapping = folder / CLASS_MAPPING
-    lines = []
+    mapping, lines = folder / CLASS_MAPPING, []
     difference = first_difference(classes, read_class_mapping(mapping)) if mapping.exists() else None
     if resumed:
         check_classes(resumed, classes, "the data set")
@@ -50,9 +49,9 @@ def open_output(folder: Path, classes: list[str], resumed: Checkpoint | None) ->
                         "the mapping of the resumed checkpoint", "restore it, or choose another --output-dir")
     if difference:
         lines.append(f"warning: the data set contradicts {mapping}: {difference}")
-    goes_on = resumed is not None and resumed.path.resolve().parent == folder.resolve()
+    is_resumed_here = resumed is not None and resumed.path.resolve().parent == folder.resolve()
     try:
-        if not goes_on and any((folder / name).exists() for name in (LATEST, BEST)):
+        if not is_resumed_here and any((folder / name).exists() for name in (LATEST, BEST)):
             lines.append(f"the earlier run in {folder} moves to {_move_aside(folder).name}/")
         write_class_mapping(mapping, classes)
     except OSError as error:
@@ -67,9 +66,6 @@ def _move_aside(folder: Path) -> Path:
     while (aside := folder / f"previous_{number}").exists():
         number += 1
     aside.mkdir()
-    kept = (LATEST, BEST, BEST_ALIAS, HUB_CONFIG, WEIGHTS, CLASS_MAPPING, LOG, METRICS, CURVES, REPORT, CONFUSION,
-            LABEL_STATS, THRESHOLDS, "tensorboard")
-    for path in [*(folder / name for name in kept), *folder.glob("checkpoint_*.pth")]:
-        if path.exists():
-            path.rename(aside / path.name)
+    for path in [path for name in RUN_FILES for path in folder.glob(name)]:
+        path.rename(aside / path.name)
     return aside

@@ -1,4 +1,4 @@
-"""Everything a training run must remember to go on exactly: weights, their average, the optimiser, how far it is."""
+"""Everything that an exact resume needs: weights, their average, the optimiser, the position in the run."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class Position:
 
     Attributes:
         epoch: complete epochs.
-        step: updates done of the next one.
-        loss_sum: their summed losses.
-        skipped: updates in a row, up to now, that a fp16 overflow cost.
+        step: updates done in the epoch after them.
+        loss_sum: sum of the losses of these updates.
+        skipped: latest updates in a row that were skipped because of fp16 overflow.
         best_metric: the highest monitored figure so far.
     """
 
@@ -39,13 +39,13 @@ class TrainingState:
     """The parts of a run that change while it trains.
 
     Attributes:
-        network: the weights that move.
+        network: with the weights that learn.
         ema: their moving average, or None.
-        optimizer: what moves them.
-        schedule: the learning rate, a function of the number of updates alone.
-        scaler: fp16's loss scaling; disabled in other precisions.
+        optimizer: of the weights.
+        schedule: the learning rate, a function of the number of updates only.
+        scaler: loss scaling for fp16; disabled in other precisions.
         updates_per_epoch: updates of the weights in one epoch.
-        per_update: pictures per update, on all ranks.
+        per_update: images per update, on all ranks.
         position: how far the run has come.
     """
 
@@ -60,7 +60,7 @@ class TrainingState:
 
     @property
     def evaluated(self) -> torch.nn.Module:
-        """The network whose figures count: the moving average where there is one."""
+        """The network that is evaluated and published: the moving average where there is one."""
         return self.ema.module if self.ema else self.network
 
     @property
@@ -76,7 +76,7 @@ class TrainingState:
                 "scaler": self.scaler.state_dict()}
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Go on where `checkpoint` stopped; files of older trainers count as stopped at the end of their epoch.
+        """Continue where `checkpoint` stopped; files of older trainers were saved at the end of an epoch.
 
         Raises:
             UserError: the file holds weights only, or the optimiser of another network.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import timm
 import torch
 import torch.nn.functional as F
@@ -16,72 +18,77 @@ from utils import UserError
 
 
 class Teacher(torch.nn.Module):
-    """Looks at the student's pictures in its own size and normalisation."""
+    """A network that takes the student's input, and converts it to its own input size and normalisation."""
 
-    def __init__(self, network: torch.nn.Module, own: Preprocessing, students: Preprocessing) -> None:
-        """Wrap `network`, which was trained under `own`, for pictures made under `students`."""
+    scale: torch.Tensor
+    shift: torch.Tensor
+
+    def __init__(self, network: torch.nn.Module, own: Preprocessing, student: Preprocessing) -> None:
+        """Wrap `network`, which was trained with `own`, for images made with `student`."""
         super().__init__()
         self.network, self.size = network.eval().requires_grad_(False), own.input_size
         # Undoing the student's normalisation and applying the teacher's is one scale and one shift.
-        scale = torch.tensor(students.std) / torch.tensor(own.std)
-        shift = (torch.tensor(students.mean) - torch.tensor(own.mean)) / torch.tensor(own.std)
+        scale = torch.tensor(student.std) / torch.tensor(own.std)
+        shift = (torch.tensor(student.mean) - torch.tensor(own.mean)) / torch.tensor(own.std)
         self.register_buffer("scale", scale.view(1, 3, 1, 1))
         self.register_buffer("shift", shift.view(1, 3, 1, 1))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Logits, (B, classes), of the student's pictures, (B, 3, S, S)."""
+        """Logits, (B, classes), of the student's images, (B, 3, S, S)."""
         images = images * self.scale + self.shift
         if images.shape[-1] != self.size:
             images = F.interpolate(images, (self.size, self.size), mode="bicubic", antialias=True)
         return self.network(images)
 
 
-def with_teacher(labels: torch.nn.Module, options: DistillationOptions, classes: list[str], students: Preprocessing,
-                 place: Placement, *, several: bool = False) -> torch.nn.Module:
-    """The loss `labels`, of one artist per picture or `several`, beside a teacher's where the flags name a teacher.
+def add_teacher(label_loss: torch.nn.Module, options: DistillationOptions, classes: list[str], student: Preprocessing,
+                placement: Placement, *, multilabel: bool = False) -> torch.nn.Module:
+    """`label_loss` plus a distillation loss if the flags name a teacher.
 
     Raises:
         UserError: the flags contradict one another, or the teacher does not fit.
     """
-    taught = options.teacher_model or options.teacher_path
+    has_teacher = options.teacher_model or options.teacher_path
     if options.kind == "none":
-        if taught:
+        if has_teacher:
             raise UserError("a teacher with --distillation-type none", "soft or hard", "correct or leave away one flag")
-        return labels
-    if not taught:
+        return label_loss
+    if not has_teacher:
         raise UserError(f"--distillation-type {options.kind} without a teacher", "a teacher to learn from",
                         "add --teacher-model or --teacher-path")
-    return DistillationLoss(labels, open_teacher(options, classes, students, place), kind=options.kind,
-                            alpha=options.distillation_alpha, tau=options.distillation_tau, several=several)
+    return DistillationLoss(label_loss, open_teacher(options, classes, student, placement), kind=options.kind,
+                            alpha=options.distillation_alpha, tau=options.distillation_tau, multilabel=multilabel)
 
 
-def open_teacher(options: DistillationOptions, classes: list[str], students: Preprocessing,
-                 place: Placement) -> Teacher:
-    """The teacher that the flags name, at `place`.
+def open_teacher(options: DistillationOptions, classes: list[str], student: Preprocessing,
+                 placement: Placement) -> Teacher:
+    """The teacher that the flags name, at `placement`.
 
     Raises:
-        UserError: no such model or file, or one that tells other classes apart.
+        UserError: no such model or file, or one with other classes.
     """
     if options.teacher_path is None:
-        check_name(options.teacher_model)
-        network = _pretrained(options.teacher_model)
-        cfg, own = network.pretrained_cfg, None
+        network = _download(str(options.teacher_model))
+        own = Preprocessing.from_pretrained_cfg(network.pretrained_cfg, input_size=None, fit="crop")
     else:
         checkpoint = read_checkpoint(options.teacher_path)
         architecture = checkpoint.architecture(options.teacher_model)
         check_classes(checkpoint, classes, "the data set")
         network = architecture.create()
         load_weights(network, checkpoint.evaluated, checkpoint.path)
-        cfg, own = {**architecture.pretrained_cfg}, checkpoint.config.get("preprocessing")
-        cfg["input_size"] = (3, size, size) if (size := architecture.model_args.get("img_size")) else cfg["input_size"]
+        saved = checkpoint.config.get("preprocessing")
+        own = Preprocessing.from_dict(saved) if saved else Preprocessing.from_pretrained_cfg(
+            architecture.pretrained_cfg, input_size=architecture.model_args.get("img_size"), fit="crop")
     if network.num_classes != len(classes):
         raise UserError(f"a teacher of {network.num_classes} classes for {len(classes)} of the data set",
                         "one that was trained on the same classes", "train the teacher on this data set first")
-    own = Preprocessing.from_dict(own) if own else Preprocessing.from_pretrained_cfg(cfg, input_size=None, fit="crop")
-    return place.network(Teacher(network, own, students))
+    teacher = Teacher(network, own, student)
+    placement.move_network(teacher)
+    return teacher
 
 
-def _pretrained(name: str) -> torch.nn.Module:
+def _download(name: str) -> Any:
+    check_name(name)
     try:
         return timm.create_model(name, pretrained=True)
     except (OSError, RuntimeError, ValueError) as error:

@@ -1,164 +1,210 @@
-"""From flags to a finished run: what every trainer does alike, whatever it teaches."""
+"""From flags to a finished run: what all trainers do alike, and `TrainerSpec`, what each of them adds."""
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
+from abc import ABC, abstractmethod
+from dataclasses import replace
+from typing import Any, Generic, TypeVar
 
 import torch
 
 from data.image_folder import ImageFolder
+from data.image_list import LabelledImages
 from data.loaders import Loading
-from data.train_val import find_damaged, leave_out
-from data.transforms import Preprocessing
-from evaluation.evaluator import Examination, Judge, Meter
+from data.train_val import find_damaged, leave_out, open_train, open_val
+from data.transforms import Preprocessing, eval_transform
+from evaluation.evaluator import Evaluation, Evaluator
 from runtime.checkpoint import Checkpoint, check_classes
-from runtime.logbook import Logbook, progress
-from runtime.networks import load_weights
-from runtime.options import Settings
+from runtime.logbook import Logbook
+from runtime.networks import Architecture, load_weights
+from runtime.options import TrainerOptions
 from runtime.placement import WORKERS, Placement
 from runtime.processes import on_first_rank, process_group, rank, world_size
+from runtime.progress import progress
+from training.augmentation import train_transform
 from training.engine import Run, Task
 from training.run_folder import find_checkpoint, open_output
 from training.start import (
+    add_distillation_head,
     changed_flags,
     choose_architecture,
     choose_loading,
     choose_preprocessing,
     create_network,
-    finetune,
-    with_distillation_head,
+    load_pretrained,
 )
 from utils import EXIT_DONE, UserError
 
+Options = TypeVar("Options", bound=TrainerOptions)
+Images = TypeVar("Images", bound=LabelledImages)
 
-@dataclass(frozen=True, kw_only=True)
-class Subject:
-    """What one trainer teaches.
+
+class TrainerSpec(ABC, Generic[Options, Images]):
+    """The datasets, the task and the evaluation of one trainer.
 
     Attributes:
-        open_train: the pictures to learn from; their `classes` are the network's.
-        open_val: the pictures to be examined with, in the class ids of the training set.
-        make_task: what is asked of the network, from the training pictures, the preprocessing that they are seen with,
-            and where the network is.
-        examine: for --eval: how a network of these classes is judged.
-        find_classes: for --eval: the classes of a checkpoint.
-        config: further plain Python for every checkpoint.
-        prepare: for --eval: makes of the network what is judged, such as a folded one.
-        further: for --eval: judges on, after the validation pictures and their figures.
-        finished: for --eval: takes the figures and the meter.
-        notes: lines to tell the user, to which opening the pictures may add.
+        task: the value of `task` in its checkpoints; None for classification.
+        augmentation: of the training images.
     """
 
-    open_train: Callable[[Preprocessing], ImageFolder]
-    open_val: Callable[[Preprocessing, list[str]], ImageFolder]
-    make_task: Callable[[ImageFolder, Preprocessing, Placement], Task]
-    examine: Callable[[list[str]], Examination]
-    find_classes: Callable[[Checkpoint], list[str]]
-    config: dict[str, Any] = field(default_factory=dict)
-    prepare: Callable[[torch.nn.Module, Preprocessing], torch.nn.Module] | None = None
-    further: Callable[[Judge, ImageFolder, dict[str, float]], None] | None = None
-    finished: Callable[[dict[str, float], Meter], None] | None = None
-    notes: list[str] = field(default_factory=list)
+    task: str | None = None
+
+    def __init__(self, options: Options) -> None:
+        self.options, self.augmentation = options, options.augmentation
+
+    @abstractmethod
+    def open_train(self) -> tuple[Images, list[str]]:
+        """The training images, whose `classes` are the network's; lines for the log."""
+
+    @abstractmethod
+    def open_val(self, classes: list[str]) -> tuple[Images, list[str]]:
+        """The validation images, in the ids of `classes`; lines for the log."""
+
+    @abstractmethod
+    def make_task(self, train_set: Images, preprocessing: Preprocessing, placement: Placement) -> Task:
+        """What a network at `placement` learns from images made with `preprocessing`."""
+
+    @abstractmethod
+    def make_evaluation(self, classes: list[str]) -> Evaluation:
+        """How --eval evaluates a network of these classes."""
+
+    @abstractmethod
+    def find_classes(self, checkpoint: Checkpoint) -> list[str]:
+        """The classes of a checkpoint for --eval; raises a `UserError` if the dataset contradicts them."""
+
+    def prepare_network(self, network: torch.nn.Module, preprocessing: Preprocessing) -> torch.nn.Module:
+        """The form of the network that --eval evaluates."""
+        return network
+
+    def finish_evaluation(self, evaluator: Evaluator, val_set: Images, figures: dict[str, float], meter: Any) -> None:
+        """The rest of --eval, once `val_set` is evaluated: what to print, write or evaluate more."""
 
 
-def run_trainer(settings: Settings, subject: Subject) -> int:
+class FolderSpec(TrainerSpec[Options, ImageFolder]):
+    """A trainer on train/ and val/ with one folder per class."""
+
+    def open_train(self) -> tuple[ImageFolder, list[str]]:
+        """The images of train/."""
+        data = self.options.data
+        return open_train(data.data_path, max_pixels=data.max_pixels), []
+
+    def open_val(self, classes: list[str]) -> tuple[ImageFolder, list[str]]:
+        """The images of val/."""
+        data = self.options.data
+        return open_val(data.data_path, classes, max_pixels=data.max_pixels), []
+
+
+# ---- the run ---------------------------------------------------------------------------------------------------------
+
+
+def run_trainer(spec: TrainerSpec[Any, Any]) -> int:
     """Train, or evaluate with --eval; the exit code."""
-    options = settings.run
-    place = Placement.choose(options.device, channels_last=options.channels_last, amp=options.amp)
-    with process_group(place.device) as note:
+    options = spec.options.run
+    placement = Placement.resolve(options.device, channels_last=options.channels_last, amp=options.amp)
+    with process_group(placement.device) as line:
         checkpoint = find_checkpoint(options)
-        if checkpoint and checkpoint.is_ours and checkpoint.config.get("task") != subject.config.get("task"):
+        if checkpoint and checkpoint.is_ours and checkpoint.config.get("task") != spec.task:
             raise UserError(f"{checkpoint.path} of another trainer", "a checkpoint of this one",
                             "resume it where it was begun, or start from its weights with --finetune-from")
         if options.eval:
-            evaluate_checkpoint(checkpoint, settings, subject, place)
+            evaluate_checkpoint(spec, checkpoint, placement)
         else:
-            train(checkpoint, settings, subject, place, [note] if note else [])
+            run, lines = prepare_run(spec, checkpoint, placement)
+            train(run, [line, *lines] if line else lines, checkpoint)
     return EXIT_DONE
 
 
-def train(checkpoint: Checkpoint | None, settings: Settings, subject: Subject, place: Placement,
-          notes: list[str]) -> None:
-    """Train from the beginning, or from where `checkpoint` stopped; `notes` are lines to begin with."""
-    model, data, options = settings.model, settings.data, settings.run
-    preprocessing, seen = _preprocessings(settings, checkpoint)
-    train_set = subject.open_train(seen)
-    classes = train_set.classes
-    val_set = subject.open_val(preprocessing, classes)
-    notes += subject.notes
-    if checkpoint:
-        check_classes(checkpoint, classes, "the data set")
-        notes += changed_flags(checkpoint, settings.as_config())
-    leave_out([train_set, val_set], on_first_rank(lambda: find_damaged(
-        [train_set, val_set], [data.data_path, options.output_dir],
-        workers=WORKERS if data.num_workers is None else data.num_workers,
-        max_pixels=data.max_pixels, progress=progress)), notes.append)
-    loading = choose_loading(data, len(train_set), settings.optimizing.accumulation_steps, place)
-    if loading.batch_size < data.batch_size:
-        notes.append(f"batches of {loading.batch_size} pictures: the data set has no more for --batch-size "
-                     f"{data.batch_size}")
-    architecture = with_distillation_head(choose_architecture(model, len(classes), checkpoint),
-                                          settings.distillation.kind)
-    network = create_network(architecture, options)
-    if options.finetune_from and not checkpoint:
-        notes.append(finetune(network, options.finetune_from, classes))
-    run = Run(task=subject.make_task(train_set, seen, place), network=place.network(network),
-              architecture=architecture, classes=classes, train_set=train_set, val_set=val_set, loading=loading,
-              config={"preprocessing": preprocessing.as_dict(), "options": settings.as_config(), **subject.config},
-              optimizing=settings.optimizing, options=options, place=place)
-    if checkpoint:
-        notes.append(run.restore(checkpoint))
-    # Everything that can be refused has been: only now is the output folder touched.
-    notes += on_first_rank(lambda: open_output(options.output_dir, classes, checkpoint))
-    with Logbook(options.output_dir, speaks=rank() == 0, first_epoch=run.state.position.epoch) as logbook:
-        for line in [*notes, run.summary()]:
-            logbook.say(line)
-        logbook.hyperparameters(settings.as_config(), run.task.examination.monitor)
-        run.fit(logbook)
-        logbook.say(f"best {run.task.examination.title} {run.state.position.best_metric:.3f}; everything is in "
-                    f"{options.output_dir}")
-
-
-def _preprocessings(settings: Settings, checkpoint: Checkpoint | None) -> tuple[Preprocessing, Preprocessing]:
-    """How pictures are seen in evaluation, and in training."""
-    fit = "squash" if settings.run.finetune else settings.data.fit
-    preprocessing = choose_preprocessing(settings.model, fit, checkpoint)
-    seen = dataclasses.replace(preprocessing, fit=settings.data.fit or "crop")
-    return preprocessing, seen if settings.run.finetune else preprocessing
-
-
-def evaluate_checkpoint(checkpoint: Checkpoint | None, settings: Settings, subject: Subject, place: Placement) -> None:
-    """Print the figures of a checkpoint on the validation pictures.
+def prepare_run(spec: TrainerSpec[Any, Any], checkpoint: Checkpoint | None,
+                placement: Placement) -> tuple[Run, list[str]]:
+    """A run at its beginning, or where `checkpoint` stopped; lines for the log.
 
     Raises:
-        UserError: there is no checkpoint, or one that contradicts the data set.
+        UserError: flags, dataset and checkpoint contradict one another.
+    """
+    options = spec.options
+    train_set, train_lines = spec.open_train()
+    classes = train_set.classes
+    val_set, val_lines = spec.open_val(classes)
+    lines = [*train_lines, *val_lines]
+    if checkpoint:
+        check_classes(checkpoint, classes, "the data set")
+        lines += changed_flags(checkpoint, options.as_config())
+    architecture, preprocessing = _choose_network(options, classes, checkpoint)
+    architecture = add_distillation_head(architecture, options.distillation.kind)
+    train_fit = options.data.fit or "crop" if options.run.finetune else preprocessing.fit
+    train_preprocessing = replace(preprocessing, fit=train_fit)
+    train_set.transform = train_transform(train_preprocessing, spec.augmentation)
+    val_set.transform = eval_transform(preprocessing)
+    lines += _leave_out_damaged(options, [train_set, val_set])
+    loading = choose_loading(options.data, len(train_set), options.optimizing.accumulation_steps, placement)
+    if loading.batch_size < options.data.batch_size:
+        lines.append(f"batches of {loading.batch_size} pictures: the data set has no more for --batch-size "
+                     f"{options.data.batch_size}")
+    network = create_network(architecture, options.run)
+    if options.run.finetune_from and not checkpoint:
+        lines.append(load_pretrained(network, options.run.finetune_from, classes))
+    config: dict[str, Any] = {"preprocessing": preprocessing.as_dict(), "options": options.as_config()}
+    if spec.task:
+        config["task"] = spec.task
+    run = Run(task=spec.make_task(train_set, train_preprocessing, placement),
+              network=placement.move_network(network), architecture=architecture, config=config, train_set=train_set,
+              val_set=val_set, loading=loading, optimizing=options.optimizing, options=options.run,
+              placement=placement)
+    return run, [*lines, run.restore(checkpoint)] if checkpoint else lines
+
+
+def train(run: Run, lines: list[str], checkpoint: Checkpoint | None) -> None:
+    """Open the output folder, log `lines`, and train to the end."""
+    folder, evaluation = run.options.output_dir, run.task.evaluation
+    # Everything that can be refused has been: only now is the output folder touched.
+    opened = on_first_rank(lambda: open_output(folder, run.train_set.classes, checkpoint))
+    with Logbook(folder, speaks=rank() == 0, first_epoch=run.state.position.epoch) as logbook:
+        for line in [*lines, *opened, run.summary()]:
+            logbook.say(line)
+        logbook.hyperparameters(run.config["options"], evaluation.monitor)
+        run.fit(logbook)
+        logbook.say(f"best {evaluation.title} {run.state.position.best_metric:.3f}; everything is in {folder}")
+
+
+def evaluate_checkpoint(spec: TrainerSpec[Any, Any], checkpoint: Checkpoint | None, placement: Placement) -> None:
+    """Print the figures of a checkpoint on the validation images.
+
+    Raises:
+        UserError: there is no checkpoint, or it contradicts the dataset.
     """
     if checkpoint is None:
         raise UserError("--eval without a checkpoint", "the checkpoint to evaluate",
                         "add --resume, for example --resume OUTPUT_DIR/model_best.pth")
-    classes = subject.find_classes(checkpoint)
-    preprocessing, _ = _preprocessings(settings, checkpoint)
-    val_set = subject.open_val(preprocessing, classes)
-    network = choose_architecture(settings.model, len(classes), checkpoint).create()
+    data, classes = spec.options.data, spec.find_classes(checkpoint)
+    architecture, preprocessing = _choose_network(spec.options, classes, checkpoint)
+    val_set, lines = spec.open_val(classes)
+    val_set.transform = eval_transform(preprocessing)
+    network = architecture.create()
     load_weights(network, checkpoint.evaluated, checkpoint.path)
-    if subject.prepare:
-        network = subject.prepare(network, preprocessing)
-    data = settings.data
-    loading = Loading(batch_size=data.batch_size, num_workers=place.workers(data.num_workers), rank=rank(),
+    network = placement.move_network(spec.prepare_network(network, preprocessing))
+    loading = Loading(batch_size=data.batch_size, num_workers=placement.choose_workers(data.num_workers), rank=rank(),
                       world_size=world_size())
-    examination = subject.examine(classes)
-    meter = examination.meter()
+    evaluation = spec.make_evaluation(classes)
+    meter = evaluation.make_meter()
     with Logbook(None, speaks=rank() == 0) as logbook:
-        for line in subject.notes:
+        for line in lines:
             logbook.say(line)
-        judge = Judge(network=place.network(network), classes=classes, preprocessing=preprocessing, loading=loading,
-                      place=place, logbook=logbook)
-        figures = judge.figures(val_set, meter, network=examination.asked(judge.network))
-        logbook.say(examination.headline(figures))
-        if subject.further:
-            subject.further(judge, val_set, figures)
-    if subject.finished:
-        subject.finished(figures, meter)
+        evaluator = Evaluator(network=network, classes=classes, preprocessing=preprocessing, loading=loading,
+                              placement=placement, logbook=logbook)
+        figures = evaluator.evaluate(val_set, meter, network=evaluation.wrap_model(network))
+        logbook.say(evaluation.format_line(figures))
+        spec.finish_evaluation(evaluator, val_set, figures, meter)
+
+
+def _choose_network(options: TrainerOptions, classes: list[str],
+                    checkpoint: Checkpoint | None) -> tuple[Architecture, Preprocessing]:
+    architecture = choose_architecture(options.model, len(classes), checkpoint)
+    fit = "squash" if options.run.finetune else options.data.fit
+    return architecture, choose_preprocessing(options.model, fit, architecture, checkpoint)
+
+
+def _leave_out_damaged(options: TrainerOptions, datasets: list[LabelledImages]) -> list[str]:
+    data = options.data
+    return leave_out(datasets, on_first_rank(lambda: find_damaged(
+        datasets, [data.data_path, options.run.output_dir], max_pixels=data.max_pixels, progress=progress,
+        workers=WORKERS if data.num_workers is None else data.num_workers)))

@@ -6,9 +6,9 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from data.images import list_images
 from data.multilabel.annotations import Annotation, check_delimiter, parse_labels
 from data.names import line_problem
+from data.picture_files import list_images
 from utils import UserError
 
 

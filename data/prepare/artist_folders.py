@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data.csv_files import malformed, read_table
-from data.images import list_images
 from data.names import folder_name_problem, nfc
+from data.picture_files import list_images
 from utils import UserError
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data.images import list_images
+from data.picture_files import list_images
 from inference.folder_run import Shard, find_shards, run_folder
 from inference.journal import UNFINISHED, Journal
 from inference.modes import MODES, InferenceRequest

@@ -10,7 +10,7 @@ from typing import Literal
 
 import pytest
 
-from runtime.arguments import Parser, add_options, as_config, flag, read_options
+from runtime.arguments import Parser, as_config, flag
 from utils import UserError
 
 
@@ -31,14 +31,12 @@ class Sample:
     groups: int | Literal["auto"] | None = flag(None, "how many, or by itself", at_least=1)
 
 
-def parser(**defaults: object) -> Parser:
-    made = Parser(prog="train.py")
-    add_options(made, Sample, **defaults)
-    return made
+def parser(**defaults: object) -> Parser[Sample]:
+    return Parser(Sample, prog="train.py", description=None, **defaults)
 
 
 def parse(*arguments: str) -> Sample:
-    return read_options(parser().parse_args(["--data-path", "d", *arguments]), Sample)
+    return parser().read(["--data-path", "d", *arguments])
 
 
 def refused(*arguments: str) -> UserError:
@@ -64,7 +62,7 @@ def test_every_spelling_of_a_flag_parses(arguments: list[str]) -> None:
 def test_underscores_in_values_stay() -> None:
     assert parse("--name", "a_b").name == "a_b"
     assert parse("--name=a_b--c_d").name == "a_b--c_d"
-    assert read_options(parser().parse_args(["--data_path=x_y/z_1"]), Sample).data_path == Path("x_y/z_1")
+    assert parser().read(["--data_path=x_y/z_1"]).data_path == Path("x_y/z_1")
 
 
 @pytest.mark.parametrize(("arguments", "found"), [
@@ -110,11 +108,11 @@ def test_the_closest_flag_is_suggested_and_none_is_abbreviated(mistyped: str, me
 
 def test_a_required_flag_is_named() -> None:
     with pytest.raises(UserError, match="found no --data-path; expected it to be given"):
-        parser().parse_args([])
+        parser().read([])
 
 
 def test_a_commands_own_default_replaces_the_groups() -> None:
-    options = read_options(parser(data_path=Path("here"), drop=0.5).parse_args([]), Sample)
+    options = parser(data_path=Path("here"), drop=0.5).read([])
     assert options == Sample(data_path=Path("here"), drop=0.5)
     assert "(default: 0.5)" in parser(drop=0.5).format_help()
 
@@ -128,6 +126,14 @@ def test_help_tells_what_a_flag_does_and_its_default() -> None:
         assert told in text
     assert text.count("(default:") == 5
     assert max(map(len, parser().format_help().splitlines())) <= 100
+
+
+def test_the_usage_shows_which_flags_are_needed(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        parser().read(["--help"])
+    usage = " ".join(capsys.readouterr().out.split())
+    assert "--data-path DATA_PATH [--num-workers" in usage
+    assert "[--data-path" not in usage
 
 
 def test_groups_become_plain_python_for_checkpoints() -> None:
@@ -152,11 +158,32 @@ class Targets:
     (["--output", "{here}", "--report", "{here}/file"], ""), (["--output", "{here}/new/one"], ""), ([], "")])
 def test_where_nothing_can_be_written_is_told_before_any_work(tmp_path: Path, flags: list[str], told: str) -> None:
     (tmp_path / "file").write_text("x", encoding="utf-8")
-    parser = Parser(prog="p.py")
-    add_options(parser, Targets)
-    given = parser.parse_args([flag.format(here=tmp_path) for flag in flags])
+    parser = Parser(Targets, prog="p.py", description=None)
+    given = [flag.format(here=tmp_path) for flag in flags]
     if not told:
-        assert read_options(given, Targets)
+        assert parser.read(given)
         return
     with pytest.raises(UserError, match=re.escape(told.format(here=tmp_path))):
-        read_options(given, Targets)
+        parser.read(given)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Nested:
+    """Groups in a group, and a positional argument."""
+
+    log: Path = flag(MISSING, "a log", positional=True)
+    targets: Targets
+
+
+def test_groups_nest_and_share_one_parser(tmp_path: Path) -> None:
+    parser = Parser(Nested, prog="p.py", description=None, report=tmp_path / "r.txt")
+    assert parser.read(["x.log", "--output", str(tmp_path)]) == Nested(
+        log=Path("x.log"), targets=Targets(output=tmp_path, report=tmp_path / "r.txt"))
+    assert "Where results go:" in parser.format_help()
+    with pytest.raises(UserError, match="no log; expected it to be given"):
+        parser.read([])
+
+
+def test_an_unknown_flag_is_named_before_a_missing_one() -> None:
+    with pytest.raises(UserError, match=r"the unknown argument --datapath x.*did you mean --data-path"):
+        parser().read(["--datapath", "x"])

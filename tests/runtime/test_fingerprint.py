@@ -7,15 +7,14 @@ from pathlib import Path
 import torch
 
 from runtime.checkpoint import Checkpoint, read_checkpoint
-from runtime.fingerprint import fingerprint
 
 
 def of(weights: dict[str, torch.Tensor], **config: object) -> str:
-    return fingerprint(Checkpoint(path=Path("x.pth"), model=weights, config=config))
+    return Checkpoint(path=Path("x.pth"), model=weights, config=config).fingerprint
 
 
 def test_both_files_of_a_run_have_the_same(trained: Path) -> None:
-    assert fingerprint(read_checkpoint(trained / "model_best.pth")) == fingerprint(read_checkpoint(trained))
+    assert read_checkpoint(trained / "model_best.pth").fingerprint == read_checkpoint(trained).fingerprint
 
 
 def test_every_change_shows() -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from model.lsnet import LSNet
-from runtime.folding import folded
+from runtime.folding import fold
 from utils import UserError
 
 IMAGES = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
@@ -38,7 +38,7 @@ def norms(network: nn.Module) -> int:
 def test_outputs_are_the_same(name: str, left: int) -> None:
     network = with_history(timm.create_model(name, num_classes=5)).train()
     before = copy.deepcopy(network.state_dict())
-    fewer = folded(network, IMAGES)
+    fewer = fold(network, IMAGES)
     assert norms(fewer) == left
     assert network.training
     assert not fewer.training
@@ -48,7 +48,7 @@ def test_outputs_are_the_same(name: str, left: int) -> None:
 
 def test_lsnet_folds_itself() -> None:
     network = LSNet(embed_dim=(16, 16, 24, 32), depth=(1, 2, 0, 2), num_heads=2, img_size=64).eval()
-    assert folded(network, IMAGES).state_dict().keys() == network.for_inference().state_dict().keys()
+    assert fold(network, IMAGES).state_dict().keys() == network.for_inference().state_dict().keys()
 
 
 class TwoReaders(nn.Module):
@@ -63,4 +63,4 @@ class TwoReaders(nn.Module):
 
 def test_a_convolution_with_two_readers_is_refused() -> None:
     with pytest.raises(UserError, match=r"TwoReaders, whose batch norms do not fold.*--no-fuse"):
-        folded(with_history(TwoReaders()), IMAGES)
+        fold(with_history(TwoReaders()), IMAGES)

@@ -9,7 +9,8 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from runtime.logbook import LOG, METRICS, Logbook, progress
+from runtime.logbook import LOG, METRICS, Logbook
+from runtime.progress import progress
 
 
 def records(folder: Path) -> list[dict]:

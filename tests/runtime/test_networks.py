@@ -11,8 +11,8 @@ from runtime.networks import (
     WithFeatures,
     check_name,
     classifier_names,
-    describe,
     features_and_logits,
+    make_architecture,
     strip_wrappers,
     takes_input_size,
 )
@@ -44,8 +44,8 @@ def test_only_networks_built_for_one_size_are_told_it() -> None:
     assert takes_input_size("lsnet_b")
     assert takes_input_size("vit_tiny_patch16_224")
     assert not takes_input_size("resnet18")
-    assert describe("resnet18", 3, input_size=96).model_args == {}
-    assert describe("vit_tiny_patch16_224", 3, input_size=96, drop_path_rate=0.1).model_args == {
+    assert make_architecture("resnet18", 3, input_size=96).model_args == {}
+    assert make_architecture("vit_tiny_patch16_224", 3, input_size=96, drop_path_rate=0.1).model_args == {
         "img_size": 96, "drop_path_rate": 0.1}
 
 
@@ -53,7 +53,7 @@ def test_arguments_a_model_does_not_take_are_the_users_error() -> None:
     with pytest.raises(UserError, match="no_such_thing"):
         Architecture(name="lsnet_t_artist", num_classes=3, model_args={"no_such_thing": 1}).create()
     with pytest.raises(UserError, match="projection"):
-        describe("resnet18", 3, feature_dim=64)
+        make_architecture("resnet18", 3, feature_dim=64)
 
 
 def test_wrappers_are_stripped_only_where_every_key_has_them() -> None:
@@ -71,7 +71,9 @@ def test_the_features_that_training_sees_are_those_of_inference(name: str) -> No
     network = timm.create_model(name, num_classes=3).eval()
     images = torch.randn(2, 3, 224, 224)
     with torch.inference_mode():
+        network.training = True  # of the network itself; its layers stay in evaluation mode
         logits, features = WithFeatures(network)(images)
+        network.eval()
         torch.testing.assert_close(logits, network(images))
         torch.testing.assert_close(features, features_and_logits(network, images)[0])
 

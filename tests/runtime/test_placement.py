@@ -1,4 +1,4 @@
-"""Networks and pictures lie in memory as asked for, and forward passes run in the precision asked for."""
+"""Networks and pictures get the requested memory format, and forward passes run in the requested precision."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from runtime import placement
+from runtime import placement as module
 from runtime.placement import WORKERS, Placement
 from utils import UserError
 
@@ -15,32 +15,32 @@ def innermost(tensor: torch.Tensor) -> bool:
     return tensor.is_contiguous(memory_format=torch.channels_last) and not tensor.is_contiguous()
 
 
-@pytest.mark.parametrize(("asked", "expected"), [(None, True), (True, True), (False, False)])
-def test_channels_lie_innermost_on_the_cpu_unless_refused(asked: bool | None, expected: bool) -> None:
-    place = Placement.choose("cpu", channels_last=asked)
-    network = place.network(nn.Conv2d(3, 8, 3))
-    images = place.images(torch.randn(2, 3, 5, 5))
-    assert place.device == torch.device("cpu")
+@pytest.mark.parametrize(("requested", "expected"), [(None, True), (True, True), (False, False)])
+def test_channels_lie_innermost_on_the_cpu_unless_refused(requested: bool | None, expected: bool) -> None:
+    placement = Placement.resolve("cpu", channels_last=requested)
+    network = placement.move_network(nn.Conv2d(3, 8, 3))
+    images = placement.move_images(torch.randn(2, 3, 5, 5))
+    assert placement.device == torch.device("cpu")
     assert innermost(network.weight) is innermost(images) is innermost(network(images)) is expected
 
 
 def test_a_gpu_keeps_planes_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    assert Placement.choose("cuda:0").memory_format == torch.contiguous_format
-    assert Placement.choose("cuda:0", channels_last=True).memory_format == torch.channels_last
+    assert Placement.resolve("cuda:0").memory_format == torch.contiguous_format
+    assert Placement.resolve("cuda:0", channels_last=True).memory_format == torch.channels_last
 
 
-@pytest.mark.parametrize(("amp", "dtype", "told"), [("off", torch.float32, "cpu in float32"),
+@pytest.mark.parametrize(("amp", "dtype", "text"), [("off", torch.float32, "cpu in float32"),
                                                     ("auto", torch.float32, "cpu in float32"),
                                                     ("bf16", torch.bfloat16, "cpu in bf16")])
-def test_the_forward_pass_runs_in_the_precision_asked_for(amp: str, dtype: torch.dtype, told: str) -> None:
-    place = Placement.choose("cpu", amp=amp)
-    network, images = place.network(nn.Conv2d(3, 8, 3)), place.images(torch.randn(2, 3, 5, 5))
-    with place.autocast():
+def test_the_forward_pass_runs_in_the_precision_asked_for(amp: str, dtype: torch.dtype, text: str) -> None:
+    placement = Placement.resolve("cpu", amp=amp)
+    network, images = placement.move_network(nn.Conv2d(3, 8, 3)), placement.move_images(torch.randn(2, 3, 5, 5))
+    with placement.autocast():
         assert network(images).dtype == dtype
     assert network(images).dtype == network.weight.dtype == torch.float32
-    assert not place.scaler().is_enabled()
-    assert str(place) == told
+    assert not placement.make_scaler().is_enabled()
+    assert str(placement) == text
 
 
 @pytest.mark.parametrize(("computes", "expected"), [(True, torch.bfloat16), (False, None)])
@@ -48,39 +48,39 @@ def test_auto_is_bf16_on_gpus_that_compute_it(computes: bool, expected: torch.dt
                                               monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: computes or including_emulation)
-    assert Placement.choose("cuda:0", amp="auto").amp == expected
+    assert Placement.resolve("cuda:0", amp="auto").amp == expected
 
 
 def test_fp16_is_for_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match="found --amp fp16 on the CPU"):
-        Placement.choose("cpu", amp="fp16")
+        Placement.resolve("cpu", amp="fp16")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    place = Placement.choose("cuda:0", amp="fp16")
-    assert place.amp == torch.float16
-    assert str(place) == "cuda:0 in fp16"
+    placement = Placement.resolve("cuda:0", amp="fp16")
+    assert placement.amp == torch.float16
+    assert str(placement) == "cuda:0 in fp16"
 
 
 def test_a_device_that_is_not_here_is_refused() -> None:
     with pytest.raises(UserError, match="found --device npu"):
-        Placement.choose("npu")
+        Placement.resolve("npu")
 
 
-@pytest.mark.parametrize(("kind", "processor", "policy", "asked", "expected"), [
+@pytest.mark.parametrize(("kind", "processor", "policy", "requested", "expected"), [
     ("cpu", 2, "", None, 0), ("cpu", 4, "active", None, 0), ("cpu", 16, "", None, WORKERS), ("cpu", 2, "", 3, 3),
     ("cpu", 2, "PASSIVE", None, WORKERS), ("cpu", 2, "passive", 0, 0), ("cuda", 2, "", None, WORKERS),
     ("cuda", 16, "", 0, 0)])
-def test_few_cores_decode_in_between(kind: str, processor: int, policy: str, asked: int | None, expected: int,
+def test_few_cores_decode_in_between(kind: str, processor: int, policy: str, requested: int | None, expected: int,
                                      monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(placement, "cores", lambda: processor)
+    monkeypatch.setattr(module, "count_cores", lambda: processor)
     monkeypatch.setenv("OMP_WAIT_POLICY", policy)
-    place = Placement(device=torch.device(kind), memory_format=torch.channels_last)
-    assert place.workers(asked) == expected
+    placement = Placement(device=torch.device(kind), memory_format=torch.channels_last)
+    assert placement.choose_workers(requested) == expected
 
 
-@pytest.mark.parametrize(("threads", "batches", "lanes"), [(2, 9, 2), (4, 3, 3), (64, 99, placement.MOST_LANES),
+@pytest.mark.parametrize(("threads", "batches", "lanes"), [(2, 9, 2), (4, 3, 3), (64, 99, module.MOST_LANES),
                                                            (1, 9, 1), (4, 0, 1)])
 def test_lanes_are_one_per_core_and_no_more_than_batches(threads: int, batches: int, lanes: int,
                                                          monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
-    assert Placement(device=torch.device("cpu"), memory_format=torch.channels_last).lanes(batches) == lanes
-    assert Placement(device=torch.device("cuda"), memory_format=torch.channels_last).lanes(batches) == 1
+    assert Placement(device=torch.device("cpu"), memory_format=torch.channels_last).choose_lanes(batches) == lanes
+    assert Placement(device=torch.device("cuda"), memory_format=torch.channels_last).choose_lanes(batches) == 1

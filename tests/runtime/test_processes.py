@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,6 +15,7 @@ import torch
 from evaluation.metrics import ClassificationMeter
 from runtime.processes import StopSignal, gather, on_first_rank, process_group, rank, world_size
 from tests.conftest import ROOT
+from tests.forked import finish, start_ranks
 from utils import UserError
 
 CPU = torch.device("cpu")
@@ -58,38 +59,30 @@ def figures() -> dict[str, float]:
     return meter.result()
 
 
-def tell() -> None:
+def print_agreement() -> None:
     """Print what this process, one of two, learns from the other."""
     torch.set_num_threads(1)
     with process_group(CPU) as note:
-        told = {"note": note, "gathered": gather({"rank": rank()}), "figures": figures(),
+        found = {"note": note, "gathered": gather({"rank": rank()}), "figures": figures(),
                 "first": on_first_rank(lambda: f"rank {rank()} ran")}
         try:
             on_first_rank(refuse)
         except UserError as error:
-            told["refused"] = str(error)
+            found["refused"] = str(error)
         with StopSignal() as stop:
-            told["before"] = stop.agreed()
+            found["before"] = stop.agree()
             if rank() == 1:
                 signal.raise_signal(signal.SIGTERM)
-            told["after"] = stop.agreed()
-    print(json.dumps(told))
+            found["after"] = stop.agree()
+    print(json.dumps(found))
 
 
 @pytest.mark.slow
-def test_two_processes_agree_and_count_as_one() -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    common = {**os.environ, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    code = "from tests.runtime.test_processes import tell; tell()"
-    started = [subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, text=True, stdout=subprocess.PIPE,
-                                env={**common, "RANK": number, "LOCAL_RANK": number}) for number in "01"]
-    try:
-        first, second = (json.loads(process.communicate(timeout=120)[0]) for process in started)
-    finally:
-        for process in started:
-            process.kill()
+def test_two_processes_agree_and_count_as_one(tmp_path: Path) -> None:
+    script = tmp_path / "ranks.py"
+    script.write_text(f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
+                      "from tests.runtime.test_processes import print_agreement; print_agreement()")
+    first, second = map(json.loads, finish(start_ranks(2, script, cwd=tmp_path)).splitlines())
     assert first == second == {
         "note": "2 processes, talking through gloo", "gathered": [{"rank": 0}, {"rank": 1}], "first": "rank 0 ran",
         "refused": "found a; expected b; c", "before": 0, "after": signal.SIGTERM,
@@ -131,5 +124,5 @@ def test_handlers_are_as_before_afterwards() -> None:
     with StopSignal() as stop:
         assert signal.getsignal(signal.SIGINT) not in before
         signal.raise_signal(signal.SIGTERM)
-    assert stop.signum == stop.agreed() == signal.SIGTERM
+    assert stop.signum == stop.agree() == signal.SIGTERM
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before

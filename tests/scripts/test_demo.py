@@ -13,7 +13,8 @@ import pytest
 from sklearn.neighbors import NearestCentroid
 
 import quickstart
-from data.images import decode_image, list_images
+from data.images import decode_image
+from data.picture_files import list_images
 from tests.conftest import ROOT
 
 

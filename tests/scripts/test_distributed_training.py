@@ -14,7 +14,9 @@ import pytest
 import torch
 
 from runtime.checkpoint import read_checkpoint
+from tests import forked
 from tests.conftest import ROOT
+from tests.forked import Script, finish, start_ranks
 from tests.pictures import write_data_set
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.name == "nt", reason="torchrun's tests use POSIX signals")]
@@ -23,18 +25,17 @@ ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 FLAGS = ("--model", "test_vit", "--input-size", "32", "--num-workers", "0")
 
 
-def launch(processes: int, data: Path, output: Path, *more: object, restarts: int = 0) -> subprocess.Popen:
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}",
+def launch(processes: int, data: Path, output: Path, *more: object) -> list[Script]:
+    return start_ranks(processes, "train_artist_style.py", *FLAGS, "--data-path", data, "--output-dir", output, *more,
+                       cwd=data.parent)
+
+
+def torchrun(data: Path, output: Path, *more: object, restarts: int = 0) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2",
                f"--max-restarts={restarts}", str(ROOT / "train_artist_style.py"), *FLAGS, "--data-path", str(data),
                "--output-dir", str(output), *map(str, more)]
     return subprocess.Popen(command, cwd=data.parent, env=ENVIRONMENT, stdout=subprocess.PIPE,
                             stderr=subprocess.STDOUT, text=True)
-
-
-def finish(process: subprocess.Popen) -> str:
-    told, _ = process.communicate(timeout=200)
-    assert process.returncode == 0, told
-    return told
 
 
 def records(output: Path) -> list[dict]:
@@ -82,12 +83,13 @@ def test_the_evaluation_is_the_same_however_it_is_shared(data: Path, tmp_path: P
 def test_a_run_goes_on_with_other_numbers_of_processes(data: Path, tmp_path: Path) -> None:
     finish(launch(2, data, tmp_path, "--epochs", 3, "--batch-size", 4))
     whole = read_checkpoint(tmp_path / "checkpoint.pth").content
-    process = launch(2, data, tmp_path / "broken", "--epochs", 3, "--batch-size", 4, "--log-every", 1)
-    while "epoch 2/3 update 1" not in (line := process.stdout.readline()):
+    ranks = launch(2, data, tmp_path / "broken", "--epochs", 3, "--batch-size", 4, "--log-every", 1)
+    while "epoch 2/3 update 1" not in (line := ranks[0].stdout.readline()):
         assert line, "the run ended before it could be stopped"
-    process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=60)
-    assert process.returncode != 0
+    ranks[1].send_signal(signal.SIGTERM)  # both agree to stop
+    for rank in ranks:
+        rank.communicate(60)
+        assert rank.returncode == 128 + signal.SIGTERM
     stopped = read_checkpoint(tmp_path / "broken" / "checkpoint.pth").content
     assert stopped["epoch"] in (1, 2), "in the middle of the second epoch, or at its end"
     finish(launch(1, data, tmp_path / "broken", "--epochs", 3, "--batch-size", 8, "--resume", "auto"))
@@ -96,9 +98,10 @@ def test_a_run_goes_on_with_other_numbers_of_processes(data: Path, tmp_path: Pat
     assert max((whole["model"][key] - resumed["model"][key]).abs().max().item() for key in whole["model"]) < 1e-4
 
 
+@pytest.mark.exhaustive
 def test_a_process_that_dies_ends_the_run_and_a_new_start_finishes_it(data: Path, tmp_path: Path) -> None:
     flags = ["--epochs", 25, "--batch-size", 4, "--resume", "auto", "--log-every", 0]
-    process = launch(2, data, tmp_path, *flags)
+    process = torchrun(data, tmp_path, *flags)
     kill_a_rank(process, tmp_path)
     told, _ = process.communicate(timeout=60)
     assert process.returncode != 0
@@ -107,15 +110,17 @@ def test_a_process_that_dies_ends_the_run_and_a_new_start_finishes_it(data: Path
     assert [record["epoch"] for record in records(tmp_path)] == list(range(1, 26))
 
 
+@pytest.mark.exhaustive
 def test_the_launcher_restarts_a_run_that_lost_a_process(data: Path, tmp_path: Path) -> None:
-    process = launch(2, data, tmp_path, "--epochs", 25, "--batch-size", 4, "--resume", "auto", restarts=1)
+    process = torchrun(data, tmp_path, "--epochs", 25, "--batch-size", 4, "--resume", "auto", restarts=1)
     kill_a_rank(process, tmp_path)
-    told = finish(process)
+    told, _ = process.communicate(timeout=200)
+    assert process.returncode == 0, told
     assert "resumed" in told
     assert [record["epoch"] for record in records(tmp_path)] == list(range(1, 26))
 
 
-def kill_a_rank(process: subprocess.Popen, output: Path) -> None:
+def kill_a_rank(process: subprocess.Popen[str], output: Path) -> None:
     """Kill the second process of a run once it has saved an epoch."""
     while "epoch 2/" not in (line := process.stdout.readline()):
         assert line, "the run ended before a process could be killed"
@@ -140,9 +145,8 @@ def test_the_launch_script_takes_the_number_of_processes_and_passes_flags_on(dat
 
 
 def test_the_environment_form_needs_all_of_its_variables(data: Path, tmp_path: Path) -> None:
-    done = subprocess.run([sys.executable, str(ROOT / "train_artist_style.py"), *FLAGS, "--data-path", str(data)],
-                          cwd=tmp_path, env={**ENVIRONMENT, "WORLD_SIZE": "2", "RANK": "0"}, capture_output=True,
-                          text=True, check=False)
+    done = forked.run("train_artist_style.py", *FLAGS, "--data-path", data, cwd=tmp_path,
+                      env={"WORLD_SIZE": "2", "RANK": "0"})
     assert done.returncode == 2
     assert "MASTER_ADDR" in done.stderr
 

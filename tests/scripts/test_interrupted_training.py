@@ -6,8 +6,6 @@ import json
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -15,16 +13,14 @@ import pytest
 import torch
 
 from runtime.checkpoint import read_checkpoint
-from tests.conftest import ROOT
+from tests.forked import Script
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.name == "nt", reason="POSIX signals")]
 
 
-def start(data_set: Path, output: Path, epochs: int) -> subprocess.Popen:
-    return subprocess.Popen([sys.executable, str(ROOT / "train_artist_style.py"), "--data-path", str(data_set),
-                             "--output-dir", str(output), "--input-size", "32", "--batch-size", "8", "--num-workers",
-                             "1", "--epochs", str(epochs), "--resume", "auto"], cwd=output.parent,
-                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+def start(data_set: Path, output: Path, epochs: int) -> Script:
+    return Script("train_artist_style.py", "--data-path", data_set, "--output-dir", output, "--input-size", 32,
+                  "--batch-size", 8, "--num-workers", 1, "--epochs", epochs, "--resume", "auto", cwd=output.parent)
 
 
 def test_sigterm_saves_and_the_resumed_run_ends_with_the_same_bits(data_set: Path, tmp_path: Path) -> None:
@@ -44,9 +40,11 @@ def test_sigterm_saves_and_the_resumed_run_ends_with_the_same_bits(data_set: Pat
         assert all(torch.equal(one["model"][key], other["model"][key]) for key in one["model"])
 
 
-def test_killed_at_ten_random_moments_every_file_loads_and_the_run_ends(data_set: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("moments", [3, pytest.param(20, marks=pytest.mark.exhaustive)])
+def test_killed_at_random_moments_every_file_loads_and_the_run_ends(data_set: Path, tmp_path: Path,
+                                                                    moments: int) -> None:
     output, rng = tmp_path / "run", random.Random(0)
-    for _ in range(10):
+    for _ in range(moments):
         process = start(data_set, output, 6)
         while process.poll() is None and "pictures to train" not in process.stdout.readline():
             pass

@@ -17,15 +17,14 @@ import torch
 import train_artist_style
 from data.loaders import EvalBatches, Loading, make_loader
 from data.train_val import open_val
+from data.transforms import Preprocessing, eval_transform
 from evaluation.metrics import ClassificationMeter
 from main import main
 from robust_utils import wordnet_ids
 from runtime.checkpoint import read_checkpoint
 from runtime.networks import load_weights
-from runtime.options import ModelOptions
 from tests.model import golden
 from tests.pictures import write_data_set
-from training.start import choose_preprocessing
 
 HEADLINE = re.compile(r"\* top-1 (\d+\.\d{3}) top-5 (\d+\.\d{3}) loss (\d+\.\d{4})")
 FAST = ("--num-workers", "0", "--input-size", "32", "--batch-size", "40")
@@ -89,8 +88,8 @@ def test_every_form_of_a_network_has_the_same_top1(imagenet: Path, teacher: Path
 
 
 def top1(network: torch.nn.Module, imagenet: Path, checkpoint, batch_size: int) -> float:
-    val_set = open_val(imagenet, choose_preprocessing(ModelOptions(), None, checkpoint), checkpoint.classes,
-                       max_pixels=10**6)
+    val_set = open_val(imagenet, checkpoint.classes, max_pixels=10**6)
+    val_set.transform = eval_transform(Preprocessing.from_dict(checkpoint.config["preprocessing"]))
     loading = Loading(batch_size=batch_size)
     meter = ClassificationMeter(len(checkpoint.classes))
     with torch.inference_mode():

@@ -17,7 +17,8 @@ from PIL import Image
 
 import prepare_dataset
 from data.class_mapping import read_class_mapping
-from data.images import decode_image, list_images
+from data.images import decode_image
+from data.picture_files import list_images
 
 Prepare = Callable[..., subprocess.CompletedProcess[str]]
 

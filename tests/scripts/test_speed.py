@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+import drawing.plots
 import speed
-from bench.workload import Workload
+from runtime.options import Workload
 
 SHORT = ("--batch-size", "2", "--resolution", "64", "--device", "cpu", "--rounds", "2", "--seconds", "0.01")
 
@@ -52,7 +53,7 @@ def test_an_unknown_formulation_is_told_before_anything_is_timed(capsys: pytest.
      "training, batches of 32 at 224 px, bfloat16, compiled; a chip, 2 threads")])
 def test_the_plot_says_what_was_timed_where(monkeypatch: pytest.MonkeyPatch, how: dict, title: str) -> None:
     drawn = []
-    monkeypatch.setattr(speed.drawing.plots, "scatter", lambda *what: drawn.append(what))
+    monkeypatch.setattr(drawing.plots, "scatter", lambda *what: drawn.append(what))
     record = {"model": "one", "seconds": 0.5, "images_per_second": 8, "parameters": 2e6, "published_top1": None}
     speed.plot([record], Workload(**how), {"device": "a chip", "threads": 2}, Path("speed.png"))
     assert drawn == [({"parameters, M": [("one", 2.0, 8)]}, "images/s", Path("speed.png"), title)]

@@ -7,8 +7,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -16,7 +14,7 @@ import torch
 
 from evaluation.thresholds import read_thresholds
 from runtime.checkpoint import read_checkpoint
-from tests.conftest import ROOT
+from tests.forked import finish, start_ranks
 from tests.pictures import write_annotated_set
 from train_artist_multilabel import main
 
@@ -151,11 +149,9 @@ def test_an_earlier_run_moves_aside_with_all_its_files(annotated: Path, tmp_path
 @pytest.mark.skipif(os.name == "nt", reason="gloo is started as on POSIX")
 def test_two_processes_learn_and_measure_what_one_does(annotated: Path, tmp_path: Path) -> None:
     for processes, batch_size in ((1, 8), (2, 4)):
-        subprocess.run([sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}",
-                        str(ROOT / "train_artist_multilabel.py"), *flags(
-                            annotated, tmp_path / str(processes), "--model", "test_vit", "--epochs", 2, "--batch-size",
-                            batch_size, "--dist-eval")], check=True, capture_output=True, timeout=300,
-                       env={**os.environ, "OMP_NUM_THREADS": "1"})
+        finish(start_ranks(processes, "train_artist_multilabel.py", *flags(
+            annotated, tmp_path / str(processes), "--model", "test_vit", "--epochs", 2, "--batch-size", batch_size,
+            "--dist-eval"), cwd=tmp_path))
     one, two = ([json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
                 for name in "12")
     for a, b in zip(one, two, strict=True):

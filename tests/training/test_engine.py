@@ -15,8 +15,8 @@ from torch import nn
 
 from data.loaders import Loading
 from data.train_val import open_train, open_val
-from data.transforms import Preprocessing
-from evaluation.evaluator import Examination, evaluate
+from data.transforms import Preprocessing, eval_transform
+from evaluation.evaluator import Evaluation, evaluate_loader
 from evaluation.metrics import ClassificationMeter
 from losses import ClassificationLoss
 from runtime.checkpoint import BEST, LATEST, read_checkpoint
@@ -26,6 +26,7 @@ from runtime.options import AugmentationOptions, OptimizerOptions, RunOptions
 from runtime.placement import Placement
 from runtime.processes import StopSignal
 from tests.pictures import write_data_set
+from training.augmentation import train_transform
 from training.engine import Run, Task
 from utils import Interrupted, UserError
 
@@ -64,17 +65,18 @@ def make_run(data_path: Path, output: Path, *, network: Callable[[], nn.Module] 
     torch.manual_seed(0)
     augmentation = AugmentationOptions() if augment else AugmentationOptions(scale=(1, 1), ratio=(1, 1), hflip=0,
                                                                              color_jitter=0)
-    train_set = open_train(data_path, PREPROCESSING, augmentation, max_pixels=10**6)
-    val_set = open_val(data_path, PREPROCESSING, train_set.classes, max_pixels=10**6)
-    examination = Examination(meter=lambda: ClassificationMeter(3), monitor="top1", title="top-1",
-                              headline=lambda figures: f"* {figures['top1']}")
-    task = Task(criterion=criterion or ClassificationLoss(), examination=examination)
-    place = Placement.choose("cpu")
-    return Run(task=task, network=place.network(network()), architecture=ARCHITECTURE,
-               config={"preprocessing": PREPROCESSING.as_dict()}, classes=train_set.classes, train_set=train_set,
+    train_set = open_train(data_path, max_pixels=10**6)
+    val_set = open_val(data_path, train_set.classes, max_pixels=10**6)
+    train_set.transform, val_set.transform = train_transform(PREPROCESSING, augmentation), eval_transform(PREPROCESSING)
+    evaluation = Evaluation(make_meter=lambda: ClassificationMeter(3), monitor="top1", title="top-1",
+                            format_line=lambda figures: f"* {figures['top1']}")
+    task = Task(criterion=criterion or ClassificationLoss(), evaluation=evaluation)
+    placement = Placement.resolve("cpu")
+    return Run(task=task, network=placement.move_network(network()), architecture=ARCHITECTURE,
+               config={"preprocessing": PREPROCESSING.as_dict()}, train_set=train_set,
                val_set=val_set, loading=Loading(batch_size=batch_size, num_workers=workers),
                optimizing=OptimizerOptions(**{"epochs": 3, "warmup_epochs": 0, **optimizing}),
-               options=RunOptions(output_dir=output, **(run or {})), place=place)
+               options=RunOptions(output_dir=output, **(run or {})), placement=placement)
 
 
 def first_batches(run: Run, count: int) -> tuple:
@@ -174,7 +176,7 @@ def test_the_best_model_holds_the_weights_that_scored(data_path: Path, tmp_path:
     best = read_checkpoint(tmp_path / BEST)
     network = Toy()
     load_weights(network, best.model, best.path)
-    figures = evaluate(network, run.val_loader, ClassificationMeter(3), run.place, SILENT)
+    figures = evaluate_loader(network, run.val_loader, ClassificationMeter(3), run.placement, SILENT)
     assert figures["top1"] == best.content["best_metric"] == run.state.position.best_metric
     assert best.content["metrics"] == figures
 

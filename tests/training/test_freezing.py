@@ -7,7 +7,7 @@ import timm
 import torch
 
 import model  # noqa: F401  (registers the presets)
-from training.freezing import set_training_mode
+from training.optim import set_training_mode
 
 NETWORKS = [("lsnet_t_artist", {"embed_dim": (16, 16, 24, 32), "depth": (0, 1, 1, 1), "num_heads": 2, "img_size": 64,
                                 "feature_dim": 20, "distillation": True, "drop_path_rate": 0.2}),

@@ -13,7 +13,7 @@ from torch import nn
 
 import model  # noqa: F401  (registers the presets)
 from runtime.options import OptimizerOptions
-from training.optim import Clipping, make_ema, make_optimizer, make_schedule, scaled_lr
+from training.optim import Clipping, make_ema, make_optimizer, make_schedule, scale_lr
 from utils import UserError
 
 
@@ -29,7 +29,7 @@ def small() -> nn.Sequential:
     ("auto", 32, 1e-3), ("auto", 512, 1e-3), ("auto", 1024, 2e-3), ("linear", 32, 1e-3 / 16), ("linear", 2048, 4e-3),
     ("sqrt", 128, 5e-4), ("sqrt", 2048, 2e-3), ("none", 32, 1e-3), ("none", 4096, 1e-3)])
 def test_the_rate_follows_the_pictures_per_update(rule: str, pictures: int, expected: float) -> None:
-    assert scaled_lr(OptimizerOptions(lr=1e-3, lr_scaling=rule), pictures) == pytest.approx(expected, rel=1e-12)
+    assert scale_lr(OptimizerOptions(lr=1e-3, lr_scaling=rule), pictures) == pytest.approx(expected, rel=1e-12)
 
 
 def rates(options: OptimizerOptions, updates_per_epoch: int, lr: float = 0.1) -> list[float]:

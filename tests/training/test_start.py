@@ -6,25 +6,30 @@ from pathlib import Path
 
 import pytest
 
+from data.transforms import Preprocessing
 from runtime.checkpoint import Checkpoint
 from runtime.options import DataOptions, ModelOptions
 from runtime.placement import Placement
 from training.start import changed_flags, choose_architecture, choose_loading, choose_preprocessing
 from utils import UserError
 
-CPU = Placement.choose("cpu")
+CPU = Placement.resolve("cpu")
 
 
 def data(**values) -> DataOptions:
     return DataOptions(data_path=Path("x"), **values)
 
 
+def preprocessing(options: ModelOptions, fit: str | None, checkpoint: Checkpoint | None) -> Preprocessing:
+    return choose_preprocessing(options, fit, choose_architecture(options, 3, checkpoint), checkpoint)
+
+
 def test_the_preset_decides_where_no_flag_does() -> None:
-    preprocessing = choose_preprocessing(ModelOptions(), None, None)
-    assert (preprocessing.input_size, preprocessing.crop_pct, preprocessing.interpolation, preprocessing.fit) == (
+    found = preprocessing(ModelOptions(), None, None)
+    assert (found.input_size, found.crop_pct, found.interpolation, found.fit) == (
         224, 0.875, "bicubic", "crop")
-    assert choose_preprocessing(ModelOptions(model="lsnet_xl_artist_448"), "pad", None).input_size == 448
-    assert choose_preprocessing(ModelOptions(model="resnet18", input_size=96), None, None).input_size == 96
+    assert preprocessing(ModelOptions(model="lsnet_xl_artist_448"), "pad", None).input_size == 448
+    assert preprocessing(ModelOptions(model="resnet18", input_size=96), None, None).input_size == 96
     assert choose_architecture(ModelOptions(), 7, None).num_classes == 7
 
 
@@ -41,14 +46,14 @@ def test_a_checkpoint_decides_and_flags_may_only_agree() -> None:
         "architecture": "lsnet_t_artist", "num_classes": 3, "model_args": {"img_size": 96, "drop_path_rate": 0.1},
         "preprocessing": {"input_size": 96, "crop_pct": 0.9, "interpolation": "bilinear", "mean": [0, 0, 0],
                           "std": [1, 1, 1], "fit": "pad"}})
-    assert choose_preprocessing(ModelOptions(), None, checkpoint).crop_pct == 0.9
+    assert preprocessing(ModelOptions(), None, checkpoint).crop_pct == 0.9
     assert choose_architecture(ModelOptions(drop_path_rate=0.1), 3, checkpoint).model_args["img_size"] == 96
     for options in (ModelOptions(feature_dim=64), ModelOptions(drop_path_rate=0.2), ModelOptions(model="lsnet_s")):
         with pytest.raises(UserError, match=r"c\.pth"):
             choose_architecture(options, 3, checkpoint)
     for options, fit in ((ModelOptions(input_size=64), None), (ModelOptions(), "crop")):
         with pytest.raises(UserError, match=r"c\.pth"):
-            choose_preprocessing(options, fit, checkpoint)
+            preprocessing(options, fit, checkpoint)
 
 
 @pytest.mark.parametrize(("pictures", "batch_size", "accumulation", "expected"), [
@@ -65,11 +70,11 @@ def test_batches_of_one_are_refused(pictures: int, batch_size: int, accumulation
 
 
 def test_what_a_hubs_config_says_of_the_input_counts() -> None:
-    found = Checkpoint(path=Path("hub"), model={}, config={
+    checkpoint = Checkpoint(path=Path("hub"), model={}, config={
         "architecture": "resnet18", "num_classes": 3, "model_args": {}, "pretrained_cfg": {
             "input_size": [3, 160, 160], "crop_pct": 0.9, "mean": [0.5, 0.5, 0.5]}})
-    preprocessing = choose_preprocessing(ModelOptions(), None, found)
-    assert (preprocessing.input_size, preprocessing.crop_pct, preprocessing.mean, preprocessing.interpolation) == (
+    found = preprocessing(ModelOptions(), None, checkpoint)
+    assert (found.input_size, found.crop_pct, found.mean, found.interpolation) == (
         160, 0.9, (0.5, 0.5, 0.5), "bicubic")
 
 

@@ -18,7 +18,7 @@ from utils import UserError
 
 STUDENT = Preprocessing(input_size=32, crop_pct=1.0, interpolation="bicubic", mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4))
 OWN = Preprocessing(input_size=64, crop_pct=0.9, interpolation="bilinear", mean=(0.1, 0.2, 0.3), std=(0.5, 0.6, 0.7))
-CPU = Placement.choose("cpu")
+CPU = Placement.resolve("cpu")
 
 
 def normalise(images: torch.Tensor, preprocessing: Preprocessing) -> torch.Tensor:

@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 
 from data.class_mapping import read_class_mapping
-from data.images import IMAGE_EXTENSIONS, decode_image, list_images
+from data.images import IMAGE_EXTENSIONS, decode_image
+from data.picture_files import list_images
 from data.prepare.artist_folders import list_artists
 from data.prepare.dataset import CopySettings, plan_split, write_dataset
 from data.prepare.splits import SplitRule

@@ -1,4 +1,4 @@
-"""How an epoch is going: loss, gradient norm, speed, and whether the loss is still a number."""
+"""Figures of a training epoch: loss, gradient norm and speed; stops the run at a loss that is not finite."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ import time
 
 import torch
 
-from data.image_folder import ImageFolder
-from data.image_list import Batch
+from data.image_list import Batch, LabelledImages
 from runtime.processes import gather
 from training.state import TrainingState
 from utils import UserError, peak_memory
@@ -15,29 +14,29 @@ from utils import UserError, peak_memory
 GIB = 2**30
 
 
-class Pace:
-    """Counts the updates of one epoch, each when the next is under way, so that a GPU never waits to be asked."""
+class EpochMeter:
+    """Collects the updates of one epoch, each only when the next one is under way: a GPU never waits for its loss."""
 
-    def __init__(self, state: TrainingState, dataset: ImageFolder, device: torch.device) -> None:
-        """Begin where `state` stands."""
+    def __init__(self, state: TrainingState, dataset: LabelledImages, device: torch.device) -> None:
+        """Begin at the position of `state`."""
         self.state, self.dataset, self.device = state, dataset, device
-        self.started, self.first = time.perf_counter(), state.position.step
+        self.start_time, self.first_step = time.perf_counter(), state.position.step
         self.norms: list[float] = []
-        self.rate = state.optimizer.param_groups[0]["lr"]
+        self.lr: float = state.optimizer.param_groups[0]["lr"]
         self._pending: tuple[torch.Tensor, torch.Tensor, tuple[Batch, ...], int] | None = None
 
-    def count(self, loss: torch.Tensor, norm: torch.Tensor, batches: tuple[Batch, ...]) -> None:
-        """Take note of an update, and look at the one before.
+    def add(self, loss: torch.Tensor, norm: torch.Tensor, batches: tuple[Batch, ...]) -> None:
+        """Note an update, and count the one before.
 
         Raises:
             UserError: the loss of the one before is not finite.
         """
-        self.settle()
+        self.flush()
         self._pending = loss, norm, batches, self.state.position.step
-        self.rate = self.state.optimizer.param_groups[0]["lr"]
+        self.lr = self.state.optimizer.param_groups[0]["lr"]
 
-    def settle(self) -> None:
-        """Look at the last update; call before saving, so that no checkpoint follows a loss that is no number.
+    def flush(self) -> None:
+        """Count the last update; to be called before saving, so that no checkpoint follows a loss that is not finite.
 
         Raises:
             UserError: its loss is not finite.
@@ -55,21 +54,22 @@ class Pace:
         self.norms.append(norm.item())
 
     @property
-    def speed(self) -> float:
-        """Pictures per second, on all ranks, since this process began the epoch."""
-        return (self.state.position.step - self.first) * self.state.per_update / (time.perf_counter() - self.started)
+    def images_per_second(self) -> float:
+        """Speed on all ranks together since this process began the epoch."""
+        steps = self.state.position.step - self.first_step
+        return steps * self.state.per_update / (time.perf_counter() - self.start_time)
 
-    def line(self) -> str:
+    def format_line(self) -> str:
         """The figures so far, for a progress bar."""
         counted = self.state.position.step - (self._pending is not None)
         loss = self.state.position.loss_sum / max(1, counted)
-        return (f"loss {loss:.3f} lr {self.rate:.1e} {self.speed:.0f} img/s "
+        return (f"loss {loss:.3f} lr {self.lr:.1e} {self.images_per_second:.0f} img/s "
                 f"{peak_memory(self.device) / GIB:.1f} GiB")
 
-    def figures(self) -> dict[str, float]:
+    def result(self) -> dict[str, float]:
         """The epoch's figures, the same on every rank; the loss is the mean over updates and ranks."""
-        self.settle()
+        self.flush()
         sums = gather(self.state.position.loss_sum)
-        return {"train_loss": sum(sums) / len(sums) / max(1, self.state.position.step), "lr": self.rate,
-                "grad_norm": sum(self.norms) / max(1, len(self.norms)), "images_per_second": self.speed,
+        return {"train_loss": sum(sums) / len(sums) / max(1, self.state.position.step), "lr": self.lr,
+                "grad_norm": sum(self.norms) / max(1, len(self.norms)), "images_per_second": self.images_per_second,
                 "peak_memory_gib": peak_memory(self.device) / GIB}
