@@ -35,7 +35,7 @@ def build_parser():
     commands = parser.add_subparsers(dest="command", required=True)
     demo = commands.add_parser("demo", help="run the main job on generated pictures")
     demo.add_argument("--output-dir", type=os.path.abspath, help="where it writes (default: demo, beside this file)")
-    commands.add_parser("test", help="run ruff and pytest; further arguments, such as -k name, go to pytest")
+    commands.add_parser("test", help="run ruff, pyrefly and pytest; further arguments, such as -k name, go to pytest")
     return parser
 
 
@@ -49,6 +49,7 @@ def main(argv=None):
     if arguments.command == "test":
         install("requirements-dev.txt")
         call(PYTHON, "-m", "ruff", "check", ".", failure="ruff found what it lists above")
+        call(PYTHON, "-m", "pyrefly", "check", failure="pyrefly found what it lists above")
         call(PYTHON, "-m", "pytest", "-q", "-n2", "--dist=loadfile", *rest, failure="pytest did not pass, see above")
     elif rest:
         parser.error(f"unknown arguments: {' '.join(rest)}")

@@ -1,6 +1,6 @@
 """Rules 1 to 6 of ARCHITECTURE.md as functions from one `Source` to complaints (line, what is wrong and what to do).
 
-They read the syntax tree and never import the file. `test_architecture.py` runs them, and shows that each can fail.
+They read the syntax tree and never import the file. `test_architecture.py` runs them and shows that each can fail.
 """
 
 from __future__ import annotations
@@ -9,28 +9,26 @@ import ast
 import functools
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-COMMANDS = 5  # the layer of every file at the top that LAYERS does not name, and of tools/
-LAYERS = {"utils": 0, "data": 1, "model": 1, "losses": 1, "robust_utils": 1, "runtime": 2, "engine": 3, "trainer": 4}
-# Each may import those before it.
-MODEL_ORDER = ("ska_triton", "ska_eager", "ska", "convolutions", "layers", "lsnet", "lsnet_artist", "__init__")
-CEILINGS = {  # lines; every other file: 250
-    "quickstart.py": 90, "prepare_dataset.py": 140, "train_artist_style.py": 180, "train_artist_multilabel.py": 180,
-    "inference_artist.py": 160, "predict_artist_multilabel.py": 130, "main.py": 180, "speed.py": 100, "flops.py": 100,
-    "training/engine.py": 300, "losses.py": 200, "robust_utils.py": 180, "utils.py": 250,
-    "model/lsnet.py": 400, "model/lsnet_artist.py": 220, "model/ska.py": 180, "model/ska_triton.py": 250,
-    "data/images.py": 125, "data/prepare/integrity.py": 180, "data/class_mapping.py": 130, "data/transforms.py": 180,
-    "data/image_folder.py": 130, "data/multilabel/annotations.py": 190, "data/multilabel/dataset.py": 140,
-    "data/loaders.py": 180, "data/prepare/splits.py": 180, "data/demo/artists.py": 180,
-    "runtime/options.py": 300, "runtime/checkpoint.py": 250, "training/optim.py": 140, "evaluation/metrics.py": 240,
-    "runtime/logbook.py": 200, "inference/predictor.py": 250, "search/vectors.py": 150, "search/clustering.py": 130,
-    "search/gallery.py": 200, "evaluation/calibration.py": 150, "drawing/plots.py": 220, "bench/timing.py": 160,
-}
-FUNCTION_LINES, COMPLEXITY, TOOL_LINES = 50, 10, 100
+# Each room may import the rooms of the lines before its own; rooms of one line are blind to one another.
+ORDER = (
+    ("utils",),
+    ("data", "model", "losses", "robust_utils"),
+    ("runtime",),
+    ("drawing", "search"),
+    ("evaluation",),
+    ("training", "inference"),
+    ("detection", "export", "serving"),
+    ("bench",),
+)
+RANKS = {room: rank for rank, rooms in enumerate(ORDER) for room in rooms}
+COMMANDS = len(ORDER)  # the rank of every other file at the top, and of tools/
+ALSO_ALLOWED = {("robust_utils", "data")}
+FUNCTION_LINES, COMPLEXITY = 50, 10
 # Where argparse ends; old checkpoints hold a Namespace, too.
 NAMESPACE_ROOMS = ("runtime/options.py", "runtime/arguments.py", "runtime/checkpoint.py")
 OWNERS = (  # what is called or imported, the only file that may, what others do instead
@@ -39,6 +37,8 @@ OWNERS = (  # what is called or imported, the only file that may, what others do
     (r"(pickle|dill|joblib|marshal|shelve)(\..*)?", "runtime/checkpoint.py", "store tensors and plain Python instead"),
     (r"safetensors(\..*)?", "runtime/checkpoint.py", "use read_checkpoint and publish_best"),
     (r"triton(\..*)?", "model/ska_triton.py", "a machine without Triton imports everything else"),
+    (r"csv(\..*)?", "data/csv_files.py", "use read_rows and write_rows of data/csv_files.py"),
+    (r"(np|numpy)\.savez?\w*", "utils.py", "use utils.write_array"),
     (r"(.*\.)?add_safe_globals", "", "it acts on the whole process; use torch.serialization.safe_globals in a with"),
 )
 IMAGE_SUFFIX = re.compile(r"\.(jpe?g|png|webp|bmp|gif|tiff?)", re.IGNORECASE)
@@ -61,17 +61,22 @@ class Source:
         return ast.parse(self.text, self.path)
 
     @property
-    def unit(self) -> str:
-        """The folder, or the name of a file at the top."""
+    def room(self) -> str:
+        """The folder at the top, or the name of a file there."""
         return self.path.removesuffix(".py").partition("/")[0]
 
     @property
+    def module(self) -> str:
+        """Dotted name, as others import it."""
+        return self.path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+
+    @property
     def is_test(self) -> bool:
-        return self.unit == "tests"
+        return self.room == "tests"
 
     @property
     def is_command(self) -> bool:
-        return not self.is_test and self.unit not in LAYERS and self.path not in ("hubconf.py", "tools/__init__.py")
+        return not self.is_test and self.room not in RANKS and self.path not in ("hubconf.py", "tools/__init__.py")
 
     @property
     def stands_alone(self) -> bool:
@@ -120,7 +125,7 @@ def _rests_at_import(node: ast.stmt, source: Source) -> bool:
         calls = {ast.unparse(call.func) for call in ast.walk(node) if isinstance(call, ast.Call)}
         return all(re.fullmatch(r"Path|Path\(__file__\)\.resolve|frozenset", call) for call in calls)
     if isinstance(node, ast.Expr):
-        way_to_root = source.unit == "tools" and ast.unparse(node).startswith("sys.path.insert(")
+        way_to_root = source.room == "tools" and ast.unparse(node).startswith("sys.path.insert(")
         return isinstance(node.value, ast.Constant) or way_to_root
     return isinstance(node, ast.Import | ast.ImportFrom | ast.ClassDef | FUNCTIONS[0] | FUNCTIONS[1])
 
@@ -131,7 +136,7 @@ def _formats_and_loops(source: Source) -> Complaints:
             yield node.lineno, f"imports {name}: a command knows no format; call the module that owns it"
     for line, name in source.calls():
         if FORMAT_CALLS.fullmatch(name):
-            yield line, f"calls {name}: reading and writing belongs to data/, runtime/ or utils.write_*"
+            yield line, f"calls {name}: reading and writing belongs to the format's owner or utils.write_*"
         if UPDATES.fullmatch(name):
             yield line, f"calls {name}: updates belong to training/engine.py"
     for node in source.nodes(ast.For, ast.comprehension):
@@ -158,33 +163,50 @@ def namespace_ends_in_options(source: Source) -> Complaints:
 
 
 def imports_point_down(source: Source) -> Complaints:
-    """Rule 3."""
+    """Rule 3, between rooms; `circles` looks inside them."""
     if source.is_test:
         return
-    here = LAYERS.get(source.unit, COMMANDS)
-    commands = {path.stem for path in ROOT.glob("*.py")} | {"tools"}
+    here, commands = RANKS.get(source.room, COMMANDS), {path.stem for path in ROOT.glob("*.py")} | {"tools"}
     for node, name in source.imports():
-        unit, _, rest = name.partition(".")
-        there = LAYERS.get(unit, COMMANDS if unit in commands else -1)
-        if not unit:
+        room = name.partition(".")[0]
+        there = RANKS.get(room, COMMANDS if room in commands else -1)
+        if not room:
             yield node.lineno, "imports relatively: write the name from the root, as in `from model.ska import ska`"
-        elif source.stands_alone and unit not in sys.stdlib_module_names | {"__future__"}:
+        elif source.stands_alone and room not in sys.stdlib_module_names | {"__future__"}:
             yield node.lineno, f"imports {name}: this file runs before anything is installed"
-        elif unit == source.unit == "model":
-            yield from _model_order(source, node, rest.partition(".")[0])
-        elif (unit != source.unit and there >= here) or unit == "tools":
-            yield node.lineno, (f"imports {name}, layer {there}, from layer {here}: imports point down, siblings are "
-                                "blind to each other; move what both need below, or hand it in as an argument")
+        elif (there >= here and (room != source.room or room == "tools")
+              and (source.room, room) not in ALSO_ALLOWED):
+            yield node.lineno, (f"imports {name} into {source.room}: imports point down, and rooms of one rank are "
+                                "blind to each other; move what both need below, or pass it as an argument")
+        elif name.startswith("model.ska_triton") and not _is_deferred(source, node):
+            yield node.lineno, "imports ska_triton at the top: do it inside a function, for machines without Triton"
 
 
-def _model_order(source: Source, node: ast.stmt, target: str) -> Complaints:
-    here = Path(source.path).stem
-    allowed = MODEL_ORDER[:MODEL_ORDER.index(here)]
-    deferred = any(node in ast.walk(function) for function in source.nodes(*FUNCTIONS))
-    if target not in allowed:
-        yield node.lineno, f"imports model.{target} into {here}: the order is {' <- '.join(MODEL_ORDER)}"
-    elif target == "ska_triton" and not deferred:
-        yield node.lineno, "imports ska_triton at the top: do it inside the dispatch, for machines without Triton"
+def _is_deferred(source: Source, node: ast.stmt) -> bool:
+    return any(node in ast.walk(function) for function in source.nodes(*FUNCTIONS))
+
+
+def circles(sources: Sequence[Source]) -> list[str]:
+    """Files that import one another in a circle, each circle as `a -> b -> a`; imports inside functions count too."""
+    modules = {source.module for source in sources if not source.is_test}
+    graph = {source.module: {target for _, name in source.imports() if (target := _imported(name, modules))}
+             - {source.module} for source in sources if not source.is_test}
+    done: set[str] = set()
+    return [circle for module in sorted(graph) for circle in _circles_from(module, graph, (), done)]
+
+
+def _imported(name: str, modules: set[str]) -> str | None:
+    """The module of the project that the dotted `name` of an import reaches, if any."""
+    return next((candidate for candidate in (name, name.rpartition(".")[0]) if candidate in modules), None)
+
+
+def _circles_from(module: str, graph: Mapping[str, set[str]], path: tuple[str, ...], done: set[str]) -> Iterator[str]:
+    if module in path:
+        yield " -> ".join([*path[path.index(module):], module])
+    elif module not in done:
+        for target in sorted(graph[module]):
+            yield from _circles_from(target, graph, (*path, module), done)
+        done.add(module)
 
 
 def dangerous_calls_have_one_owner(source: Source) -> Complaints:
@@ -199,7 +221,7 @@ def dangerous_calls_have_one_owner(source: Source) -> Complaints:
     if source.is_test:
         return
     texts = {node.value: node.lineno for node in source.nodes(ast.Constant) if isinstance(node.value, str)}
-    header = texts.get("class_id,class_name", texts.get("class_name") if "csv" in dict(uses).values() else None)
+    header = texts.get("class_id,class_name")
     if header and source.path != "data/class_mapping.py":
         yield header, "knows the columns of class_mapping.csv: use data/class_mapping.py"
     for node in source.nodes(ast.List, ast.Set, ast.Tuple):
@@ -209,12 +231,8 @@ def dangerous_calls_have_one_owner(source: Source) -> Complaints:
             yield node.lineno, "lists image extensions: use IMAGE_EXTENSIONS of data/images.py"
 
 
-def files_and_functions_stay_small(source: Source) -> Complaints:
+def functions_stay_small(source: Source) -> Complaints:
     """Rule 5."""
-    lines = len(source.text.splitlines())
-    ceiling = CEILINGS.get(source.path, TOOL_LINES if source.unit == "tools" else 250)
-    if lines > ceiling:
-        yield lines, f"{lines} lines, at most {ceiling}: split by noun"
     if Path(source.path).stem.strip("_") in ("common", "helper", "helpers", "misc"):
         yield 1, "a name that says nothing about what is inside: name the noun"
     branches = (ast.If, ast.For, ast.AsyncFor, ast.While, ast.ExceptHandler, ast.match_case)

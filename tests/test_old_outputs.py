@@ -49,8 +49,8 @@ def check_results(output: Path) -> None:
 
 
 def test_an_interrupted_training_goes_on_as_if_it_had_not_stopped(tmp_path: Path) -> None:
-    run = shutil.copytree(OLD / "run", tmp_path / "run")
-    assert call(train_artist_style.main, "--data-path", OLD / "dataset", "--output-dir", run, "--resume", "auto",
+    run, dataset = (shutil.copytree(OLD / name, tmp_path / name) for name in ("run", "dataset"))
+    assert call(train_artist_style.main, "--data-path", dataset, "--output-dir", run, "--resume", "auto",
                 "--epochs", 4, "--batch-size", 4, "--num-workers", 0, "--device", "cpu") == 0
     found, expected = ([json.loads(line) for line in (folder / name).read_text().splitlines()] for folder, name in (
         (run, "metrics.jsonl"), (OLD / "run", "unbroken.jsonl")))
