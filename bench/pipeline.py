@@ -10,11 +10,11 @@ from statistics import median
 
 import torch
 
-from data.image_list import collate
+from data.image_list import ImageList, collate
 from data.images import ImageError, decode_image
 from data.transforms import eval_transform
 from inference.predictor import Predictor
-from inference.views import ViewList, Views
+from inference.views import Views
 from runtime.networks import features_and_logits
 from runtime.options import InferenceOptions
 from runtime.placement import count_cores
@@ -101,8 +101,9 @@ def _run_plain_loop(predictor: Predictor, paths: Sequence[Path], batch_size: int
 
 def _core_seconds(predictor: Predictor, paths: Sequence[Path], options: InferenceOptions) -> tuple[float, float]:
     """The time that one core needs for decoding and for the network, s per image, each on one thread."""
-    pictures = ViewList(paths, Views(predictor.preprocessing, options.view), max_pixels=options.max_pixels,
-                        draft=options.draft)
+    views = Views(predictor.preprocessing, options.view)
+    pictures = ImageList(paths, views, max_pixels=options.max_pixels,
+                         reduction=views.reduction if options.draft else None)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     samples = []

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch.utils.data import Dataset
 
-from data.images import DEFAULT_MAX_PIXELS, ImageError, decode_image
+from data.images import DEFAULT_MAX_PIXELS, ImageError, Reduction, decode_image
 from data.transforms import Transform
 from utils import UserError, isolated_random
 
@@ -54,32 +54,33 @@ class ImageList(Dataset[Sample]):
     `dataset[Draw(i, seed)]` transforms with that random seed in any process; `dataset[i]` sets no seed.
     """
 
-    def __init__(self, paths: Sequence[Path], transform: Transform, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> None:
+    def __init__(self, paths: Sequence[Path], transform: Transform, *, max_pixels: int = DEFAULT_MAX_PIXELS,
+                 reduction: Reduction | None = None) -> None:
         """Take the files; none is opened yet.
 
         `transform` makes the network's input of an RGB image. Images whose header claims more than `max_pixels` count
-        as unreadable.
+        as unreadable. `reduction` is that of `decode_image`.
         """
-        self.paths, self.transform, self.max_pixels = paths, transform, max_pixels
+        self.paths, self.transform, self.max_pixels, self.reduction = paths, transform, max_pixels, reduction
 
     def __len__(self) -> int:
         return len(self.paths)
 
-    def __getitem__(self, key: Draw | int) -> Sample:
-        index = key.index if isinstance(key, Draw) else key
-        target = self.target(index)
+    def __getitem__(self, index: Draw | int) -> Sample:
+        number = index.index if isinstance(index, Draw) else index
+        target = self.target(number)
         try:
-            picture = self.picture(index)
+            picture = self.picture(number)
         except ImageError as error:
-            return Sample(index, target, None, error.reason)
-        if isinstance(key, Draw):
-            with isolated_random(key.seed):
-                return Sample(index, target, self.transform(picture))
-        return Sample(index, target, self.transform(picture))
+            return Sample(number, target, None, error.reason)
+        if isinstance(index, Draw):
+            with isolated_random(index.seed):
+                return Sample(number, target, self.transform(picture))
+        return Sample(number, target, self.transform(picture))
 
     def picture(self, index: int) -> Image.Image:
         """Image `index`, decoded; raises `ImageError`."""
-        return decode_image(self.path(index), max_pixels=self.max_pixels)
+        return decode_image(self.path(index), max_pixels=self.max_pixels, reduction=self.reduction)
 
     def path(self, index: int) -> Path:
         """The file of image `index`."""

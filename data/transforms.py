@@ -6,15 +6,19 @@ import dataclasses
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, Literal
 
+import msgspec
 import torch
+from msgspec import Meta
 from PIL import Image
 from timm.data.transforms import str_to_interp_mode, str_to_pil_interp
 from torchvision import transforms
 from torchvision.transforms.functional import center_crop
 
 Transform = Callable[[Image.Image], torch.Tensor]
+Channel = Annotated[float, Meta(ge=-1000, le=1000)]
+Deviation = Annotated[float, Meta(gt=0, le=1000)]
 
 WHITE = (255, 255, 255)  # colour of padding; transparency is laid over it, too
 WIDEST = 4.0  # longest side / shortest side beyond which an image is cut before it is enlarged
@@ -26,7 +30,8 @@ class Preprocessing:
 
     Attributes:
         input_size: side S of the network's square input, px.
-        crop_pct: share of the resized short side that the centre crop keeps (`fit` = crop), in (0, 1].
+        crop_pct: share of the resized short side that the centre crop keeps (`fit` = crop), in [0.2, 1];
+            beyond 1, as of few models of timm, the crop has a black border.
         interpolation: bilinear, bicubic, …, as timm names them.
         mean: per channel, of values in [0, 1].
         std: likewise.
@@ -34,25 +39,26 @@ class Preprocessing:
             and adds white; `squash` stretches to S x S.
     """
 
-    input_size: int
-    crop_pct: float
-    interpolation: str
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    fit: str = "crop"
+    input_size: Annotated[int, Meta(ge=1, le=4096)]
+    crop_pct: Annotated[float, Meta(ge=0.2, le=2)]
+    interpolation: Literal["bicubic", "bilinear", "box", "hamming", "lanczos", "nearest"]
+    mean: tuple[Channel, Channel, Channel]
+    std: tuple[Deviation, Deviation, Deviation]
+    fit: Literal["crop", "pad", "squash"] = "crop"
 
     @classmethod
-    def from_pretrained_cfg(cls, cfg: dict[str, Any], *, input_size: int | None, fit: str) -> Preprocessing:
-        """That of a timm `pretrained_cfg`, at its own input size or at `input_size` px."""
+    def from_pretrained_cfg(cls, cfg: dict[str, Any], *, input_size: int | None, fit: Any = None) -> Preprocessing:
+        """That of a timm `pretrained_cfg`, at its own input size or at `input_size` px, with its own fit or `fit`."""
+        fit = fit or ("squash" if cfg.get("crop_mode") == "squash" and cfg["crop_pct"] == 1 else "crop")
         return cls(input_size=input_size or cfg["input_size"][-1], crop_pct=cfg["crop_pct"], fit=fit,
                    interpolation=cfg["interpolation"], mean=tuple(cfg["mean"]), std=tuple(cfg["std"]))
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Preprocessing:
-        """The inverse of `as_dict`."""
-        fields: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value
-                                  for name, value in values.items()}
-        return cls(**fields)
+        """The inverse of `as_dict`; raises a `ValueError` for values unknown, of another type or out of range."""
+        if unknown := set(values) - {field.name for field in dataclasses.fields(cls)}:
+            raise ValueError(f"unknown {min(unknown)!r}")
+        return msgspec.convert(values, cls)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain Python, for checkpoints and JSON."""
@@ -89,7 +95,8 @@ def cut_extremes(image: Image.Image) -> Image.Image:
     limit = int(WIDEST * min(image.size))
     if max(image.size) <= limit:
         return image
-    return center_crop(image, [min(image.height, limit), min(image.width, limit)])
+    size = [min(image.height, limit), min(image.width, limit)]
+    return center_crop(image, size)  # type: ignore[arg-type,return-value]  # its hints know tensors only
 
 
 def pad_to_square(image: Image.Image, *, limit: int, interpolation: str) -> Image.Image:

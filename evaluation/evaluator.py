@@ -22,7 +22,7 @@ Perturb = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # images (B, 3, 
 class Meter(Protocol):
     """Collects an evaluation batch by batch, each under its number in the whole evaluation."""
 
-    def update(self, number: int, outputs: Any, targets: torch.Tensor) -> None:
+    def update(self, number: int, outputs: Any, targets: torch.Tensor, /) -> None:
         """Count one batch; `outputs` are those of the network that `Evaluation.wrap_model` returns."""
 
     def result(self) -> dict[str, float]:
@@ -107,4 +107,4 @@ class Evaluator:
 def log_failures(batch: Batch, dataset: ImageList, logbook: Logbook) -> None:
     """Name the images that could be read at the start of the run and cannot be read any more."""
     for index, reason in batch.failures:
-        logbook.say(f"left out: {dataset.path(index)} ({reason})")
+        logbook.log(f"left out: {dataset.path(index)} ({reason})")

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
 from torchvision.transforms.functional import five_crop
 
-from data.image_list import ImageList
-from data.images import decode_image
 from data.transforms import WIDEST, Preprocessing, fit_square
 
 MARGIN = 2  # a picture is decoded at this many times the size needed or more: then resizing hides the difference
@@ -37,7 +33,8 @@ class Views:
         """The views of one picture, the whole first."""
         views = [self.whole(picture)]
         if self.large:
-            views += five_crop(self.large(picture), [self.size, self.size])
+            crops = five_crop(self.large(picture), [self.size, self.size])  # type: ignore[arg-type]  # hints: tensors
+            views += crops  # type: ignore[arg-type]  # of an image they are images
         return torch.from_numpy(np.stack([np.asarray(view) for view in views]))
 
     def reduction(self, size: tuple[int, int]) -> int:
@@ -63,19 +60,6 @@ def _shape(preprocessing: Preprocessing, width: int, height: int) -> tuple[int, 
         return tuple(round(length * preprocessing.input_size / max(width, height)) for length in (width, height))
     short_side = int(preprocessing.input_size / preprocessing.crop_pct)
     return (int(short_side * max(width, height) / min(width, height)),)
-
-
-class ViewList(ImageList):
-    """Picture files in the order given, each as its views."""
-
-    def __init__(self, paths: Sequence[Path], views: Views, *, max_pixels: int, draft: bool) -> None:
-        """Take the files; none is opened yet. With `draft`, JPEGs are decoded as small as the views allow."""
-        super().__init__(paths, views, max_pixels=max_pixels)
-        self.reduction = views.reduction if draft else None
-
-    def picture(self, index: int) -> Image.Image:
-        """Picture `index`, decoded; raises `ImageError`."""
-        return decode_image(self.path(index), max_pixels=self.max_pixels, reduction=self.reduction)
 
 
 class Normalise:

@@ -1,4 +1,4 @@
-"""What a run tells: lines on the terminal and in train_log.txt, one JSON object per epoch, TensorBoard, a bar."""
+"""The log of a run: lines on terminal and in train_log.txt, one JSON object per epoch, TensorBoard, progress bars."""
 
 from __future__ import annotations
 
@@ -7,109 +7,128 @@ import math
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 import torch
 from torchvision.utils import make_grid
 from tqdm import tqdm
 
 from data.images import decode_image
+from data.side_files import parse_json, read_text
 from utils import write_text
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 LOG, METRICS = "train_log.txt", "metrics.jsonl"
 
 
-class Logbook:
-    """Writes the records of one run; on ranks other than the first it keeps silent.
+class _Record(msgspec.Struct):
+    """What each line of metrics.jsonl must say."""
 
-    Use as a context manager: leaving it flushes TensorBoard's file.
+    epoch: int
+
+
+def _epoch_of(line: str) -> float:
+    """The epoch of a line of metrics.jsonl; infinite if it is no record."""
+    try:
+        return parse_json(line, _Record).epoch
+    except ValueError:
+        return math.inf
+
+
+class Logbook:
+    """Writes the log of one run; on ranks other than the first it writes nothing.
+
+    Use it as a context manager: leaving it flushes TensorBoard's file.
     """
 
-    def __init__(self, folder: Path | None, *, speaks: bool = True, first_epoch: int = 0) -> None:
+    def __init__(self, folder: Path | None, *, is_writer: bool = True, first_epoch: int = 0) -> None:
         """Open the logs of `folder`.
 
         Args:
             folder: output folder; None writes to the terminal only.
-            speaks: whether this process is the one that writes.
-            first_epoch: epochs that are done; records of later ones stem from an interrupted attempt and are dropped.
+            is_writer: whether this process writes.
+            first_epoch: finished epochs; records of later ones come from an interrupted run and are dropped.
         """
-        self.folder, self.speaks = folder, speaks
-        self.board: Any = None
-        if speaks and folder:
-            folder.mkdir(parents=True, exist_ok=True)
-            self._drop_records_after(first_epoch)
+        self.is_writer, self._folder = is_writer, folder if is_writer else None
+        self._board: SummaryWriter | None = None
+        if self._folder:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._drop_records_after(self._folder / METRICS, first_epoch)
             # Imported here: it takes a second, and evaluation or a second rank does without.
             from torch.utils.tensorboard import SummaryWriter
-            self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=first_epoch + 1)
+            self._board = SummaryWriter(str(self._folder / "tensorboard"), purge_step=first_epoch + 1)
 
     def __enter__(self) -> Logbook:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        if self.board is not None:
-            self.board.close()
+        if self._board:
+            self._board.close()
 
-    def _drop_records_after(self, epoch: int) -> None:
-        path = self.folder / METRICS
-        if path.exists():
-            lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-            write_text(path, "".join(line for line in lines if line.endswith("\n")
-                                     and json.loads(line)["epoch"] <= epoch))
+    @staticmethod
+    def _drop_records_after(metrics: Path, epoch: int) -> None:
+        if metrics.exists():
+            told = {"expected": "the log of a run", "action": "move it to another place"}
+            lines = read_text(metrics, **told).splitlines(keepends=True)
+            write_text(metrics, "".join(line for line in lines if line.endswith("\n") and _epoch_of(line) <= epoch))
 
-    def say(self, text: str) -> None:
-        """One line on the terminal and in the log."""
-        if self.speaks:
+    def log(self, text: str) -> None:
+        """Write one line to the terminal and to train_log.txt."""
+        if self.is_writer:
             tqdm.write(text, file=sys.stdout)
             sys.stdout.flush()
-            if self.folder:
-                # A file name that is no valid Unicode must not end a run.
-                with open(self.folder / LOG, "a", encoding="utf-8", errors="backslashreplace", newline="\n") as log:
-                    log.write(text + "\n")
+        if self._folder:
+            # A file name that is no valid Unicode must not end a run.
+            with open(self._folder / LOG, "a", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
+                file.write(text + "\n")
 
-    def say_off_terminal(self, text: str) -> None:
-        """One line where no progress bar shows the same: in a file, or in the log of a batch system."""
-        if self.speaks and not sys.stderr.isatty():
+    def log_off_terminal(self, text: str) -> None:
+        """Print one line where no progress bar shows the same: in a file, or in the log of a batch system."""
+        if self.is_writer and not sys.stderr.isatty():
             print(text, flush=True)
 
     def bar(self, title: str, total: int, done: int = 0) -> tqdm:
         """A progress bar over updates or batches, shown on a terminal only."""
         return tqdm(total=total, initial=done, desc=title, unit="it", leave=False, dynamic_ncols=True,
-                    disable=not (self.speaks and sys.stderr.isatty()))
+                    disable=not (self.is_writer and sys.stderr.isatty()))
 
-    def record(self, values: Mapping[str, Any]) -> None:
+    def record(self, values: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Append an epoch's figures to metrics.jsonl and TensorBoard; `values["epoch"]` counts from 1.
 
         A figure that is not finite is null in metrics.jsonl: NaN is not JSON.
+
+        Returns:
+            the records of all epochs; none on a rank that does not write.
         """
-        if self.board is not None:
-            finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
-            with open(self.folder / METRICS, "a", encoding="utf-8", newline="\n") as metrics:
-                metrics.write(json.dumps(finite) + "\n")
-            for name, value in values.items():
-                if name != "epoch":
-                    self.board.add_scalar(name, value, values["epoch"])
+        if not (self._folder and self._board):
+            return []
+        finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
+        with open(self._folder / METRICS, "a", encoding="utf-8", newline="\n") as metrics:
+            metrics.write(json.dumps(finite) + "\n")
+        for name, value in values.items():
+            if name != "epoch":
+                self._board.add_scalar(name, value, values["epoch"])
+        return [json.loads(line) for line in (self._folder / METRICS).read_text(encoding="utf-8").splitlines()]
 
-    def records(self) -> list[dict[str, Any]]:
-        """The objects of metrics.jsonl in order."""
-        return [json.loads(line) for line in (self.folder / METRICS).read_text(encoding="utf-8").splitlines()]
+    def show_images(self, title: str, images: torch.Tensor) -> None:
+        """Show the first sixteen of `images`, (B, 3, H, W) in any range, as a grid on TensorBoard."""
+        if self._board:
+            self._board.add_image(title, make_grid(images[:16], nrow=4, normalize=True))
 
-    def pictures(self, title: str, images: torch.Tensor) -> None:
-        """The first sixteen of `images`, (B, 3, H, W) in any range, as a grid on TensorBoard."""
-        if self.board is not None:
-            self.board.add_image(title, make_grid(images[:16], nrow=4, normalize=True))
-
-    def drawing(self, title: str, path: Path, epoch: int) -> None:
-        """A PNG of the output folder on TensorBoard."""
-        if self.board is not None:
-            self.board.add_image(title, np.asarray(decode_image(path)), epoch, dataformats="HWC")
+    def show_file(self, title: str, path: Path, epoch: int) -> None:
+        """Show a PNG of the output folder on TensorBoard."""
+        if self._board:
+            self._board.add_image(title, np.asarray(decode_image(path)), epoch, dataformats="HWC")
 
     def hyperparameters(self, values: Mapping[str, Any], monitor: str) -> None:
-        """The run's options on TensorBoard, beside the figure by which runs are compared."""
-        if self.board is not None:
+        """Show the run's options on TensorBoard, beside the figure by which runs are compared."""
+        if self._board:
             plain = {name: value if isinstance(value, bool | int | float) else str(value)
                      for name, value in values.items()}
             from torch.utils.tensorboard.summary import hparams
             for summary in hparams(plain, {f"val_{monitor}": 0.0}):
-                self.board.file_writer.add_summary(summary)
-
+                self._board._get_file_writer().add_summary(summary)  # type: ignore[union-attr]  # it makes one

@@ -105,6 +105,7 @@ def run(script: str | Path, *arguments: object, cwd: Path, stdin: str = "", time
 
 def _run(script: str, arguments: list[str], cwd: str, env: dict[str, str], given: str, out: str | Connection,
          err: str | Connection) -> None:
+    multiprocessing.set_start_method(None, force=True)  # the script's own processes start as they would elsewhere
     os.chdir(cwd)
     os.environ.update(env)
     os.dup2(os.open(given, os.O_RDONLY), 0)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import hubconf
 from model import lsnet, lsnet_artist
+from tests import forked
 
 ROOT = Path(hubconf.__file__).parent
 LOAD = """
@@ -25,6 +24,7 @@ def test_every_preset_is_an_entry_point() -> None:
 
 
 def test_hub_loads_a_preset(tmp_path: Path) -> None:
-    done = subprocess.run([sys.executable, "-c", LOAD, str(ROOT)], cwd=tmp_path, capture_output=True, text=True,
-                          check=True)
+    script = tmp_path / "load.py"
+    script.write_text(LOAD)
+    done = forked.run(script, ROOT, cwd=tmp_path)
     assert done.stdout.split() == ["2", "3", "lsnet_t_artist"]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from typing import cast
 
 import torch
 from PIL import Image, ImageOps
@@ -35,7 +36,7 @@ def train_transform(preprocessing: Preprocessing, options: AugmentationOptions) 
         UserError: timm has no such automatic augmentation.
     """
     try:
-        augment = create_transform(
+        created = create_transform(
             preprocessing.input_size, is_training=True, scale=options.scale, ratio=options.ratio, hflip=options.hflip,
             color_jitter=options.color_jitter or None,  # type: ignore[arg-type]  # timm's hint lacks None: no jitter
             auto_augment=None if options.aa == "none" else options.aa, re_prob=options.reprob,
@@ -43,6 +44,7 @@ def train_transform(preprocessing: Preprocessing, options: AugmentationOptions) 
     except (AssertionError, ValueError) as error:
         raise UserError(f"--aa {options.aa} ({error})", f"none, or one of timm's: {', '.join(POLICIES)}",
                         "for example --aa rand-m9-mstd0.5-inc1") from error
+    augment = cast(transforms.Compose, created)  # one transform, because it is not asked for separate ones
     _correct_posterize(augment)
     if preprocessing.fit == "crop":
         return augment

@@ -69,8 +69,9 @@ class Run:
         self.task, self.architecture, self.placement = task, architecture, placement
         self.train_set, self.val_set = train_set, val_set
         self.options, self.optimizing = options, optimizing
-        self.config = {**config, "architecture": architecture.name, "num_classes": architecture.num_classes,
-                       "model_args": architecture.model_args}
+        self.config: dict[str, Any] = {
+            **config, "architecture": architecture.name, "num_classes": architecture.num_classes,
+            "model_args": architecture.model_args}
         self.train_batches = TrainBatches(len(train_set), loading, seed=options.seed,
                                           accumulation=optimizing.accumulation_steps, weights=task.sampling_weights,
                                           repeats=task.repeats)
@@ -111,10 +112,11 @@ class Run:
     def summary(self) -> str:
         """The run on one line."""
         parameters = sum(parameter.numel() for parameter in self.state.network.parameters())
-        return (f"{self.architecture.name}, {parameters / 1e6:.2f} M parameters, {len(self.train_set.classes)} "
-                f"classes, {len(self.train_set)} pictures to train and {len(self.val_set)} to validate, "
-                f"{self.state.updates_per_epoch} updates of {self.state.per_update} pictures per epoch, learning rate "
-                f"{self.lr:.2e}, on {self.placement}")
+        size = self.config["preprocessing"]["input_size"]
+        return (f"{self.architecture.name} at {size} px, {parameters / 1e6:.2f} M parameters, "
+                f"{len(self.train_set.classes)} classes, {len(self.train_set)} pictures to train and "
+                f"{len(self.val_set)} to validate, {self.state.updates_per_epoch} updates of {self.state.per_update} "
+                f"pictures per epoch, learning rate {self.lr:.2e}, on {self.placement}")
 
     # ---- one update, one epoch ----
 
@@ -178,7 +180,7 @@ class Run:
                 bar.set_postfix_str(meter.format_line(), refresh=False)
                 bar.update()
                 if self.options.log_every and position.step % self.options.log_every == 0:
-                    logbook.say_off_terminal(f"{title} update {position.step}/{self.state.updates_per_epoch} "
+                    logbook.log_off_terminal(f"{title} update {position.step}/{self.state.updates_per_epoch} "
                                              f"{meter.format_line()}")
                 if stop.agree():
                     break
@@ -196,7 +198,7 @@ class Run:
             log_failures(batch, self.train_set, logbook)
             batch = refill(batch, self.train_batches.loading.batch_size)
             if self.state.updates == 0 and not waiting:
-                logbook.pictures("first batch", batch.images)
+                logbook.show_images("first batch", batch.images)
             waiting.append(batch)
             if len(waiting) == count:
                 yield tuple(waiting)
@@ -224,13 +226,12 @@ class Run:
     def _finish_epoch(self, record: dict[str, float], logbook: Logbook) -> None:
         position, options = self.state.position, self.options
         position.epoch, position.step, position.loss_sum = position.epoch + 1, 0, 0.0
-        logbook.say(f"epoch {position.epoch}/{self.optimizing.epochs} loss {record['train_loss']:.4f} "
+        logbook.log(f"epoch {position.epoch}/{self.optimizing.epochs} loss {record['train_loss']:.4f} "
                     f"lr {record['lr']:.2e} {record['images_per_second']:.0f} img/s")
         if position.epoch % options.eval_every == 0 or position.epoch == self.optimizing.epochs:
             record |= {f"val_{name}": value for name, value in self._evaluate(logbook).items()}
-        logbook.record({"epoch": position.epoch, **record})
-        if rank() == 0 and logbook.folder:
-            training_curves(logbook.records(), logbook.folder / CURVES)
+        if records := logbook.record({"epoch": position.epoch, **record}):
+            training_curves(records, options.output_dir / CURVES)
         if options.save_every and position.epoch % options.save_every == 0:
             self.save(EPOCH_CHECKPOINT.format(position.epoch))
 
@@ -243,7 +244,7 @@ class Run:
         meter = evaluation.make_meter()
         network = evaluation.wrap_model(self.state.evaluated)
         figures = evaluate_loader(network, self.val_loader, meter, self.placement, logbook)
-        logbook.say(evaluation.format_line(figures))
+        logbook.log(evaluation.format_line(figures))
         if figures[evaluation.monitor] > position.best_metric:
             position.best_metric = figures[evaluation.monitor]
             self._publish(figures, meter, logbook)
@@ -262,7 +263,7 @@ class Run:
             publish_best(self.options.output_dir, content, evaluated, self.architecture)
             drawings = self.task.evaluation.write_report(self.options.output_dir, meter)
             for title, path in drawings.items():
-                logbook.drawing(title, path, position.epoch)
+                logbook.show_file(title, path, position.epoch)
 
     def save(self, name: str) -> None:
         """Write everything that an exact resume needs to `name` in the output folder; all ranks wait for it."""

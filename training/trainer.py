@@ -14,10 +14,10 @@ from data.loaders import Loading
 from data.train_val import find_damaged, leave_out, open_train, open_val
 from data.transforms import Preprocessing, eval_transform
 from evaluation.evaluator import Evaluation, Evaluator
-from runtime.checkpoint import Checkpoint, check_classes
+from runtime.checkpoint import Checkpoint, check_classes, read_checkpoint
 from runtime.logbook import Logbook
 from runtime.networks import Architecture, load_weights
-from runtime.options import TrainerOptions
+from runtime.options import FolderTrainerOptions, TrainerOptions
 from runtime.placement import WORKERS, Placement
 from runtime.processes import on_first_rank, process_group, rank, world_size
 from runtime.progress import progress
@@ -25,6 +25,7 @@ from training.augmentation import train_transform
 from training.engine import Run, Task
 from training.run_folder import find_checkpoint, open_output
 from training.start import (
+    adapt_network,
     add_distillation_head,
     changed_flags,
     choose_architecture,
@@ -36,6 +37,7 @@ from training.start import (
 from utils import EXIT_DONE, UserError
 
 Options = TypeVar("Options", bound=TrainerOptions)
+ClassFolderOptions = TypeVar("ClassFolderOptions", bound=FolderTrainerOptions)
 Images = TypeVar("Images", bound=LabelledImages)
 
 
@@ -80,18 +82,20 @@ class TrainerSpec(ABC, Generic[Options, Images]):
         """The rest of --eval, once `val_set` is evaluated: what to print, write or evaluate more."""
 
 
-class FolderSpec(TrainerSpec[Options, ImageFolder]):
+class FolderSpec(TrainerSpec[ClassFolderOptions, ImageFolder]):
     """A trainer on train/ and val/ with one folder per class."""
 
     def open_train(self) -> tuple[ImageFolder, list[str]]:
         """The images of train/."""
         data = self.options.data
-        return open_train(data.data_path, max_pixels=data.max_pixels), []
+        images = open_train(data.data_path, max_pixels=data.max_pixels, exclude=self.options.search.exclude)
+        return images, images.passed_over
 
     def open_val(self, classes: list[str]) -> tuple[ImageFolder, list[str]]:
         """The images of val/."""
         data = self.options.data
-        return open_val(data.data_path, classes, max_pixels=data.max_pixels), []
+        images = open_val(data.data_path, classes, max_pixels=data.max_pixels, exclude=self.options.search.exclude)
+        return images, images.passed_over
 
 
 # ---- the run ---------------------------------------------------------------------------------------------------------
@@ -129,7 +133,10 @@ def prepare_run(spec: TrainerSpec[Any, Any], checkpoint: Checkpoint | None,
     if checkpoint:
         check_classes(checkpoint, classes, "the data set")
         lines += changed_flags(checkpoint, options.as_config())
-    architecture, preprocessing = _choose_network(options, classes, checkpoint)
+    source = None
+    if options.run.finetune_from and not checkpoint:
+        source = read_checkpoint(options.run.finetune_from, options.run.class_csv)
+    architecture, preprocessing = _choose_network(options, classes, checkpoint, source)
     architecture = add_distillation_head(architecture, options.distillation.kind)
     train_fit = options.data.fit or "crop" if options.run.finetune else preprocessing.fit
     train_preprocessing = replace(preprocessing, fit=train_fit)
@@ -141,8 +148,8 @@ def prepare_run(spec: TrainerSpec[Any, Any], checkpoint: Checkpoint | None,
         lines.append(f"batches of {loading.batch_size} pictures: the data set has no more for --batch-size "
                      f"{options.data.batch_size}")
     network = create_network(architecture, options.run)
-    if options.run.finetune_from and not checkpoint:
-        lines.append(load_pretrained(network, options.run.finetune_from, classes))
+    if source:
+        lines.append(load_pretrained(network, source, classes))
     config: dict[str, Any] = {"preprocessing": preprocessing.as_dict(), "options": options.as_config()}
     if spec.task:
         config["task"] = spec.task
@@ -158,12 +165,12 @@ def train(run: Run, lines: list[str], checkpoint: Checkpoint | None) -> None:
     folder, evaluation = run.options.output_dir, run.task.evaluation
     # Everything that can be refused has been: only now is the output folder touched.
     opened = on_first_rank(lambda: open_output(folder, run.train_set.classes, checkpoint))
-    with Logbook(folder, speaks=rank() == 0, first_epoch=run.state.position.epoch) as logbook:
+    with Logbook(folder, is_writer=rank() == 0, first_epoch=run.state.position.epoch) as logbook:
         for line in [*lines, *opened, run.summary()]:
-            logbook.say(line)
+            logbook.log(line)
         logbook.hyperparameters(run.config["options"], evaluation.monitor)
         run.fit(logbook)
-        logbook.say(f"best {evaluation.title} {run.state.position.best_metric:.3f}; everything is in {folder}")
+        logbook.log(f"best {evaluation.title} {run.state.position.best_metric:.3f}; everything is in {folder}")
 
 
 def evaluate_checkpoint(spec: TrainerSpec[Any, Any], checkpoint: Checkpoint | None, placement: Placement) -> None:
@@ -176,7 +183,7 @@ def evaluate_checkpoint(spec: TrainerSpec[Any, Any], checkpoint: Checkpoint | No
         raise UserError("--eval without a checkpoint", "the checkpoint to evaluate",
                         "add --resume, for example --resume OUTPUT_DIR/model_best.pth")
     data, classes = spec.options.data, spec.find_classes(checkpoint)
-    architecture, preprocessing = _choose_network(spec.options, classes, checkpoint)
+    architecture, preprocessing = _choose_network(spec.options, classes, checkpoint, None)
     val_set, lines = spec.open_val(classes)
     val_set.transform = eval_transform(preprocessing)
     network = architecture.create()
@@ -186,20 +193,23 @@ def evaluate_checkpoint(spec: TrainerSpec[Any, Any], checkpoint: Checkpoint | No
                       world_size=world_size())
     evaluation = spec.make_evaluation(classes)
     meter = evaluation.make_meter()
-    with Logbook(None, speaks=rank() == 0) as logbook:
+    with Logbook(None, is_writer=rank() == 0) as logbook:
         for line in lines:
-            logbook.say(line)
+            logbook.log(line)
         evaluator = Evaluator(network=network, classes=classes, preprocessing=preprocessing, loading=loading,
                               placement=placement, logbook=logbook)
         figures = evaluator.evaluate(val_set, meter, network=evaluation.wrap_model(network))
-        logbook.say(evaluation.format_line(figures))
+        logbook.log(evaluation.format_line(figures))
         spec.finish_evaluation(evaluator, val_set, figures, meter)
 
 
-def _choose_network(options: TrainerOptions, classes: list[str],
-                    checkpoint: Checkpoint | None) -> tuple[Architecture, Preprocessing]:
-    architecture = choose_architecture(options.model, len(classes), checkpoint)
+def _choose_network(options: TrainerOptions, classes: list[str], checkpoint: Checkpoint | None,
+                    source: Checkpoint | None) -> tuple[Architecture, Preprocessing]:
     fit = "squash" if options.run.finetune else options.data.fit
+    if source:
+        has_teacher = options.distillation.kind != "none"
+        return adapt_network(source, options.model, fit, len(classes), has_teacher=has_teacher)
+    architecture = choose_architecture(options.model, len(classes), checkpoint)
     return architecture, choose_preprocessing(options.model, fit, architecture, checkpoint)
 
 

@@ -9,9 +9,10 @@ import pytest
 import torch
 from PIL import Image
 
+from data.image_list import ImageList
 from data.images import ImageError, decode_image
 from data.transforms import Preprocessing, eval_transform
-from inference.views import Normalise, ViewList, Views
+from inference.views import Normalise, Views
 
 ORIENTATION = 0x0112
 
@@ -69,8 +70,9 @@ def test_a_jpeg_is_reduced_while_enough_is_left_of_the_same_shape(tmp_path: Path
 @pytest.mark.parametrize("fit", ["crop", "pad", "squash"])
 def test_what_a_reduced_jpeg_looks_like_is_almost_the_same(tmp_path: Path, fit: str, view: str) -> None:
     painting(1200, 896).save(tmp_path / "a.jpg", quality=95)
-    whole, reduced = (ViewList([tmp_path / "a.jpg"], Views(preprocessing(fit), view), max_pixels=10**7, draft=draft)
-                      for draft in (False, True))
+    views = Views(preprocessing(fit), view)
+    whole, reduced = (ImageList([tmp_path / "a.jpg"], views, reduction=reduction)
+                      for reduction in (None, views.reduction))
     assert reduced.picture(0).width < whole.picture(0).width
     difference = (whole[0].image.float() - reduced[0].image.float()).abs()
     assert 0 < difference.mean() < 1.5  # of 255
@@ -78,8 +80,9 @@ def test_what_a_reduced_jpeg_looks_like_is_almost_the_same(tmp_path: Path, fit: 
 
 def test_a_small_jpeg_is_decoded_as_it_is(tmp_path: Path) -> None:
     painting(120, 90).save(tmp_path / "a.jpg")
-    whole, same = (ViewList([tmp_path / "a.jpg"], Views(preprocessing(), "default"), max_pixels=10**7, draft=draft)
-                   for draft in (False, True))
+    views = Views(preprocessing(), "default")
+    whole, same = (ImageList([tmp_path / "a.jpg"], views, reduction=reduction)
+                   for reduction in (None, views.reduction))
     assert torch.equal(whole[0].image, same[0].image)
 
 

@@ -141,7 +141,7 @@ def test_trains_under_autocast():
     assert losses[-1] < 0.2
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_compiles_and_exports_without_a_break():
     network, x = golden.fill(tiny(depth=(0, 2, 0, 2))).float(), pictures()
     expected = network(x)

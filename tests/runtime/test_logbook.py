@@ -32,7 +32,7 @@ def write_epochs(folder: Path, *losses: float, first_epoch: int = 0) -> None:
 def test_a_line_is_on_the_terminal_and_in_the_log(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for text in ("first 齐白石", "second"):
         with Logbook(tmp_path) as logbook:
-            logbook.say(text)
+            logbook.log(text)
     assert capsys.readouterr().out == "first 齐白石\nsecond\n"
     assert (tmp_path / LOG).read_bytes() == "first 齐白石\nsecond\n".encode()
 
@@ -40,13 +40,13 @@ def test_a_line_is_on_the_terminal_and_in_the_log(tmp_path: Path, capsys: pytest
 def test_a_file_name_that_is_no_unicode_ends_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with Logbook(tmp_path) as logbook:
         monkeypatch.setattr("runtime.logbook.tqdm.write", lambda text, file: None)  # `command` looks after the terminal
-        logbook.say(b"left out: a\xff.png".decode("utf-8", errors="surrogateescape"))
+        logbook.log(b"left out: a\xff.png".decode("utf-8", errors="surrogateescape"))
     assert (tmp_path / LOG).read_text(encoding="utf-8") == "left out: a\\udcff.png\n"
 
 
 def test_other_ranks_are_silent(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with Logbook(tmp_path, speaks=False) as logbook:
-        logbook.say("not heard")
+    with Logbook(tmp_path, is_writer=False) as logbook:
+        logbook.log("not heard")
         logbook.record({"epoch": 1, "loss": 2.0})
         logbook.bar("epoch", 3).update()
     assert capsys.readouterr() == ("", "")
@@ -57,7 +57,7 @@ def test_without_a_folder_there_is_the_terminal_only(tmp_path: Path, monkeypatch
                                                      capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(tmp_path)
     with Logbook(None) as logbook:
-        logbook.say("heard")
+        logbook.log("heard")
         logbook.record({"epoch": 1})
     assert capsys.readouterr().out == "heard\n"
     assert not list(tmp_path.iterdir())
@@ -103,7 +103,7 @@ def test_a_new_run_starts_afresh(tmp_path: Path) -> None:
 
 def test_pictures_are_on_the_board(tmp_path: Path) -> None:
     with Logbook(tmp_path) as logbook:
-        logbook.pictures("first batch", 7 * torch.randn(20, 3, 8, 8))
+        logbook.show_images("first batch", 7 * torch.randn(20, 3, 8, 8))
     board = EventAccumulator(str(tmp_path / "tensorboard"))
     board.Reload()
     event, = board.Images("first batch")
@@ -116,7 +116,7 @@ def test_a_line_stands_in_for_the_bar_off_terminals(speaks: bool, terminal: bool
                                                     monkeypatch: pytest.MonkeyPatch,
                                                     capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr("sys.stderr.isatty", lambda: terminal, raising=False)
-    Logbook(None, speaks=speaks).say_off_terminal("update 50")
+    Logbook(None, is_writer=speaks).log_off_terminal("update 50")
     assert capsys.readouterr().out == told
 
 

@@ -101,6 +101,19 @@ def test_one_damaged_picture_is_a_record_too(trained: Path, folder: Path, tmp_pa
     assert "val_1_damaged.JPG" in capsys.readouterr().err
 
 
+def test_two_pictures_of_one_stem_keep_both_results(trained: Path, folder: Path, tmp_path: Path, capsys) -> None:
+    first = folder / "artist_1" / "val_2.png"
+    second, long = tmp_path / "val_2.webp", tmp_path / ("长" * 83 + ".png")
+    for copy in (second, long):
+        copy.write_bytes(first.read_bytes())
+    for picture, told in ((first, ""), (second, "val_2.webp_result.json: val_2_result.json is of another picture"),
+                          (long, "or too long a name"), (first, "")):
+        assert infer(trained / "model_best.pth", picture, tmp_path / "out") == 0
+        assert ("the result is in" in (out := capsys.readouterr().out)) == bool(told)
+        assert told in out
+    assert len(list((tmp_path / "out").glob("*_result.json"))) == 3
+
+
 def test_cluster_mode_needs_no_classes(trained: Path, data_set: Path, tmp_path: Path) -> None:
     torch.save({"model": read_checkpoint(trained / "model_best.pth").model,
                 "args": argparse.Namespace(model="lsnet_t_artist")}, tmp_path / "old.pth")

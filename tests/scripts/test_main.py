@@ -71,7 +71,7 @@ def test_every_form_of_a_network_has_the_same_top1(imagenet: Path, teacher: Path
                       *FAST, "--distillation-type", "hard", "--teacher-model", "test_resnet", "--teacher-path", teacher)
     assert done.returncode == 0, done.stderr
     best = read_checkpoint(output / "model_best.pth")
-    assert best.architecture().model_args == {"img_size": 32, "distillation": True}
+    assert best.resolve().architecture.model_args == {"img_size": 32, "distillation": True}
     common = ("--eval", "--model", "lsnet_t", "--data-path", imagenet, *FAST)
     call(*common, "--resume", best.path)
     call(*common, "--resume", output)
@@ -80,7 +80,7 @@ def test_every_form_of_a_network_has_the_same_top1(imagenet: Path, teacher: Path
     assert len({top1 for top1, *_ in found}) == 1
     assert float(found[0][0]) == pytest.approx(best.content["best_metric"], abs=1e-3)
     assert [float(loss) for *_, loss in found] == pytest.approx([best.content["metrics"]["loss"]] * 3, abs=2e-4)
-    network = best.architecture().create()
+    network = best.resolve().architecture.create()
     load_weights(network, best.evaluated, best.path)
     pictures = torch.zeros(20, 3, 32, 32)
     exported = torch.export.export(network.for_inference(), (pictures,)).module()
@@ -152,7 +152,7 @@ def test_published_weights_evaluate_with_the_golden_logits(imagenet: Path, tmp_p
     torch.save(state, tmp_path / "bare.pth")
     for name in ("lsnet_t.pth", "bare.pth"):
         checkpoint = read_checkpoint(tmp_path / name)
-        network = checkpoint.architecture("lsnet_t").create().eval()
+        network = checkpoint.resolve("lsnet_t").architecture.create().eval()
         load_weights(network, checkpoint.evaluated, name)
         with torch.inference_mode():
             logits = network(golden.pictures(case["input_size"]).float())[:, :8]

@@ -13,8 +13,9 @@ from sklearn.metrics import average_precision_score
 import model  # noqa: F401  (registers the presets)
 from data.class_mapping import read_class_mapping
 from data.csv_files import read_rows
-from data.multilabel.annotations import AnnotationRules, parse_labels, read_annotations
+from data.multilabel.annotations import AnnotationRules, read_annotations
 from data.multilabel.dataset import STATS_COLUMNS
+from data.multilabel.grammar import parse_labels
 from evaluation.thresholds import read_thresholds
 from runtime.checkpoint import read_checkpoint
 from tests.pictures import write_annotated_set

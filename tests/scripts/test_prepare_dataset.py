@@ -95,7 +95,7 @@ def test_damaged_pictures_are_left_out_and_named(prepare: Prepare, source: Path)
                  "left out: Anna/pointer.jpg (Git LFS pointer, not the picture)",
                  "left out: Bob B/text.jpeg (no picture in a known format)",
                  "left out: Bob B/large.png (300x300 px, more than the limit of 80000 px (--max-pixels))",
-                 "ignored: 1 pictures that lie in no artist's folder"):
+                 "passed over: 1 (a picture in no artist's folder): loose.png"):
         assert line in result.stdout
     assert len(json.loads((source.parent / "out" / "dataset_info.json").read_text())["damaged"]) == 5
 

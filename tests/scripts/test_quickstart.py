@@ -95,7 +95,7 @@ def test_a_python_without_venv_is_told_what_to_install(machine: Machine) -> None
 
 def test_arguments_go_to_pytest_after_the_lint(machine: Machine) -> None:
     quickstart.main(["test", "-k", "name", "tests/model"])
-    assert machine.commands[-2:] == [["-m", "ruff", "check", "."],
+    assert machine.commands[-3:] == [["-m", "ruff", "check", "."], ["-m", "pyrefly", "check"],
                                      ["-m", "pytest", "-q", "-n2", "--dist=loadfile", "-k", "name", "tests/model"]]
     machine.failing = ["pytest"]
     assert "pytest" in ends_with_one_line("test")

@@ -54,7 +54,7 @@ def test_evaluation_passes_further_flags_on(tmp_path: Path) -> None:
     build_parser().parse_args(words[1:])
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_both_launchers_train_and_evaluate_as_one_process_does(data_set: Path, tmp_path: Path) -> None:
     """With torchrun, and the older launcher's --use_env, on two processes each; eval.sh gives the same line on one."""
     lines = set()

@@ -204,7 +204,7 @@ def test_a_taught_student_has_a_head_for_its_teacher_and_reloads(data_set: Path,
     assert train(data_set, student, "--teacher-path", teacher / "model_best.pth", "--distillation-type", kind,
                  "--distillation-alpha", 0.7, "--distillation-tau", 2) == 0
     best = read_checkpoint(student / "best_checkpoint.pth")
-    assert best.architecture().model_args["distillation"] is True
+    assert best.resolve().architecture.model_args["distillation"] is True
     assert "head_dist.l.weight" in best.model
     assert main(["--eval", "--resume", str(best.path), "--data-path", str(data_set), "--num-workers", "0"]) == 0
 

@@ -33,7 +33,7 @@ from utils import Interrupted, UserError
 PREPROCESSING = Preprocessing(input_size=32, crop_pct=1.0, interpolation="bilinear", mean=(0.5, 0.5, 0.5),
                               std=(0.5, 0.5, 0.5))
 ARCHITECTURE = Architecture(name="lsnet_t_artist", num_classes=3, model_args={"img_size": 32})
-SILENT = Logbook(None, speaks=False)
+SILENT = Logbook(None, is_writer=False)
 
 
 class Toy(nn.Module):
@@ -111,8 +111,7 @@ def test_accumulated_steps_move_the_weights_as_one_large_batch_does(data_path: P
     torch.testing.assert_close(moved[0], moved[1], atol=1e-7, rtol=1e-5)
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("ema", [True, False])
+@pytest.mark.parametrize(("workers", "ema"), [(2, True), (0, False)])
 def test_interrupted_and_resumed_equals_uninterrupted_bit_for_bit(data_path: Path, tmp_path: Path, workers: int,
                                                                   ema: bool) -> None:
     def start(name: str) -> Run:

@@ -32,6 +32,15 @@ def test_other_lines_are_passed_over_and_the_later_record_counts(tmp_path: Path)
     assert read_log(tmp_path / "log") == [{"epoch": 1, "lr": 2}, {"epoch": 2, "lr": 5}]
 
 
+def test_values_that_cannot_be_drawn_are_passed_over(tmp_path: Path) -> None:
+    lines = ['{"epoch": 1, "lr": "a", "val_top1": [1], "train_loss": 2.5, "val_loss": null}',
+             '{"epoch": true, "lr": 1}', '{"epoch": 1e9, "lr": 1}',
+             '{"epoch": -1, "lr": 1}', f'{{"epoch": {10**30}, "lr": 1}}',
+             '{"epoch": 2, "lr": 1e300, "train_loss": true}', '{"epoch": 3, "lr": NaN}', "[" * 20_000, "9" * 5000]
+    (tmp_path / "log").write_text("\n".join(lines))
+    assert read_log(tmp_path / "log") == [{"epoch": 1, "train_loss": 2.5, "val_loss": None}, {"epoch": 2}]
+
+
 def test_what_is_no_log_is_refused(tmp_path: Path) -> None:
     (tmp_path / "empty").write_text("nothing here\n")
     with pytest.raises(UserError, match="no epoch"):

@@ -33,7 +33,7 @@ RUN = (LATEST, BEST, BEST_ALIAS, HUB_CONFIG, WEIGHTS, CLASS_MAPPING, LOG, METRIC
 def leave_run(folder: Path, classes: list[str] = CLASSES, epoch: int = 3) -> Checkpoint:
     """All that a trainer writes, and a file of the user's own; the latest checkpoint."""
     with Logbook(folder) as logbook:
-        logbook.say("old line")
+        logbook.log("old line")
         logbook.record({"epoch": 1, "loss": 1.0})
     save_checkpoint(folder / LATEST, {"model": {"w": torch.zeros(1)}, "classes": classes, "config": {}, "epoch": epoch})
     for name in (BEST, BEST_ALIAS, HUB_CONFIG, WEIGHTS, "checkpoint_5.pth", "checkpoint_10.pth", "notes.txt"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 from data.transforms import Preprocessing
 from runtime.checkpoint import Checkpoint
@@ -42,7 +43,7 @@ def test_projection_flags_must_agree() -> None:
 
 
 def test_a_checkpoint_decides_and_flags_may_only_agree() -> None:
-    checkpoint = Checkpoint(path=Path("c.pth"), model={}, config={
+    checkpoint = Checkpoint(path=Path("c.pth"), model={"head.l.weight": torch.zeros(3, 384)}, config={
         "architecture": "lsnet_t_artist", "num_classes": 3, "model_args": {"img_size": 96, "drop_path_rate": 0.1},
         "preprocessing": {"input_size": 96, "crop_pct": 0.9, "interpolation": "bilinear", "mean": [0, 0, 0],
                           "std": [1, 1, 1], "fit": "pad"}})
@@ -70,7 +71,7 @@ def test_batches_of_one_are_refused(pictures: int, batch_size: int, accumulation
 
 
 def test_what_a_hubs_config_says_of_the_input_counts() -> None:
-    checkpoint = Checkpoint(path=Path("hub"), model={}, config={
+    checkpoint = Checkpoint(path=Path("hub"), model={"fc.weight": torch.zeros(3, 512)}, config={
         "architecture": "resnet18", "num_classes": 3, "model_args": {}, "pretrained_cfg": {
             "input_size": [3, 160, 160], "crop_pct": 0.9, "mean": [0.5, 0.5, 0.5]}})
     found = preprocessing(ModelOptions(), None, checkpoint)
