@@ -6,9 +6,9 @@ import csv
 import io
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
+from typing import TextIO
 
-from utils import UserError, text_stream
+from utils import UserError, read_bytes, text_stream
 
 
 def read_rows(path: str | os.PathLike[str], columns: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
@@ -24,7 +24,7 @@ def read_rows(path: str | os.PathLike[str], columns: Sequence[str]) -> Iterator[
         UserError: the file is missing, empty, not UTF-8 or no CSV.
     """
     try:
-        text = Path(path).read_bytes().decode("utf-8-sig")
+        text = read_bytes(path).decode("utf-8-sig")
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}", f"a CSV file {','.join(columns)}", "check the path") from error
     except UnicodeDecodeError as error:
@@ -62,7 +62,17 @@ def read_table(path: str | os.PathLike[str], columns: Sequence[str]) -> Iterator
 def write_rows(path: str | os.PathLike[str], rows: Iterable[Iterable[object]]) -> None:
     """Write `rows`, the header among them, atomically, in UTF-8 with LF line ends."""
     with text_stream(path) as file:
-        csv.writer(file, lineterminator="\n").writerows(rows)
+        csv.writer(_LineFeeds(file), lineterminator="\r\n").writerows(rows)
+
+
+class _LineFeeds:
+    """Ends the rows of a `csv.writer` with LF; the writer ends them with CRLF so that it quotes a lone CR in a cell."""
+
+    def __init__(self, file: TextIO) -> None:
+        self.file = file
+
+    def write(self, row: str) -> int:
+        return self.file.write(row.removesuffix("\r\n") + "\n")
 
 
 def malformed(path: str | os.PathLike[str], line: int, found: str, expected: str) -> UserError:

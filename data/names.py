@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import unicodedata
+from pathlib import Path
 
 _WINDOWS_DEVICES = {"CON", "PRN", "AUX", "NUL", *(f"{port}{n}" for port in ("COM", "LPT") for n in range(1, 10))}
 
@@ -13,7 +16,10 @@ def nfc(name: str) -> str:
 
 
 def line_problem(text: str) -> str | None:
-    """Why `text` cannot stand on one line of a UTF-8 text file, or None if it can."""
+    """Why `text` cannot stand on one line of a UTF-8 text file, or None if it can; every class and label must.
+
+    Spaces of any script and joiners (U+3000, U+00A0, U+200D) belong to names.
+    """
     unfit = {unicodedata.category(letter) for letter in text} & {"Cc", "Cs", "Zl", "Zp"}
     return "holds control characters or no valid Unicode" if unfit else None
 
@@ -23,10 +29,24 @@ def folder_name_problem(name: str) -> str | None:
     forbidden = next((sign for sign in name if sign in '<>:"/\\|?*' or unicodedata.category(sign) == "Cc"), None)
     if forbidden:
         return f"holds {forbidden!r}"
-    if any(unicodedata.category(letter) == "Cs" for letter in name):
-        return "is no valid Unicode"
+    if problem := line_problem(name):
+        return problem
     if name.endswith((".", " ")):
         return "ends with a dot or a space"
     if name.startswith("."):
         return "starts with a dot, as hidden folders do"
     return "is a device on Windows" if name.partition(".")[0].upper() in _WINDOWS_DEVICES else None
+
+
+def fit_file_name(start: str, end: str, folder: Path) -> str:
+    """`start` + `end`; where no file in `folder` can be called so, less of `start`, its digest, and `end`.
+
+    There is room for the temporary name that `utils.atomic_path` needs.
+    """
+    longest = os.pathconf(folder, "PC_NAME_MAX") if hasattr(os, "pathconf") else 255  # Windows counts letters
+    room = longest - len("..partial") - len(os.fsencode(end))
+    encoded = os.fsencode(start)
+    if len(encoded) <= room:
+        return start + end
+    digest = "-" + hashlib.blake2b(encoded, digest_size=4).hexdigest()
+    return encoded[:room - len(digest)].decode("utf-8", "ignore") + digest + end

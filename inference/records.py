@@ -5,8 +5,11 @@ The files of a folder are written while its journals are read, so memory does no
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import itertools
 import json
+import os
 import sys
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,6 +21,8 @@ import numpy as np
 import torch
 
 from data.csv_files import write_rows
+from data.names import fit_file_name
+from data.side_files import parse_json, read_lines
 from inference.journal import Entry, Journal, Record
 from inference.modes import InferenceRequest, Mode
 from inference.predictor import Failure, Prediction
@@ -27,6 +32,7 @@ from search.vectors import FEATURES, NAMES, Vectors, name_line
 from utils import EXIT_DONE, EXIT_PARTIAL, atomic_path, text_stream, write_json
 
 RESULTS, SHEET = "batch_results.json", "contact_sheet.png"
+SOURCES = ".result_sources.jsonl"  # which picture each <stem>_result file is of
 
 
 def make_entries(answers: Iterable[Prediction | Failure], folder: Path, request: InferenceRequest, *,
@@ -159,17 +165,47 @@ def write_results(journals: Sequence[Journal], output: Path, files: ResultOption
     return summary
 
 
-def write_single(name: str, record: Record, output: Path, files: ResultOptions) -> Path:
-    """Write the record of one picture to `<stem>_result.json`, .jsonl or .csv in `output`; returns the path.
+def write_single(picture: Path, record: Record, output: Path, files: ResultOptions) -> Path:
+    """Write the record of one picture to a file in `output`, called as `_name_single` says; returns its path.
 
     In JSON it is the record alone, without the name of the picture.
     """
-    path = output / f"{Path(name).stem}_result.{files.format}"
+    output.mkdir(parents=True, exist_ok=True)
+    path = output / _name_single(picture, output, f"_result.{files.format}")
+    with open(output / SOURCES, "a", encoding="ascii") as sources:
+        sources.write(json.dumps([path.name, os.path.abspath(picture)]) + "\n")
     if files.format == "json":
         write_json(path, record)
     else:
-        _write_records([(name, record)], path, files.format, ["image", *_flatten(record)])
+        _write_records([(picture.name, record)], path, files.format, ["image", *_flatten(record)])
     return path
+
+
+def _name_single(picture: Path, output: Path, ending: str) -> str:
+    """`<stem>_result.json`, or `<name>_result.json` where that file is another picture's, or the latter with a digest.
+
+    A picture gets its own file again. Names that the file system cannot have are shortened.
+    """
+    own = os.path.abspath(picture)
+    digest = hashlib.blake2b(os.fsencode(own), digest_size=4).hexdigest()
+    names = [fit_file_name(start, ending, output) for start in (picture.stem, picture.name, f"{picture.name}-{digest}")]
+    sources = _read_sources(output)
+    there = [name for name in names if (output / name).exists()]
+    mine = [name for name in there if sources.get(name) == own]
+    unknown = [name for name in names[:1] if name not in sources]  # written before sources were
+    free = [name for name in names if name not in there]
+    return [*mine, *unknown, *free, names[-1]][0]
+
+
+def _read_sources(output: Path) -> dict[str, str]:
+    """Name of a single picture's result → the picture, absolute; later lines count. A line that a kill cut is none."""
+    sources: dict[str, str] = {}
+    with contextlib.suppress(FileNotFoundError):
+        for line in read_lines(output / SOURCES):
+            with contextlib.suppress(ValueError):
+                name, picture = parse_json(line, tuple[str, str])
+                sources[name] = picture
+    return sources
 
 
 def find_earlier_results(output: Path, started: float) -> list[str]:

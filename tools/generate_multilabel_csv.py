@@ -45,8 +45,8 @@ def main(argv: list[str] | None = None) -> int:
     """Write the file; 0, or 3 when label files with errors were skipped."""
     flags = build_parser().read(argv)
     folder, output_csv = flags.folder, flags.output.output_csv
-    found = read_label_files(folder.input_dir, recursive=folder.recursive, delimiter=folder.label_delimiter,
-                             skip_invalid=folder.skip_invalid)
+    found = read_label_files(folder.input_dir, recursive=folder.recursive, grammar=folder.grammar,
+                             skip_invalid=folder.skip_invalid, exclude=folder.search.exclude)
     for line in found.report():
         print(line)
     check_csv_outputs(output_csv, overwrite=folder.overwrite)

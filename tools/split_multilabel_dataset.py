@@ -55,8 +55,8 @@ def main(argv: list[str] | None = None) -> int:
     """Write both files; 0, or 3 when pictures are damaged or label files with errors were skipped."""
     flags = build_parser().read(argv)
     folder, options = flags.folder, flags.split
-    found = read_label_files(folder.input_dir, recursive=folder.recursive, delimiter=folder.label_delimiter,
-                             skip_invalid=folder.skip_invalid)
+    found = read_label_files(folder.input_dir, recursive=folder.recursive, grammar=folder.grammar,
+                             skip_invalid=folder.skip_invalid, exclude=folder.search.exclude)
     for line in found.report():
         print(line)
     check_csv_outputs(options.train_csv, options.val_csv, overwrite=folder.overwrite)

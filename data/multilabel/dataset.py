@@ -13,6 +13,7 @@ from data.csv_files import write_rows
 from data.image_list import LabelledImages
 from data.images import DEFAULT_MAX_PIXELS
 from data.multilabel.annotations import Annotation, AnnotationRules, read_annotations
+from data.multilabel.grammar import weight_notes
 from data.transforms import Transform
 from utils import UserError
 
@@ -120,6 +121,7 @@ def open_annotated(path: Path, rules: AnnotationRules, transform: Transform, *, 
     dataset = MultiLabelImageDataset(annotations, rules.root, transform, classes=classes, max_pixels=max_pixels)
     return dataset, [
         *(f"left out: {error}" for error in invalid),
+        *weight_notes(dataset.classes if classes is None else ()),
         *(f"left out: the label {label} of {count} picture(s) in {path}, which the training set lacks"
           for label, count in dataset.unknown.items()),
         *(f"left out: {name} (the training set lacks all of its labels)" for name in dataset.unlabelled)]

@@ -1,15 +1,28 @@
-"""Label files: `sunset.txt` beside `sunset.jpg` holds the picture's labels."""
+"""Label files: `sunset.txt` beside `sunset.jpg` holds the picture's labels; so do the others of `SIDECARS`."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from data.multilabel.annotations import Annotation, check_delimiter, parse_labels
+from data.multilabel.annotations import Annotation
+from data.multilabel.grammar import (
+    SPACED_TAGS,
+    LabelGrammar,
+    check_delimiter,
+    find_spaced_tags,
+    is_list,
+    looks_foreign,
+    read_labels,
+    weight_notes,
+)
 from data.names import line_problem
-from data.picture_files import list_images
-from utils import UserError
+from data.picture_files import find_pictures
+from utils import UserError, read_bytes
+
+SIDECARS = ("{name}.txt", "{stem}.txt", "{name}.caption", "{stem}.caption")  # of a picture; the first there is, is read
 
 
 @dataclass(kw_only=True)
@@ -21,12 +34,14 @@ class LabelledFolder:
         annotations: the labelled pictures by their "/"-separated path relative to `folder`, sorted by it.
         left_out: path of a picture without labels → the reason.
         invalid: the errors of label files that were skipped with their pictures.
+        passed_over: lines on what is neither a picture nor a label file, and on label files beside the one read.
     """
 
     folder: Path
     annotations: list[Annotation] = field(default_factory=list)
     left_out: dict[str, str] = field(default_factory=dict)
     invalid: list[str] = field(default_factory=list)
+    passed_over: list[str] = field(default_factory=list)
 
     def with_paths(self, annotations: list[Annotation], *, relative: bool) -> list[Annotation]:
         """`annotations` with paths relative to the folder, or absolute ones."""
@@ -35,25 +50,43 @@ class LabelledFolder:
                                              for annotation in annotations]
 
     def report(self) -> list[str]:
-        """One line for each picture that is left out, with the reason."""
-        return [*(f"left out: {name} ({reason})" for name, reason in self.left_out.items()),
-                *(f"left out: {error}" for error in self.invalid)]
+        """One line for each picture that is left out, with the reason, and what is passed over."""
+        return [*self.passed_over, *(f"left out: {name} ({reason})" for name, reason in self.left_out.items()),
+                *(f"left out: {error}" for error in self.invalid),
+                *weight_notes(label for annotation in self.annotations for label in annotation.labels)]
 
 
-def read_label_files(folder: Path, *, recursive: bool, delimiter: str, skip_invalid: bool) -> LabelledFolder:
+def read_label_files(folder: Path, *, recursive: bool, grammar: LabelGrammar, skip_invalid: bool,
+                     exclude: Sequence[str] = ()) -> LabelledFolder:
     """The pictures of `folder` with the labels of their text files: UTF-8, one a line, or several between delimiters.
 
-    `recursive` searches its sub-folders, too. With `skip_invalid` a picture whose text file has an error is left out.
+    `recursive` searches its sub-folders, too, and `exclude` is that of `find_pictures`. With `skip_invalid` a picture
+    whose text file has an error is left out. The normal form of labels and their format are the `grammar`'s.
 
     Raises:
         UserError: no such folder, no picture with a label in it, or a text file with an error.
     """
-    check_delimiter(delimiter)
-    found = LabelledFolder(folder=folder)
-    for picture in list_images(folder, recursive=recursive):
-        name, file = picture.relative_to(folder).as_posix(), picture.with_suffix(".txt")
+    check_delimiter(grammar.delimiter)
+    pictures = find_pictures(folder, recursive=recursive, exclude=exclude)
+    sidecars = {picture: _find_sidecars(picture) for picture in pictures.images}
+    used = {pictures.name(file) for files in sidecars.values() for file in files}
+    found = LabelledFolder(folder=folder, passed_over=pictures.report(used=used) + [
+        f"passed over: {pictures.name(other)} ({files[0].name} is read)" for files in sidecars.values()
+        for other in files[1:]])
+    contents: dict[Path, list[str]] = {}  # lines of each label file
+    errors: dict[Path, UserError] = {}
+    for file in (files[0] for files in sidecars.values() if files):
         try:
-            labels = _read_labels(file, delimiter)
+            contents[file] = _read_lines(file, grammar)
+        except UserError as error:
+            errors[file] = error
+    spaced = find_spaced_tags(list(contents.values()), grammar.delimiter) if grammar.format is None else set()
+    for picture, files in sidecars.items():
+        name = picture.relative_to(folder).as_posix()
+        try:
+            if files and files[0] in errors:
+                raise errors[files[0]]
+            labels = _parse_lines(files[0], contents[files[0]], grammar, spaced) if files else {}
         except UserError as error:
             if not skip_invalid:
                 raise
@@ -64,26 +97,39 @@ def read_label_files(folder: Path, *, recursive: bool, delimiter: str, skip_inva
         elif labels:
             found.annotations.append(Annotation(name, labels))
         else:
-            found.left_out[name] = f"{file.name} is empty" if file.is_file() else f"no {file.name}"
+            found.left_out[name] = f"{files[0].name} is empty" if files else f"no {picture.stem}.txt"
     if not found.annotations:
-        raise UserError(f"no picture with a label in {folder}", "pictures with a .txt file of the same name each",
-                        "check --input-dir, or add --recursive for its sub-folders")
+        raise UserError(f"no picture with a label in {folder}", "pictures with a .txt or .caption file of the same "
+                        "name each", "check --input-dir, or add --recursive for its sub-folders")
     return found
 
 
-def _read_labels(path: Path, delimiter: str) -> dict[str, float]:
+def _find_sidecars(picture: Path) -> list[Path]:
+    """The picture's label files, the one to read first."""
+    beside = (picture.with_name(pattern.format(name=picture.name, stem=picture.stem)) for pattern in SIDECARS)
+    return [file for file in beside if file.is_file()]
+
+
+def _read_lines(path: Path, grammar: LabelGrammar) -> list[str]:
+    """The lines of a label file; a list in JSON or Python is one line."""
     try:
-        lines = path.read_bytes().decode("utf-8-sig").splitlines()
-    except FileNotFoundError:
-        return {}
+        text = read_bytes(path).decode("utf-8-sig")
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}", "a text file that can be read", "check its rights") from error
     except UnicodeDecodeError as error:
         raise UserError(f"bytes that are not UTF-8 in {path}", "text saved as UTF-8", "convert it") from error
+    if is_list(text) and grammar.format in ("json", None):
+        return [text]
+    return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")  # no other sign, which splitlines() would take
+
+
+def _parse_lines(path: Path, lines: Sequence[str], grammar: LabelGrammar, spaced: Collection[str]) -> dict[str, float]:
     weights: dict[str, float] = {}
     for number, line in enumerate(lines, 1):
         try:
-            labels = parse_labels(line, delimiter) if line.strip() else {}
+            if line in spaced:
+                raise looks_foreign(line, SPACED_TAGS, "danbooru")
+            labels = read_labels(line, grammar) if line.strip() else {}
         except UserError as error:
             raise UserError(f"{error.found} in {path}, line {number}", error.expected, error.action) from error
         weights |= {label: weights.get(label, 0.0) + weight for label, weight in labels.items()}

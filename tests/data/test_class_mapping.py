@@ -14,6 +14,12 @@ from utils import UserError
 NAMES = ["Anna", "Bosch, Hieronymus", 'the "great" one', "中文 画家", "日本語", "line\nbreak", " spaces ", "Zoë"]
 
 
+def test_an_id_of_many_digits_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "m.csv").write_text(f"class_id,class_name\n{'9' * 5000},a\n")
+    with pytest.raises(UserError, match="a whole number from 0"):
+        read_class_mapping(tmp_path / "m.csv")
+
+
 def test_what_was_written_is_read(tmp_path: Path) -> None:
     write_class_mapping(tmp_path / "class_mapping.csv", NAMES)
     assert read_class_mapping(tmp_path / "class_mapping.csv") == NAMES

@@ -31,6 +31,13 @@ def test_what_was_written_is_read(tmp_path_factory: pytest.TempPathFactory, rows
     assert [(name, int(number)) for _, (name, number) in list(read_rows(path, ["name", "number"]))[1:]] == rows
 
 
+@pytest.mark.parametrize("cell", ["one\rtwo", "one\ntwo", "one\r\ntwo", "\r", "end\r\n", '"\r',
+                                  "a\u2028b\x85c\x0bd\x1ce"])
+def test_no_cell_of_odd_signs_shifts_rows(tmp_path: Path, cell: str) -> None:
+    write_rows(tmp_path / "t.csv", [("a", "b"), (cell, "1"), ("last", cell)])
+    assert [row for _, row in read_rows(tmp_path / "t.csv", ["a", "b"])] == [["a", "b"], [cell, "1"], ["last", cell]]
+
+
 @pytest.mark.parametrize(("content", "told"), [
     (b"", "an empty file in {path}, line 1; expected a,b"), (b"a,b\nZo\xeb,1\n", "not UTF-8 in {path}, line 2"),
     (b'a,b\n"1,2\n', "unexpected end of data in {path}, line 2"), (None, "{path}: No such file")])

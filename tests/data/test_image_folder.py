@@ -91,3 +91,15 @@ def test_an_artist_whose_name_is_no_valid_unicode_is_refused(tmp_path: Path) -> 
     (tmp_path / os.fsdecode(b"caf\xe9")).mkdir()
     with pytest.raises(UserError, match="can hold"):
         ImageFolder(tmp_path)
+
+
+def test_spaces_of_any_script_and_joiners_belong_to_names(tmp_path: Path) -> None:
+    names = ["a\u00a0b", "\u200dx", "葛飾\u3000北斎", "👩\u200d🎨"]
+    for name in names:
+        (tmp_path / name).mkdir()
+        Image.new("RGB", (2, 2)).save(tmp_path / name / "1.png")
+    assert ImageFolder(tmp_path).classes == sorted(names)
+    (tmp_path / "a\u2028b").mkdir()
+    Image.new("RGB", (2, 2)).save(tmp_path / "a\u2028b" / "1.png")
+    with pytest.raises(UserError, match="control characters"):
+        ImageFolder(tmp_path)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import csv
 import json
 import os
+import sys
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
 import torch
 
+from data.csv_files import read_rows
 from evaluation.calibration import Calibration
 from inference.journal import Entry, Journal
 from inference.modes import MODES, InferenceRequest, ModeName
@@ -27,6 +30,7 @@ from inference.records import (
 from runtime.options import ResultOptions
 from search.gallery import Gallery
 from search.gallery_search import GallerySearch
+from search.vectors import read_vectors
 
 CLASSES = ("anna", "齐白石", "bob")
 
@@ -197,7 +201,7 @@ def test_classifying_writes_no_features(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["json", "jsonl", "csv"])
 def test_a_single_picture_has_the_record_it_has_in_a_folder(tmp_path: Path, kind: str) -> None:
     entry = ("my test.jpg", in_float32(ENTRIES)[0][1])
-    path = write_single(*entry, tmp_path / "out", ResultOptions(format=kind))
+    path = write_single(Path(entry[0]), entry[1], tmp_path / "out", ResultOptions(format=kind))
     whole = (write(tmp_path, [entry], format=kind) / f"batch_results.{kind}").read_text()
     assert path == tmp_path / "out" / f"my test_result.{kind}"
     if kind == "json":
@@ -207,6 +211,59 @@ def test_a_single_picture_has_the_record_it_has_in_a_folder(tmp_path: Path, kind
     else:
         single, folder = (list(csv.DictReader(text.splitlines())) for text in (path.read_text(), whole))
         assert single == folder
+
+
+def singles(output: Path, *pictures: Path, kind: Literal["json", "jsonl", "csv"] = "json") -> list[str]:
+    """Names of the results of these pictures, whose records say which they are."""
+    return [write_single(picture, {"features": [float(number)]}, output, ResultOptions(format=kind)).name
+            for number, picture in enumerate(pictures)]
+
+
+@pytest.mark.parametrize("kind", ["json", "jsonl", "csv"])
+def test_pictures_of_one_stem_get_files_of_their_own_and_keep_them(tmp_path: Path,
+                                                                   kind: Literal["json", "jsonl", "csv"]) -> None:
+    pictures = [tmp_path / "x" / "a.jpg", tmp_path / "x" / "a.png", tmp_path / "y" / "a.png", tmp_path / "x" / "b.png"]
+    names = singles(tmp_path, *pictures, kind=kind)
+    assert [names[0], names[1], names[3]] == [f"a_result.{kind}", f"a.png_result.{kind}", f"b_result.{kind}"]
+    assert names[2].startswith("a.png-")
+    assert singles(tmp_path, *pictures, kind=kind) == names
+    assert singles(tmp_path, *reversed(pictures), kind=kind) == names[::-1]
+
+
+def test_a_result_is_found_again_from_another_folder_and_of_earlier_versions(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "x").mkdir()
+    (tmp_path / "a_result.json").write_text("{}")  # whose is not recorded: replaced, as ever
+    assert singles(tmp_path, tmp_path / "x" / "a.jpg") == ["a_result.json"]
+    monkeypatch.chdir(tmp_path / "x")
+    assert singles(tmp_path, Path("a.jpg"), Path("a.png")) == ["a_result.json", "a.png_result.json"]
+    (tmp_path / "a_result.json").unlink()
+    with open(tmp_path / ".result_sources.jsonl", "a") as sources:
+        sources.write('{"odd": 1}\n["cut')
+    assert singles(tmp_path, Path("a.png"), Path("a.webp")) == ["a.png_result.json", "a_result.json"]
+
+
+@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="file systems that refuse such names themselves")
+def test_names_up_to_the_limit_and_of_any_bytes_get_results(tmp_path: Path) -> None:
+    pictures = [tmp_path / (letter * count + ending) for letter, count in (("a", 251), ("石", 83))
+                for ending in (".png", ".jpg")]
+    pictures += [tmp_path / os.fsdecode(b"caf\xe9.png"), tmp_path / "line\nbreak\r.png", tmp_path / "\u3000.png"]
+    names = singles(tmp_path, *pictures)
+    assert len(set(names)) == len(pictures)
+    assert singles(tmp_path, *pictures) == names
+    assert [json.loads((tmp_path / name).read_text())["features"] for name in names] == [
+        [float(number)] for number in range(len(pictures))]
+
+
+def test_names_of_any_bytes_shift_no_row(tmp_path: Path) -> None:
+    odd = ["a\nb.png", "a\rb.png", "c\u2028d\x85.png", b"e\xff.png".decode("utf-8", "surrogateescape"), "f\x0b\x1c.png"]
+    entries: list[Entry] = [(name, {"features": [float(row), 0.0]}) for row, name in enumerate(odd)]
+    output = write(tmp_path, entries, mode="cluster", format="csv")
+    found = read_vectors([output])
+    assert len(found.names) == len(odd)
+    assert found.rows[:, 0].tolist() == [0.0, 1.0, 2.0, 3.0, 4.0]
+    table = [row for _, row in read_rows(output / "batch_results.csv", ["image"])]
+    assert [row[0] for row in table[1:]] == [*odd[:3], "e\\udcff.png", odd[4]]
 
 
 def test_a_name_that_is_no_unicode_is_recorded(tmp_path: Path) -> None:

@@ -72,3 +72,17 @@ def test_an_earlier_file_is_replaced_only_on_request(mix: Path, monkeypatch: pyt
     assert read(mix)[0].labels == {"one": 1.0, "re:zero": 1.4}
     assert generate(mix, "--overwrite") == 0
     assert read(mix)[0].labels == {"two": 1.0}
+
+
+@pytest.mark.parametrize(("text", "flags", "labels"), [
+    ("['b', 'a c']", ["--label-format", "json"], {"b": 1.0, "a c": 1.0}),
+    (r"1girl miku_\(vocaloid\)", ["--label-format", "danbooru"], {"1girl": 1.0, "miku_(vocaloid)": 1.0}),
+    (r"1girl, miku \(vocaloid\),", ["--normalize-tags"], {"1girl": 1.0, "miku_(vocaloid)": 1.0})])
+def test_text_of_other_programs_needs_its_name(mix: Path, capsys: pytest.CaptureFixture, text: str, flags: list[str],
+                                               labels: dict[str, float]) -> None:
+    (mix / "a.txt").write_text(text)
+    assert generate(mix) == 2
+    assert "--label-format" in capsys.readouterr().err
+    assert not (mix.parent / "ann").exists()
+    assert generate(mix, *flags, "--relative-paths") == 0
+    assert read(mix) == [Annotation("a.png", labels)]

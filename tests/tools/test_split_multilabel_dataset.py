@@ -68,6 +68,12 @@ def test_damaged_pictures_are_listed_and_copies_stay_on_one_side(mix: Path, caps
     assert not {"2.png", "copy.png"} & (read(mix)[0].keys() | read(mix)[1].keys())
 
 
+def test_tags_are_split_in_their_normal_form(mix: Path) -> None:
+    assert main([*arguments(mix), "--normalize-tags", "--label-format", "csv"]) == 0
+    assert {label for side in read(mix) for labels in side.values() for label in labels} == {
+        f"hand_{number}" for number in range(4)}
+
+
 @pytest.mark.parametrize(("more", "told"), [
     (["--min-label-count", "99"], "lower --min-label-count"), (["--val-ratio", "1"], "--val-ratio 1"),
     (["--label-delimiter", "a"], "--label-delimiter"), (["--input-dir", "nowhere"], "nowhere"),

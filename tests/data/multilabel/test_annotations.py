@@ -1,126 +1,15 @@
-"""The grammar of weighted labels, and annotation files with every mistake that people make."""
+"""Annotation files with every mistake that people make."""
 
 from __future__ import annotations
 
-import unicodedata
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, reject, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data.multilabel.annotations import (
-    Annotation,
-    AnnotationRules,
-    format_labels,
-    parse_labels,
-    read_annotations,
-    write_annotations,
-)
+from data.multilabel.annotations import Annotation, AnnotationRules, read_annotations, write_annotations
 from utils import UserError
-
-# ---- the grammar -----------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("text", "labels"), [
-    ("artist_A,artist_B", {"artist_A": 1, "artist_B": 1}),
-    ("(re:zero:1.4),artist_C", {"re:zero": 1.4, "artist_C": 1}),
-    ("a:0.6", {"a:0.6": 1}), (":)", {":)": 1}), ("(o)_(o)", {"(o)_(o)": 1}), ("user:2024", {"user:2024": 1}),
-    ("()", {"()": 1}), ("(a)", {"(a)": 1}), ("(a:b)", {"(a:b)": 1}), ("(a:1.4", {"(a:1.4": 1}),
-    ("(a:2)b", {"(a:2)b": 1}),
-    ("(a:1_0)", {"(a:1_0)": 1}), ("(a:0x1)", {"(a:0x1)": 1}), ("(a:１)", {"(a:１)": 1}), ("（a:2）", {"（a:2）": 1}),
-    ("((a:2):1)", {"(a:2)": 1}), ("((a:2):3)", {"(a:2)": 3}), ("(:):2)", {":)": 2}), ("((o)_(o):.5)", {"(o)_(o)": 0.5}),
-    ("(a:2.)", {"a": 2}), ("(a:+2e-1)", {"a": 0.2}), ("( a b : 2 )", {"a b": 2}), ("((nan):1)", {"(nan)": 1}),
-    ("  van Gogh (copy) ,齐白石", {"van Gogh (copy)": 1, "齐白石": 1}), ("Zoe\u0308,(Zoë:2)", {"Zoë": 3}),
-    ("a,a", {"a": 2}), ("b,(a:0.5),(b:0.25)", {"b": 1.25, "a": 0.5}),
-])
-def test_every_text_has_one_meaning(text: str, labels: dict[str, float]) -> None:
-    parsed = parse_labels(text)
-    assert parsed == labels
-    assert list(parsed) == list(labels)
-    assert parse_labels(format_labels(parsed)) == parsed
-
-
-@pytest.mark.parametrize(("labels", "text"), [
-    ({"a": 1.0}, "a"), ({"a": 1.4, "b": 2.0}, "(a:1.4),(b:2)"), ({"(a:2)": 1.0}, "((a:2):1)"), ({":)": 1.0}, ":)"),
-    ({"(a:nan)": 1.0}, "((a:nan):1)"), ({"(a:x)": 1.0}, "(a:x)"), ({"a": 1e22}, "(a:1e+22)")])
-def test_the_shortest_text_is_written(labels: dict[str, float], text: str) -> None:
-    assert format_labels(labels) == text
-
-
-@pytest.mark.parametrize(("text", "found"), [
-    ("", "an empty label"), ("  ", "an empty label"), ("a,,b", "an empty label"), ("a,", "an empty label"),
-    ("(:2)", "an empty label"), ("( :2)", "an empty label"), ("(a:0)", "the weight 0 of '(a:0)'"),
-    ("b,(a:-1)", "the weight -1 of"), ("(a:nan)", "the weight nan of"), ("(a:Inf)", "the weight inf of"),
-    ("(a:-infinity)", "the weight -inf of"), ("(a:1e999)", "the weight inf of"), ("(a:1e-999)", "the weight 0 of"),
-    ("(a:1e-40)", "the weight 1e-40 of"), ("a\nb", "holds a control character"),
-    ("a\x00", "holds a control character")])
-def test_what_means_nothing_is_refused(text: str, found: str) -> None:
-    with pytest.raises(UserError) as caught:
-        parse_labels(text)
-    assert found in caught.value.found
-
-
-def test_a_delimiter_of_the_users_lets_labels_hold_commas() -> None:
-    assert parse_labels("Bosch, Hieronymus;(Bruegel, Pieter:2)", ";") == {"Bosch, Hieronymus": 1, "Bruegel, Pieter": 2}
-    assert parse_labels("a b\tc", "\t") == {"a b": 1, "c": 1}
-    assert parse_labels("a|b||c", "||") == {"a|b": 1, "c": 1}
-
-
-def test_a_label_that_holds_the_delimiter_cannot_be_written() -> None:
-    with pytest.raises(UserError, match="'Bosch, Hieronymus', which holds the delimiter ','"):
-        format_labels({"Bosch, Hieronymus": 1.0})
-    with pytest.raises(UserError, match="holds the delimiter ';'"):
-        parse_labels("a\u037eb", ";")  # the Greek question mark, which is a semicolon in NFC
-
-
-@pytest.mark.parametrize("delimiter", ["", " ", "\n", "a", "3", ":", "(", ",)", ".", "-"])
-def test_a_delimiter_that_weights_need_is_refused(delimiter: str) -> None:
-    with pytest.raises(UserError, match="--label-delimiter"):
-        parse_labels("a", delimiter)
-
-
-# ---- Hypothesis ------------------------------------------------------------------------------------------------------
-
-PIECES = st.lists(st.sampled_from(["(", ")", ":", ";", " ", "1.4", "0", "nan", "-", "e5", "a", "ë", "e\u0308", "齐",
-                                   "'"]), max_size=8).map("".join)
-WORDS = st.one_of(st.text(st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp"]), min_size=1, max_size=8), PIECES)
-WEIGHTED = st.tuples(WORDS, st.floats(1e-9, 1e9)).map(lambda pair: f"({pair[0]}:{pair[1]!r})")
-TEXTS = st.tuples(st.sampled_from([",", ";", "|", "||", "\t", "、"]), st.lists(st.one_of(WORDS, WEIGHTED), max_size=4))
-LABELS = st.dictionaries(WORDS.map(lambda text: unicodedata.normalize("NFC", text).strip()), st.floats(1e-30, 1e30),
-                         max_size=3)
-
-
-def parse_format_parse(pieces: tuple[str, list[str]]) -> None:
-    delimiter, entries = pieces
-    try:
-        labels = parse_labels(delimiter.join(entries), delimiter)
-    except UserError:
-        reject()
-    again = parse_labels(format_labels(labels, delimiter), delimiter)
-    assert list(again.items()) == list(labels.items())
-
-
-def format_parse(labels: dict[str, float]) -> None:
-    try:
-        text = format_labels(labels)
-    except UserError:
-        reject()
-    assert not labels or list(parse_labels(text).items()) == list(labels.items())
-
-
-test_parse_format_parse_is_parse = given(TEXTS)(parse_format_parse)
-test_what_is_formatted_is_parsed = given(LABELS)(format_parse)
-
-
-@pytest.mark.exhaustive
-@pytest.mark.parametrize(("strategy", "identity"), [(TEXTS, parse_format_parse), (LABELS, format_parse)])
-def test_ten_thousand_cases(strategy: st.SearchStrategy, identity: Callable[..., None]) -> None:
-    settings(max_examples=10_000, suppress_health_check=list(HealthCheck))(given(strategy)(identity))()
-
-
-# ---- the files -------------------------------------------------------------------------------------------------------
 
 
 def read(folder: Path, content: str | bytes, **rules: object) -> tuple[list[Annotation], list[str]]:
@@ -192,8 +81,26 @@ def test_a_relative_root_is_left_by_two_dots_all_the_same(root: Path, tmp_path: 
         read_annotations("a.csv", AnnotationRules(root=root))
 
 
+@pytest.mark.parametrize(("row", "label_format", "labels"), [
+    ("\"['a', 'b']\"", "json", {"a": 1.0, "b": 1.0}), ("1girl long_hair", "danbooru", {"1girl": 1.0, "long_hair": 1.0}),
+    (r"a \(b\)", "danbooru", {"a": 1.0, "(b)": 1.0}), (r"a \(b\)", "csv", {r"a \(b\)": 1.0})])
+def test_lists_and_tags_are_read_in_the_format_that_is_named(tmp_path: Path, row: str, label_format: str,
+                                                             labels: dict[str, float]) -> None:
+    content = HEADER + f"x.png,{row}\n"
+    assert read(tmp_path, content, label_format=label_format) == ([Annotation("x.png", labels)], [])
+    if row != "1girl long_hair":
+        with pytest.raises(UserError, match=r"--label-format.*csv"):
+            read(tmp_path, content)
+
+
+def test_a_list_without_a_label_is_an_error_of_its_row(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"without a label.*line 2"):
+        read(tmp_path, HEADER + "x.png,[]\n", label_format="json")
+
+
 def test_what_was_written_is_read(tmp_path: Path) -> None:
-    annotations = [Annotation('中, "文".png', {"a": 1.0, "(b:2)": 1.0}), Annotation("x.png", {"re:zero": 1.4})]
+    annotations = [Annotation('中, "文".png', {"a": 1.0, "(b:2)": 1.0}), Annotation("x.png", {"re:zero": 1.4}),
+                   Annotation("y.png", {"x_y z_w": 1.0}), Annotation("z.png", {"['a'": 1.0})]
     write_annotations(tmp_path / "written.csv", annotations, "|")
     rules = AnnotationRules(root=tmp_path, delimiter="|")
     assert read_annotations(tmp_path / "written.csv", rules) == (annotations, [])

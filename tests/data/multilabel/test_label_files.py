@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from data.multilabel.annotations import Annotation
+from data.multilabel.grammar import LabelFormat, LabelGrammar
 from data.multilabel.label_files import LabelledFolder, read_label_files
 from utils import UserError
 
@@ -22,8 +23,10 @@ def make(folder: Path, files: dict[str, str | bytes | None]) -> Path:
     return folder
 
 
-def read(folder: Path, *, recursive: bool = True, delimiter: str = ",", skip_invalid: bool = False) -> LabelledFolder:
-    return read_label_files(folder, recursive=recursive, delimiter=delimiter, skip_invalid=skip_invalid)
+def read(folder: Path, *, recursive: bool = True, delimiter: str = ",", skip_invalid: bool = False,
+         label_format: LabelFormat | None = None) -> LabelledFolder:
+    return read_label_files(folder, recursive=recursive, skip_invalid=skip_invalid,
+                            grammar=LabelGrammar(delimiter=delimiter, format=label_format))
 
 
 def test_lines_and_delimiters_part_labels_and_spaces_do_not(tmp_path: Path) -> None:
@@ -81,3 +84,56 @@ def test_paths_are_relative_or_absolute(tmp_path: Path, monkeypatch: pytest.Monk
     found = read(Path("mix"))
     assert found.with_paths(found.annotations, relative=True)[0].path == "sub/a.jpg"
     assert found.with_paths(found.annotations, relative=False)[0].path == (tmp_path / "mix/sub/a.jpg").as_posix()
+
+
+@pytest.mark.parametrize(("files", "told", "left_out"), [
+    (["a.jpg.txt", "a.txt", "a.caption"], ["passed over: a.txt (a.jpg.txt is read)",
+                                           "passed over: a.caption (a.jpg.txt is read)"], {}),
+    (["a.jpg.txt"], [], {}), (["a.caption"], [], {}), (["a.jpg.caption"], [], {}),
+    (["a.txt", "b.png", "b.png.txt"], [], {}),
+    (["a.txt", "a.png"], [], {}), (["a.jpg.txt", "a.png"], [], {"a.png": "no a.txt"})])
+def test_every_customary_name_of_a_label_file_is_found(tmp_path: Path, files: list[str], told: list[str],
+                                                       left_out: dict[str, str]) -> None:
+    make(tmp_path, {"a.jpg": None, **{name: None if name.endswith("png") else name for name in files}})
+    found = read(tmp_path)
+    assert found.passed_over == told
+    assert found.left_out == left_out
+    assert found.annotations[0].labels == {files[0]: 1.0}
+
+
+@pytest.mark.parametrize(("texts", "label_format", "labels"), [
+    (['["a",\n "b"]\n', "['c']"], "json", [{"a": 1, "b": 1}, {"c": 1}]),
+    (["1girl solo long_hair\n", "1girl smile a_b"], "danbooru", [{"1girl": 1, "solo": 1, "long_hair": 1},
+                                                                 {"1girl": 1, "smile": 1, "a_b": 1}]),
+    (["1girl solo x_y", "1girl, solo, z"], "danbooru", [{"1girl": 1, "solo": 1, "x_y": 1},
+                                                        {"1girl": 1, "solo": 1, "z": 1}])])
+def test_files_of_other_programs_are_read_by_name_and_refused_without(
+        tmp_path: Path, texts: list[str], label_format: LabelFormat, labels: list[dict[str, float]]) -> None:
+    make(tmp_path, {f"{number}.{ending}": text if ending == "txt" else None
+                    for number, text in enumerate(texts) for ending in ("jpg", "txt")})
+    found = read(tmp_path, label_format=label_format)
+    assert [annotation.labels for annotation in found.annotations] == labels
+    if "smile" not in texts[1]:
+        with pytest.raises(UserError, match=f"--label-format {label_format}"):
+            read(tmp_path)
+
+
+def test_a_line_of_tags_among_files_of_labels_is_refused_or_skipped(tmp_path: Path) -> None:
+    make(tmp_path, {f"{number}.jpg": None for number in range(3)} | {
+        f"{number}.txt": "1girl\nsolo" for number in range(3)} | {"a.jpg": None, "a.txt": "solo 1girl"})
+    with pytest.raises(UserError, match=r"'solo 1girl'.*a.txt, line 1.*--label-format danbooru"):
+        read(tmp_path)
+    found = read(tmp_path, skip_invalid=True)
+    assert (len(found.annotations), len(found.invalid)) == (3, 1)
+    assert {"solo 1girl": 1} in [annotation.labels for annotation in read(tmp_path, label_format="csv").annotations]
+
+
+def test_weights_without_parentheses_are_noted_once(tmp_path: Path) -> None:
+    found = read(make(tmp_path, {"a.jpg": None, "a.txt": "x:0.7", "b.jpg": None, "b.txt": "y:0.3,x:0.7"}))
+    assert len([line for line in found.report() if "'x:0.7' and 1 more" in line]) == 1
+
+
+def test_odd_signs_within_a_line_split_no_label(tmp_path: Path) -> None:
+    make(tmp_path, {"a.jpg": None, "a.txt": "one\u2028two"})
+    with pytest.raises(UserError, match="holds a control character"):
+        read(tmp_path)

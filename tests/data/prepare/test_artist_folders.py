@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from data.images import IMAGE_EXTENSIONS
+from data.picture_files import find_pictures
 from data.prepare.artist_folders import list_artists, read_artist_map
 from utils import UserError
 
@@ -21,7 +21,7 @@ def tree(folder: Path, *names: str) -> Path:
 
 
 def listed(source: Path, artist_map: dict[str, str] | None = None) -> dict[str, list[tuple[str, str]]]:
-    artists = list_artists(source, artist_map=artist_map or {}, extensions=IMAGE_EXTENSIONS)
+    artists = list_artists(find_pictures(source), artist_map=artist_map or {})
     assert all(picture.artist == artist for artist, pictures in artists.items() for picture in pictures)
     return {artist: [(picture.source, picture.name) for picture in pictures] for artist, pictures in artists.items()}
 

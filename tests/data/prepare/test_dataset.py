@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 from data.class_mapping import read_class_mapping
-from data.images import IMAGE_EXTENSIONS, decode_image
-from data.picture_files import list_images
+from data.images import decode_image
+from data.picture_files import find_pictures, list_images
 from data.prepare.artist_folders import list_artists
 from data.prepare.dataset import CopySettings, plan_split, write_dataset
 from data.prepare.splits import SplitRule
@@ -37,11 +37,20 @@ def source(tmp_path: Path) -> Path:
 def prepared(source: Path, settings: CopySettings = COPY, seed: int = 0) -> Path:
     folder = source.parent / "out"
     folder.mkdir()
-    artists = list_artists(source, artist_map={}, extensions=IMAGE_EXTENSIONS)
-    split = plan_split(source, artists, SplitRule(val_ratio=0.4, min_images=2, seed=seed),
+    found = find_pictures(source)
+    split = plan_split(found, list_artists(found, artist_map={}), SplitRule(val_ratio=0.4, min_images=2, seed=seed),
                        max_pixels=settings.max_pixels, workers=0, progress=lambda doing: lambda items, total: items)
     write_dataset(folder, source, split, settings, workers=0, progress=lambda items, total: items)
     return folder
+
+
+def test_reduced_pictures_of_the_longest_names_get_shorter_ones(source: Path) -> None:
+    for old, new in (("2.webp", "石" * 83 + ".webp"), ("3.gif", "石" * 83 + ".gif")):
+        (source / "Zoë B" / "sub" / old).rename(source / "Zoë B" / "sub" / new)
+    folder = prepared(source, CopySettings(method="copy", short_side=20, max_pixels=10**6))
+    written = [row for row in rows(folder) if "石" in row[1]]
+    assert len({row[2] for row in written}) == 2
+    assert all(decode_image(folder / row[2]).size == (30, 20) for row in written)
 
 
 def rows(folder: Path) -> list[list[str]]:
