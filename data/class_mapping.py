@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from itertools import zip_longest
+from pathlib import Path
 
 from data.csv_files import malformed, read_table, write_rows
+from data.names import nfc
 
+CLASS_MAPPING = "class_mapping.csv"
 _COLUMNS = ["class_id", "class_name"]
 
 
@@ -20,7 +24,7 @@ def read_class_mapping(path: str | os.PathLike[str]) -> list[str]:
     names: dict[int, str] = {}
     lines: dict[str, int] = {}
     for line, (class_id, name) in read_table(path, _COLUMNS):
-        if not (class_id.isascii() and class_id.isdecimal()) or int(class_id) in names:
+        if not re.fullmatch("[0-9]{1,9}", class_id) or int(class_id) in names:
             raise malformed(path, line, f"the class_id {class_id!r}", "a whole number from 0, each once")
         if not name or name in lines:
             raise malformed(path, line, f"the class_name {name!r}" + (f" of line {lines[name]}" if name else ""),
@@ -36,15 +40,29 @@ def read_class_mapping(path: str | os.PathLike[str]) -> list[str]:
     return [names[number] for number in range(len(names))]
 
 
+def read_beside(file: Path, count: int) -> list[str] | None:
+    """The class names of the class_mapping.csv beside `file`; None unless it is there and has `count` of them.
+
+    Raises:
+        UserError: see `read_class_mapping`.
+    """
+    path = file.with_name(CLASS_MAPPING)
+    classes = read_class_mapping(path) if path.is_file() else []
+    return classes if count and len(classes) == count else None
+
+
 def write_class_mapping(path: str | os.PathLike[str], classes: Sequence[str]) -> None:
     """Write `class_id,class_name` rows with ids 0…n-1, atomically, in UTF-8 with LF line ends."""
     write_rows(path, [_COLUMNS, *enumerate(classes)])
 
 
 def first_difference(found: Sequence[str], expected: Sequence[str]) -> str | None:
-    """A phrase that names the first class id on which two class lists differ, with both names; None if they agree."""
+    """A phrase that names the first class id on which two class lists differ, with both names; None if they agree.
+
+    Names are compared in NFC: earlier trainers took the names of folders as macOS spells them.
+    """
     for number, (here, there) in enumerate(zip_longest(found, expected)):
-        if here != there:
+        if (here and nfc(here)) != (there and nfc(there)):
             this = "missing" if here is None else repr(here)
             return f"class {number} is {this} where {'no such class' if there is None else repr(there)} is expected"
     return None

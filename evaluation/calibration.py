@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from msgspec import Meta
 
+from data.side_files import read_json
 from utils import UserError, write_json
 
 CALIBRATION = "calibration.json"
@@ -36,10 +38,10 @@ class Calibration:
 
     fingerprint: str
     view: str
-    temperature: float
-    confident: float
-    possible: float
-    error_rate: float
+    temperature: Annotated[float, Meta(ge=1e-12, le=1e12)]
+    confident: Annotated[float, Meta(ge=0, le=2)]
+    possible: Annotated[float, Meta(ge=0, le=2)]
+    error_rate: Annotated[float, Meta(ge=0, le=1)]
 
     def probabilities(self, logits: torch.Tensor) -> torch.Tensor:
         """(…, classes) logits -> calibrated probabilities of the same shape."""
@@ -61,15 +63,10 @@ class Calibration:
             UserError: it cannot be read, or was made for another network or view.
         """
         path = calibration_path(checkpoint)
-        if not path.is_file():
+        if not os.path.lexists(path):
             return None
         action = "run tools/calibrate.py again, or add --no-calibration"
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            found = cls(**{field.name: content[field.name] for field in dataclasses.fields(cls)})
-        except (ValueError, LookupError, TypeError) as error:
-            raise UserError(f"{path}, which cannot be read ({error})", "what tools/calibrate.py wrote",
-                            action) from error
+        found = read_json(path, cls, expected="what tools/calibrate.py wrote", action=action)
         if found.fingerprint != fingerprint:
             raise UserError(f"{path}, which belongs to another network than {checkpoint}", "its own", action)
         if found.view != view:

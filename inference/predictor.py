@@ -12,14 +12,13 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch.utils.data import BatchSampler
 
-from data.class_mapping import read_class_mapping
-from data.image_list import Batch, collate, full_batches
+from data.image_list import Batch, ImageList, collate, full_batches
 from data.images import DEFAULT_MAX_PIXELS
 from data.loaders import Loading, make_loader
 from data.transforms import Preprocessing
-from inference.views import Normalise, ViewList, Views
+from inference.views import Normalise, Views
 from model.lsnet import LSNet
-from runtime.checkpoint import Checkpoint, check_classes, read_checkpoint
+from runtime.checkpoint import read_checkpoint
 from runtime.networks import features_and_logits, load_weights
 from runtime.options import InferenceOptions
 from runtime.placement import WORKERS, Placement
@@ -102,21 +101,12 @@ class Predictor:
             UserError: the file cannot be read or contradicts `model` or `class_csv`.
         """
         placement = Placement.resolve(device, amp=amp)
-        checkpoint = read_checkpoint(path)
-        architecture = checkpoint.architecture(model)
-        classes = _read_classes(checkpoint, class_csv)
-        if classes is not None and len(classes) != architecture.num_classes:
-            raise UserError(f"{len(classes)} classes for {path}, whose head has {architecture.num_classes}",
-                            "the class mapping it was trained with", "use the class_mapping.csv of its output folder")
-        network = architecture.create()
+        checkpoint = read_checkpoint(path, class_csv)
+        spec = checkpoint.resolve(model)
+        network = spec.architecture.create()
         load_weights(network, checkpoint.evaluated, checkpoint.path)
-        if "preprocessing" in checkpoint.config:
-            preprocessing = Preprocessing.from_dict(checkpoint.config["preprocessing"])
-        else:
-            preprocessing = Preprocessing.from_pretrained_cfg(
-                architecture.pretrained_cfg, input_size=architecture.model_args.get("img_size"), fit="crop")
-        return cls(network, classes, preprocessing, placement, compile=compile, fingerprint=checkpoint.fingerprint,
-                   task=checkpoint.task)
+        return cls(network, spec.classes, spec.preprocessing, placement, compile=compile,
+                   fingerprint=checkpoint.fingerprint, task=checkpoint.task)
 
     def check_task(self, task: str, checkpoint: Path) -> None:
         """Raise a `UserError` unless `checkpoint` was trained for `task`, or does not say for what."""
@@ -142,7 +132,8 @@ class Predictor:
         same. `InferenceOptions` documents the other arguments: they are flags.
         """
         size = min(batch_size, len(paths)) or 1
-        pictures = ViewList(paths, Views(self.preprocessing, view), max_pixels=max_pixels, draft=draft)
+        views = Views(self.preprocessing, view)
+        pictures = ImageList(paths, views, max_pixels=max_pixels, reduction=views.reduction if draft else None)
         with Lanes(self.placement.choose_lanes(batches=-(-len(paths) // size))) as lanes:
             batches = BatchSampler(range(start, len(paths)), size, drop_last=False)
             loaded = self._load(pictures, batches, num_workers, lanes)
@@ -153,7 +144,7 @@ class Predictor:
                     answers[index] = Prediction(paths[index], features[row], logits[row], self.classes or ())
                 yield from (answers[index] for index in sorted(answers))
 
-    def _load(self, pictures: ViewList, batches: BatchSampler, num_workers: int | None,
+    def _load(self, pictures: ImageList, batches: BatchSampler, num_workers: int | None,
               lanes: Lanes) -> Iterable[Batch]:
         """The decoded pictures of each batch. On the CPU, a core decodes a batch and then runs the network on one."""
         kind = self.placement.device.type
@@ -178,14 +169,6 @@ class Predictor:
         images = self.normalise(pixels_BHWC.to(self.placement.device, non_blocking=True))
         features, logits = self.forward(self.network, images.to(self.dtype, memory_format=self.placement.memory_format))
         return features.float(), logits.float()
-
-
-def _read_classes(checkpoint: Checkpoint, class_csv: str | Path | None) -> Sequence[str] | None:
-    if class_csv is None:
-        return checkpoint.classes
-    classes = read_class_mapping(class_csv)
-    check_classes(checkpoint, classes, class_csv)
-    return classes
 
 
 class Lanes:

@@ -8,20 +8,38 @@ import hashlib
 import json
 import os
 import pickle
+import re
 import shutil
 import struct
 import warnings
+import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Annotated, Any, Literal
 
+import msgspec
+import numpy as np
 import safetensors
 import safetensors.torch
 import torch
+from msgspec import Meta
 
-from data.class_mapping import first_difference
-from runtime.networks import Architecture, State, infer_architecture, strip_wrappers
+from data.class_mapping import first_difference, read_beside, read_class_mapping
+from data.side_files import read_json
+from data.transforms import Preprocessing
+from runtime.networks import (
+    Architecture,
+    Count,
+    Side,
+    State,
+    check_model_args,
+    check_name,
+    head_weight,
+    infer_architecture,
+    strip_wrappers,
+    takes_input_size,
+)
 from utils import UserError, atomic_path, write_json
 
 FORMAT = "lsnet-artist-1"
@@ -29,7 +47,69 @@ LATEST, BEST, BEST_ALIAS = "checkpoint.pth", "model_best.pth", "best_checkpoint.
 WEIGHTS, HUB_CONFIG = "model.safetensors", "config.json"
 PICKLED = "pytorch_model.bin"  # the weights in a hub's older repositories, such as those of the published LSNets
 HUB = "hf_hub:"
-ZIP, PICKLE = b"PK", b"\x80"  # how files of torch.save begin
+STATES = ("model", "state_dict", "model_ema", "state_dict_ema")  # where files hold weights, the first that there is
+Plain = None | bool | int | float | str
+# What torch.load raises for a file that is damaged or no pickle: its rebuild functions take what the file says.
+DAMAGED = (ArithmeticError, AssertionError, AttributeError, EOFError, ImportError, LookupError, MemoryError, OSError,
+           RuntimeError, TypeError, ValueError, pickle.UnpicklingError, struct.error, zipfile.BadZipFile)
+SEEN = ("input_size", "crop_pct", "crop_mode", "interpolation", "mean", "std")
+UNPACKED = 16  # times its own size that a file may unpack to; torch.save never compresses
+LARGEST_CONFIG = 2**26  # bytes of a config.json
+
+
+# ---- what a file says of its network ---------------------------------------------------------------------------------
+
+
+class PretrainedCfg(msgspec.Struct, omit_defaults=True):
+    """The part of timm's `pretrained_cfg` that says what the weights take and tell."""
+
+    input_size: tuple[Literal[3], Side, Side] | None = None
+    fixed_input_size: bool | None = None
+    crop_pct: float | None = None
+    crop_mode: Literal["center", "squash", "border"] | None = None
+    interpolation: str | None = None
+    mean: tuple[float, float, float] | None = None
+    std: tuple[float, float, float] | None = None
+    num_classes: Count | None = None
+    label_names: list[str] | dict[str, str] | None = None
+
+
+class Saved(msgspec.Struct):
+    """What our trainers' `config`, or a folder's config.json, says of the network; other entries do not count."""
+
+    architecture: Annotated[str, Meta(max_length=200)] | None = None
+    num_classes: Count | None = None
+    model_args: dict[str, Any] | None = None
+    preprocessing: dict[str, Any] | None = None
+    pretrained_cfg: PretrainedCfg = msgspec.field(default_factory=PretrainedCfg)
+    label_names: list[str] | dict[str, str] | None = None
+    task: Literal["classification", "multilabel"] | None = None
+    options: dict[str, Plain | list[Plain]] | None = None
+
+    @property
+    def classes(self) -> list[str] | None:
+        """Class names in the order of their ids; raises a `ValueError` for a dict that leaves ids out."""
+        names = self.label_names or self.pretrained_cfg.label_names
+        if isinstance(names, dict):
+            if missing := {str(number) for number in range(len(names))} - names.keys():
+                raise ValueError(f"label_names without {min(missing)}")
+            return [names[str(number)] for number in range(len(names))]
+        return names or None
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkSpec:
+    """The network that weights belong to.
+
+    Attributes:
+        architecture: what builds it.
+        classes: class names in the order of the head's rows, where anyone knows them.
+        preprocessing: what it sees.
+    """
+
+    architecture: Architecture
+    classes: list[str] | None
+    preprocessing: Preprocessing
 
 
 @dataclass(kw_only=True)
@@ -42,6 +122,9 @@ class Checkpoint:
         classes: class names in the order of the head's rows, where the file knows them.
         config: what training used (`architecture`, `model_args`, `preprocessing`, …); empty in files of other programs.
         content: everything the file holds, for a resume; `format` is missing in files of other programs.
+
+    Raises:
+        UserError: an entry of `config` has another type, or is out of range.
     """
 
     path: Path
@@ -50,15 +133,32 @@ class Checkpoint:
     config: dict[str, Any] = field(default_factory=dict)
     content: dict[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        """Check `config`."""
+        try:
+            # msgspec takes a tensor for a dict.
+            if any(isinstance(entry, torch.Tensor) for entry in (self.config, *dict(self.config).values())):
+                raise ValueError("a tensor among plain data")
+            self.saved = msgspec.convert(self.config, Saved)
+            self.classes = msgspec.convert(self.classes, list[str] | None) or self.saved.classes
+            self.model_args = check_model_args(self.saved.model_args or {})
+            self._preprocessing()
+        except (AttributeError, RuntimeError, TypeError, ValueError) as error:
+            raise self._refuse(str(error)) from error
+
+    def _refuse(self, reason: str) -> UserError:
+        return UserError(f"{self.path}, whose description of the network is not usable ({reason[:300]})",
+                         "what this project's trainers or timm's save_for_hf write", "choose another file")
+
     @property
     def is_ours(self) -> bool:
         """Whether this project's trainers wrote the file."""
-        return self.content.get("format") == FORMAT
+        return isinstance(mark := self.content.get("format"), str) and mark == FORMAT
 
     @property
     def task(self) -> str | None:
         """What the network answers: `classification` (one artist), `multilabel` (several), None where no one says."""
-        return self.config.get("task", "classification" if "preprocessing" in self.config else None)
+        return self.saved.task or ("classification" if self.saved.preprocessing else None)
 
     @property
     def evaluated(self) -> State:
@@ -72,19 +172,42 @@ class Checkpoint:
         It tells one model's features from another's, and is the same for every file of one model: model_best.pth and
         the model.safetensors beside it agree.
         """
-        digest = hashlib.blake2b(json.dumps(self.config.get("preprocessing"), sort_keys=True).encode(), digest_size=16)
+        seen = self.config.get("preprocessing") or self._own_preprocessing()
+        digest = hashlib.blake2b(json.dumps(seen, sort_keys=True).encode(), digest_size=16)
         for name, tensor in sorted(self.evaluated.items()):
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
             digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
         return digest.hexdigest()
 
-    def architecture(self, name: str | None = None) -> Architecture:
-        """The network the weights belong to: as saved, or read off the tensors of an older file named by the user.
+    def _own_preprocessing(self) -> dict[str, Any] | None:
+        """What the folder's `pretrained_cfg` says otherwise than timm's: two folders of equal weights may differ."""
+        own = msgspec.to_builtins(self.saved.pretrained_cfg)
+        if not own or self.saved.architecture is None:
+            return None
+        usual = msgspec.to_builtins(Architecture(name=self.saved.architecture, num_classes=0).pretrained_cfg)
+        return {key: own[key] for key in SEEN if key in own and own[key] != usual.get(key)} or None
+
+    def resolve(self, name: str | None = None) -> NetworkSpec:
+        """The network the weights belong to: as the file or folder says, else read off the tensors.
+
+        The class_mapping.csv beside a file that names no classes counts, if it has as many as the head.
+
+        Args:
+            name: the model's name, as the user gives it for a file that does not say it.
 
         Raises:
-            UserError: `name` contradicts the file, or is missing for a file that does not say.
+            UserError: `name` contradicts the file, or is missing; the file contradicts its own tensors.
         """
-        saved = self.config.get("architecture")
+        architecture = self._architecture(name)
+        classes = self.classes or read_beside(self.path, architecture.num_classes)
+        if classes is not None and len(classes) != architecture.num_classes:
+            raise UserError(f"{len(classes)} classes for {self.path}, whose head has {architecture.num_classes}",
+                            "the class mapping it was trained with", "use the class_mapping.csv of its output folder")
+        return NetworkSpec(architecture=architecture, classes=classes,
+                           preprocessing=self._preprocessing() or self._timm_preprocessing(architecture))
+
+    def _architecture(self, name: str | None) -> Architecture:
+        saved = self.saved.architecture
         if saved and name and name != saved:
             raise UserError(f"--model {name} for {self.path}, which holds {saved}", f"--model {saved}",
                             "correct the flag or leave it away")
@@ -92,23 +215,59 @@ class Checkpoint:
         if not found:
             raise UserError(f"{self.path}, which does not say its architecture", "the model's name",
                             "add --model, for example --model lsnet_t_artist")
-        if "model_args" not in self.config:
-            return infer_architecture(found, self.model)
-        return Architecture(name=found, num_classes=self.config["num_classes"], model_args=self.config["model_args"])
+        check_name(found)
+        inferred = infer_architecture(found, self.model)
+        arguments = {**self.model_args} if self.saved.model_args is not None else inferred.model_args
+        own = self.saved.pretrained_cfg
+        fixed = takes_input_size(found) and own.fixed_input_size is not False
+        if own.input_size and fixed and "img_size" not in self.model_args:
+            arguments["img_size"] = own.input_size[-1]
+        return Architecture(name=found, num_classes=self._count_classes(found, arguments), model_args=arguments)
+
+    def _count_classes(self, name: str, arguments: dict[str, Any]) -> int:
+        """The rows of the head, with which the file's own numbers must agree; takes `num_classes` from `arguments`."""
+        told = [arguments.pop("num_classes", None), self.saved.num_classes, self.saved.pretrained_cfg.num_classes]
+        said = next((count for count in told if count is not None), None)
+        head = head_weight(name, self.model)
+        rows = 0 if head is None else len(head)
+        if said is not None and said != rows:
+            raise self._refuse(f"{said} classes, but a head of {rows}")
+        width = arguments.get("feature_dim")
+        if head is not None and width is not None and tuple(head.shape[1:]) != (width,):
+            raise self._refuse(f"feature_dim {width}, but a head of shape {tuple(head.shape)}")
+        return rows
+
+    def _preprocessing(self) -> Preprocessing | None:
+        return None if self.saved.preprocessing is None else Preprocessing.from_dict(self.saved.preprocessing)
+
+    def _timm_preprocessing(self, architecture: Architecture) -> Preprocessing:
+        """That of the folder's `pretrained_cfg`, else timm's for the model."""
+        own = msgspec.to_builtins(self.saved.pretrained_cfg)
+        arguments = architecture.model_args
+        is_free = False in (own.get("fixed_input_size"), arguments.get("strict_img_size")) or (
+            arguments.get("dynamic_img_size"))  # then img_size is that of the first training
+        size = None if is_free and "input_size" in own else arguments.get("img_size")
+        found = Preprocessing.from_pretrained_cfg({**architecture.pretrained_cfg, **own}, input_size=size)
+        try:
+            return Preprocessing.from_dict(found.as_dict())
+        except ValueError as error:
+            raise self._refuse(str(error)) from error
 
 
 # ---- reading ---------------------------------------------------------------------------------------------------------
 
 
-def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
+def read_checkpoint(path: str | os.PathLike[str], class_csv: str | os.PathLike[str] | None = None) -> Checkpoint:
     """Read a `.pth` or `.safetensors` file, or the `model.safetensors` of a folder in timm's hub layout, on the CPU.
 
     `hf_hub:OWNER/NAME` (or `…/NAME@REVISION`) is such a folder on the Hugging Face hub, downloaded once.
 
-    Only tensors and plain Python come out of a `.pth` (and the `Namespace` of older trainers); code never runs.
+    Only tensors and plain Python come out of a `.pth` (and the `Namespace` of older trainers); NumPy's scalars become
+    numbers and paths text; code never runs. `class_csv` is a class_mapping.csv for a file that names no classes.
 
     Raises:
-        UserError: no such file, a damaged one, one that wants to run code, or one without weights.
+        UserError: no such file, a damaged one, one that wants to run code, or one without weights; it contradicts
+            `class_csv`.
     """
     path = Path(path)
     if path.as_posix().startswith(HUB):
@@ -117,20 +276,62 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         path = path / (PICKLED if (path / PICKLED).is_file() and not (path / WEIGHTS).is_file() else WEIGHTS)
     if not path.is_file():
         raise UserError(f"no file {path}", "a checkpoint (.pth or .safetensors)", "check the path")
-    if path.suffix == ".safetensors":
-        return _read_safetensors(path)
+    checkpoint = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
+    return checkpoint if class_csv is None else _name_classes(checkpoint, class_csv)
+
+
+def _name_classes(checkpoint: Checkpoint, class_csv: str | os.PathLike[str]) -> Checkpoint:
+    classes = read_class_mapping(class_csv)
+    check_classes(checkpoint, classes, class_csv)
+    return replace(checkpoint, classes=classes)
+
+
+def _read_pickle(path: Path) -> Checkpoint:
     content = _unpickle(path)
-    state = content.get("model", content.get("state_dict", content)) if isinstance(content, Mapping) else {}
-    tensors = {key: value for key, value in state.items() if isinstance(value, torch.Tensor)}
+    content = dict(content) if isinstance(content, Mapping) else {}
+    states = {key: _tensors(path, content[key]) for key in STATES if isinstance(content.get(key), Mapping)}
+    key = next((key for key in STATES if states.get(key)), None)
+    tensors = states[key] if key else _tensors(path, content)
     if not tensors:
         raise UserError(f"{path}, which holds no weights", "a state dict, or a dict with it under 'model'",
                         "choose a checkpoint of a trainer")
-    if path.name == PICKLED and state is content:
+    if path.name == PICKLED and key is None:
         return _from_hub(path, tensors)
-    arguments = content.get("args")
-    config = content.get("config") or _config_of_namespace(arguments)
-    return Checkpoint(path=path, model=strip_wrappers(tensors), classes=content.get("classes"), config=config,
-                      content=content if state is not content else {})
+    if content.get("format") is not None:
+        return Checkpoint(path=path, model=tensors, classes=content.get("classes"), config=content.get("config") or {},
+                          content={**content, "model_ema": states.get("model_ema")})
+    names = content.get("classes")
+    is_list = isinstance(names, list) and all(isinstance(name, str) for name in names)
+    return Checkpoint(path=path, model=tensors, classes=names if is_list else None,
+                      config=_config_of_arguments(content.get("args")),
+                      content={**content, "model_ema": states.get("model_ema")} if key else {})
+
+
+def _tensors(path: Path, state: Mapping[Any, Any]) -> State:
+    """The tensors of a state dict, without the prefixes of wrappers.
+
+    Raises:
+        UserError: one is no dense tensor of real numbers on the CPU whose elements the file holds.
+    """
+    found: State = {}
+    for name, value in state.items():
+        if isinstance(name, str) and isinstance(value, torch.Tensor):
+            tensor = dense(value)
+            if tensor is None:
+                raise UserError(f"{path}, whose {name[:200]} is sparse, quantised, complex, or without its numbers",
+                                "dense tensors of real numbers", "choose another file")
+            found[name] = tensor
+    return strip_wrappers(found)
+
+
+def dense(tensor: torch.Tensor) -> torch.Tensor | None:
+    """`tensor` without attributes that a file gave it; None unless it is dense, real, and all its elements exist."""
+    if type(tensor) not in (torch.Tensor, torch.nn.Parameter) or tensor.is_nested:
+        return None
+    plain = torch.Tensor.detach(tensor)
+    if plain.layout is not torch.strided or plain.device.type != "cpu" or plain.is_quantized or plain.is_complex():
+        return None
+    return plain if plain.numel() * plain.element_size() <= plain.untyped_storage().nbytes() else None
 
 
 def _download(name: str) -> Path:
@@ -150,43 +351,77 @@ def _download(name: str) -> Path:
                         "one that this machine may read", "check the name and the connection") from error
 
 
+class NumpyType(str):
+    """The letters of a NumPy dtype, such as f8. NumPy's own constructors never see what a file says."""
+
+    order = "<"
+
+    def __new__(cls, letters: str, *_: object) -> NumpyType:
+        """As a pickle calls `numpy.dtype`."""
+        return super().__new__(cls, letters)
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        """As a pickle completes a dtype: with its byte order."""
+        self.order = ">" if state[1] == ">" else "<"
+
+
+def _numpy_scalar(kind: NumpyType, data: bytes) -> Any:
+    """The number or text that a pickle makes by calling NumPy's `scalar`."""
+    if not isinstance(kind, NumpyType) or not re.fullmatch(r"b1|[iu][1248]|f[248]|U\d{1,4}", kind):
+        raise ValueError(f"a NumPy scalar of type {kind}")
+    return np.frombuffer(data, f"{kind.order}{kind}")[0].item()
+
+
+def _posix_path(*parts: str) -> str:
+    return PurePosixPath(*parts).as_posix()
+
+
+def _windows_path(*parts: str) -> str:
+    return PureWindowsPath(*parts).as_posix()
+
+
+# Beyond torch's own list, what a pickle may name, and what is called in its place.
+SAFE: list[Any] = [
+    (argparse.Namespace, "argparse.Namespace"), (NumpyType, "numpy.dtype"),
+    *((_numpy_scalar, f"numpy.{module}.multiarray.scalar") for module in ("core", "_core")),
+    *((function, f"{module}.{name}") for module in ("pathlib", "pathlib._local") for name, function in (
+        ("Path", _posix_path), ("PosixPath", _posix_path), ("PurePosixPath", _posix_path),
+        ("WindowsPath", _windows_path), ("PureWindowsPath", _windows_path)))]
+
+
 def _unpickle(path: Path) -> Any:
+    damaged = UserError(f"{path}, which is damaged or no checkpoint", "model_best.pth, another whole .pth or "
+                        f".safetensors file, or a folder with {HUB_CONFIG} and {WEIGHTS}", "copy or download it again")
     try:
-        with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                if sum(entry.file_size for entry in archive.infolist()) > UNPACKED * path.stat().st_size:
+                    raise damaged
+        with torch.serialization.safe_globals(SAFE), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about pickle protocols, just before the file is refused
             return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        if not _start(path).startswith((ZIP, PICKLE)):
-            raise UserError(f"{path}, which is no checkpoint", "model_best.pth, a .safetensors file, or a folder with "
-                            f"{HUB_CONFIG} and {WEIGHTS}", "check the name") from error
-        unsafe = torch.serialization.get_unsafe_globals_in_checkpoint(path) if _start(path) == ZIP else []
-        names = ", ".join(name for name in unsafe if name != "argparse.Namespace") or "code or a damaged pickle"
-        raise UserError(f"{path}, which asks for {names}", "tensors and plain Python only",
+    except DAMAGED as error:
+        wanted = re.search(r"GLOBAL (\S+)", str(error)) if isinstance(error, pickle.UnpicklingError) else None
+        if wanted is None:
+            raise damaged from error
+        raise UserError(f"{path}, which asks for {wanted[1][:200]}", "tensors and plain Python only",
                         "this file could run code and is not loaded; ask its author for .safetensors") from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, struct.error) as error:
-        reason = str(error).partition("\n")[0]
-        raise UserError(f"{path}, which is damaged or no checkpoint ({reason})", "a whole .pth file",
-                        "copy or download it again") from error
 
 
-def _start(path: Path) -> bytes:
-    with open(path, "rb") as file:
-        return file.read(2)
-
-
-def _config_of_namespace(arguments: Any) -> dict[str, Any]:
-    """What the `args` of an older trainer tell: its model's name."""
-    name = getattr(arguments, "model", None)
+def _config_of_arguments(arguments: Any) -> dict[str, Any]:
+    """What the `args` of another trainer tell: its model's name."""
+    values = arguments if isinstance(arguments, Mapping) else getattr(arguments, "__dict__", {})
+    name = values.get("model")
     return {"architecture": name} if isinstance(name, str) else {}
 
 
 def _read_safetensors(path: Path) -> Checkpoint:
     try:
         state = safetensors.torch.load_file(path)
-    except (safetensors.SafetensorError, OSError) as error:
-        raise UserError(f"{path}, which is damaged or no safetensors file ({error})", "a whole .safetensors file",
-                        "copy or download it again") from error
-    return _from_hub(path, state)
+    except (safetensors.SafetensorError, *DAMAGED) as error:
+        raise UserError(f"{path}, which is damaged or no safetensors file ({str(error)[:300]})",
+                        "a whole .safetensors file", "copy or download it again") from error
+    return _from_hub(path, _tensors(path, state))
 
 
 def _from_hub(path: Path, state: State) -> Checkpoint:
@@ -194,11 +429,11 @@ def _from_hub(path: Path, state: State) -> Checkpoint:
     beside = path.with_name(HUB_CONFIG)
     hub: dict[str, Any] = {}
     if beside.is_file():
-        try:
-            hub = json.loads(beside.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise UserError(f"{beside}, which is not JSON ({error})", "timm's config.json", "copy it again") from error
-    return Checkpoint(path=path, model=strip_wrappers(state), classes=hub.get("label_names"), config=hub)
+        hub = read_json(beside, dict[str, Any], expected="timm's config.json", action="copy it again",
+                        most=LARGEST_CONFIG)
+        if "preprocessing" not in hub:  # older folders have the entries of `pretrained_cfg` at the top
+            hub.setdefault("pretrained_cfg", dict(hub))
+    return Checkpoint(path=path, model=state, config=hub)
 
 
 def check_classes(checkpoint: Checkpoint, classes: list[str], source: object) -> None:

@@ -5,17 +5,75 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any, Literal
 
+import msgspec
 import timm
 import torch
+from msgspec import Meta
 from timm.models import get_pretrained_cfg_value, is_model, list_models, model_entrypoint
 
 from model.lsnet import LSNet, checkpoint_filter_fn  # the package `model` registers the LSNet presets with timm
+from model.lsnet_artist import PRESETS
 from utils import UserError
 
-WRAPPERS = ("module.", "_orig_mod.")  # prefixes of keys from DistributedDataParallel and torch.compile
+# Prefixes of keys from DistributedDataParallel, torch.compile and Lightning.
+WRAPPERS = ("module.", "_orig_mod.", "model.")
+# How a constructor of timm refuses its arguments; a RuntimeError also tells that memory does not suffice.
+REFUSALS = (AssertionError, KeyError, MemoryError, RuntimeError, TypeError, ValueError)
 State = dict[str, torch.Tensor]
+Side = Annotated[int, Meta(ge=1, le=4096)]  # px
+Count = Annotated[int, Meta(ge=0, le=10_000_000)]  # of classes
+Probability = Annotated[float, Meta(ge=0, lt=1)]
+# No tuple: msgspec 0.22 crashes over a union of a bounded number and a tuple of fixed length.
+Pair = Annotated[list[Side], Meta(min_length=2, max_length=2)]
+
+
+class ModelArgs(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """The arguments that a file may give to a network's constructor; those of models have the meaning timm gives them.
+
+    None names a file, an address or a class, and none makes a network larger than the weights beside it.
+    """
+
+    num_classes: Count | None = None
+    in_chans: Literal[3] | None = None
+    img_size: Side | Pair | None = None
+    feature_dim: Annotated[int, Meta(ge=1, le=65536)] | None = None
+    distillation: bool | None = None
+    global_pool: bool | Literal["", "avg", "avgmax", "catavgmax", "fast", "map", "max", "token"] | None = None
+    drop_rate: Probability | None = None
+    drop_path_rate: Probability | None = None
+    drop_block_rate: Probability | None = None
+    proj_drop_rate: Probability | None = None
+    attn_drop_rate: Probability | None = None
+    pos_drop_rate: Probability | None = None
+    patch_drop_rate: Probability | None = None
+    dynamic_img_size: bool | None = None
+    dynamic_img_pad: bool | None = None
+    strict_img_size: bool | None = None
+    always_partition: bool | None = None
+    window_size: Side | Pair | None = None
+    output_stride: Literal[8, 16, 32] | None = None
+    class_token: bool | None = None
+    no_embed_class: bool | None = None
+    reg_tokens: Annotated[int, Meta(ge=0, le=64)] | None = None
+    qkv_bias: bool | None = None
+    init_values: Annotated[float, Meta(ge=0, le=1)] | None = None
+
+
+def check_model_args(arguments: Any) -> dict[str, Any]:
+    """The arguments of a file that are set, checked against `ModelArgs`; a square `img_size` as one number.
+
+    Raises:
+        ValueError: one is unknown, of another type or out of range.
+    """
+    found = msgspec.to_builtins(msgspec.convert(arguments, ModelArgs))
+    size = found.get("img_size")
+    if isinstance(size, list):
+        if size[0] != size[1]:
+            raise ValueError(f"img_size {size[0]} x {size[1]}, which is no square")
+        found["img_size"] = size[0]
+    return found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +99,7 @@ class Architecture:
         check_name(self.name)
         try:
             return timm.create_model(self.name, num_classes=self.num_classes, **self.model_args)
-        except TypeError as error:
+        except REFUSALS as error:
             raise UserError(f"{self.name} with {self.model_args} ({error})", "arguments that this model takes",
                             "leave the flag away, or choose a preset that has it") from error
 
@@ -54,7 +112,11 @@ class Architecture:
 
 def check_name(name: str) -> None:
     """Raise a `UserError` that suggests similar names unless `name` is a preset of `model/` or a timm model."""
-    if not is_model(name):
+    try:
+        known = is_model(name) and timm.get_pretrained_cfg(name) is not None
+    except RuntimeError:  # timm knows the model, but not the weights after the dot
+        known = False
+    if not known:
         ours, all_models = list_models("lsnet_*_artist"), list_models()
         close = dict.fromkeys([*difflib.get_close_matches(name, ours, n=2, cutoff=0.5),
                                *difflib.get_close_matches(name, all_models, cutoff=0.5)])
@@ -105,28 +167,41 @@ def make_architecture(name: str, num_classes: int, *, input_size: int | None = N
     return Architecture(name=name, num_classes=num_classes, model_args=arguments)
 
 
+def guess_preset(state: State) -> str | None:
+    """The artist preset whose widths the tensors have; None if there is none."""
+    widths = tuple(len(table) if (table := state.get(f"blocks{stage}.{layer}.c.weight")) is not None and table.ndim
+                   else 0 for stage, layer in ((2, 1), (3, 1), (4, 1)))
+    return next((name for name, preset in PRESETS.items() if preset.embed_dim[1:] == widths), None)
+
+
 def infer_architecture(name: str, state: State) -> Architecture:
-    """The architecture of an older file: head, projection and input size from the shapes of its tensors."""
-    check_name(name)
-    classifier = get_pretrained_cfg_value(name, "classifier") or ""
-    head = state.get(f"{classifier if isinstance(classifier, str) else classifier[0]}.weight")
+    """The architecture that tensors have: head, projection and input size from their shapes."""
+    head = head_weight(name, state)
     if head is None:
         return Architecture(name=name, num_classes=0)
     arguments: dict[str, Any] = {}
-    if is_artist_model(name) and "projection.0.l.weight" in state:
-        arguments["feature_dim"] = state["projection.0.l.weight"].shape[0]
-    if "head_dist.l.weight" in state and not name.endswith("_distill"):
+    projection = state.get("projection.0.l.weight")
+    if is_artist_model(name) and projection is not None and projection.ndim:
+        arguments["feature_dim"] = len(projection)
+    if "head_dist.l.weight" in state and is_lsnet(name) and not name.endswith("_distill"):
         arguments["distillation"] = True
-    tables = [value for key, value in state.items() if key.endswith("attention_biases")]
-    if tables:
+    tables = [value for key, value in state.items() if key.endswith("attention_biases") and value.ndim == 2]
+    if tables and is_lsnet(name):
         grid = round(tables[0].shape[1] ** 0.5)
         # 4 x 4 is published for 224 px and 7 x 7 for 448; any other grid n stands for 64 n px.
         arguments["img_size"] = {4: 224, 7: 448}.get(grid, 64 * grid)
-    return Architecture(name=name, num_classes=head.shape[0], model_args=arguments)
+    return Architecture(name=name, num_classes=len(head), model_args=arguments)
+
+
+def head_weight(name: str, state: State) -> torch.Tensor | None:
+    """The weights of the classifier among those of model `name`, (classes, …); None if there is none."""
+    classifier = get_pretrained_cfg_value(name, "classifier") or ""
+    head = state.get(f"{classifier if isinstance(classifier, str) else classifier[0]}.weight")
+    return head if head is not None and head.ndim else None
 
 
 def strip_wrappers(state: Mapping[str, Any]) -> dict[str, Any]:
-    """The same weights without the prefixes of DistributedDataParallel and torch.compile, in any order."""
+    """The same weights without the prefixes of `WRAPPERS`, in any order."""
     for prefix in WRAPPERS:
         if state and all(key.startswith(prefix) for key in state):
             return strip_wrappers({key.removeprefix(prefix): value for key, value in state.items()})
@@ -145,7 +220,11 @@ def load_weights(network: torch.nn.Module, state: State, source: object, *, keep
     Raises:
         UserError: a key is missing, unexpected or of another shape.
     """
-    state = checkpoint_filter_fn(state, network) if isinstance(network, LSNet) else dict(state)
+    try:
+        state = checkpoint_filter_fn(state, network) if isinstance(network, LSNet) else dict(state)
+    except (IndexError, RuntimeError) as error:
+        raise UserError(f"{source}, whose attention biases are no table of distances",
+                        f"the weights of this {type(network).__name__}", "choose another file") from error
     own = network.state_dict()
     if not keep_head:
         head = tuple(f"{name}." for name in classifier_names(network))
@@ -166,7 +245,7 @@ def load_weights(network: torch.nn.Module, state: State, source: object, *, keep
 def classifier_names(network: torch.nn.Module) -> tuple[str, ...]:
     """Names of the modules whose rows are the classes, such as `head.l`."""
     cfg: Any = network.pretrained_cfg
-    names = cfg["classifier"]
+    names = cfg["classifier"] or ()
     return (names,) if isinstance(names, str) else tuple(names)
 
 

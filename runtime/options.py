@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from data.images import DEFAULT_MAX_PIXELS
-from data.multilabel.annotations import DEFAULT_DELIMITER
+from data.multilabel.grammar import DEFAULT_DELIMITER, LabelFormat, LabelGrammar
 from runtime.arguments import as_config, flag
 
 DEFAULT_CLUSTERS, MOST_CLUSTERS_TRIED = 8, 100
@@ -47,6 +47,15 @@ class DataOptions:
         None, "how an oblong picture becomes square: cut its long side, pad its short side with white, or stretch it "
               "(default: crop)")
     max_pixels: int = flag(DEFAULT_MAX_PIXELS, "pictures whose header claims more pixels count as damaged", at_least=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FolderSearchOptions:
+    """Which files of a folder."""
+
+    exclude: tuple[str, ...] = flag((), "files and folders to pass over: patterns such as *_small.* or drafts for "
+                                        "names, and drafts/* for paths below the folder, in any case",
+                                    metavar="PATTERN")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +100,9 @@ class AnnotationOptions:
                                         "labels are checked against the checkpoint's")
     val_ann: Path = flag(MISSING, "CSV file image_path,labels of the pictures to validate with")
     label_delimiter: str = flag(DEFAULT_DELIMITER, "what stands between labels")
+    label_format: LabelFormat | None = flag(
+        None, "csv: labels between delimiters; danbooru: tags between spaces, parentheses behind backslashes; json: "
+              "lists of JSON or pandas (default: csv, but text that looks like another format is refused)")
     skip_invalid: bool = flag(False, "list rows with an error and leave them out, instead of stopping")
     allow_outside: bool = flag(False, "take relative paths that leave --data-path")
 
@@ -169,7 +181,11 @@ class RunOptions:
     resume: str | None = flag(None, "continue from this checkpoint; auto takes OUTPUT_DIR/checkpoint.pth, or starts "
                                     "afresh where there is none")
     finetune_from: str | None = flag(None, "start from the weights of this checkpoint, folder with config.json, or "
-                                           "hf_hub:OWNER/NAME; the head starts anew where the artists differ")
+                                           "hf_hub:OWNER/NAME, with its architecture, input size and fit where no flag "
+                                           "says otherwise; the head starts anew where the artists differ")
+    class_csv: Path | None = flag(None, "class_mapping.csv of the checkpoint of --finetune-from, or else of --resume; "
+                                        "needed only for a file that does not name its classes, and has no "
+                                        "class_mapping.csv beside it", names=("--class-mapping",))
     freeze_backbone: int = flag(0, "epochs at the beginning in which only the classifier learns", at_least=0)
     eval: bool = flag(False, "evaluate --resume's checkpoint on the validation pictures and leave")
     finetune: bool = flag(False, "evaluate at pictures stretched to the input size instead of resized and cut")
@@ -234,7 +250,7 @@ class ClusterOptions:
     algorithm: Literal["kmeans", "minibatch", "hdbscan"] = flag(
         "kmeans", "kmeans; minibatch, its faster form for hundreds of thousands of pictures; or hdbscan, which groups "
                   "where pictures are dense and leaves the others out")
-    min_cluster_size: int = flag(5, "pictures in the smallest group of hdbscan", at_least=2)
+    min_cluster_size: int = flag(5, "pictures in the smallest group of hdbscan, or of --num-clusters auto", at_least=2)
     seed: int = flag(0, "seed of k-means' starting points and of the map", at_least=0, at_most=2**32 - 1)
 
 
@@ -242,14 +258,24 @@ class ClusterOptions:
 class LabelledFolderOptions:
     """Pictures and labels."""
 
-    input_dir: Path = flag(MISSING, "folder of pictures, each with its labels in a .txt file of the same name: one a "
-                                    "line, or several between delimiters")
+    search: FolderSearchOptions
+    input_dir: Path = flag(MISSING, "folder of pictures, each with its labels in a .txt or .caption file of the same "
+                                    "name: one a line, or several between delimiters")
     recursive: bool = flag(False, "search its sub-folders, too")
     relative_paths: bool = flag(False, "write paths relative to --input-dir, then the --data-path of training; without "
                                        "it, absolute ones")
     label_delimiter: str = flag(DEFAULT_DELIMITER, "what stands between labels, read and written")
+    label_format: LabelFormat | None = flag(
+        None, "csv: labels between delimiters; danbooru: tags between spaces, parentheses behind backslashes; json: "
+              "lists of JSON or pandas (default: csv, but text that looks like another format is refused)")
+    normalize_tags: bool = flag(False, "write labels in one form: without backslash escapes, _ in place of spaces")
     skip_invalid: bool = flag(False, "leave out, and list, pictures whose label file has an error")
     overwrite: bool = flag(False, "replace earlier files without asking")
+
+    @property
+    def grammar(self) -> LabelGrammar:
+        """How label files are read."""
+        return LabelGrammar(delimiter=self.label_delimiter, format=self.label_format, normalize=self.normalize_tags)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -328,7 +354,14 @@ class TrainerOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ArtistOptions(TrainerOptions):
+class FolderTrainerOptions(TrainerOptions):
+    """The flags of a trainer on train/ and val/ with one folder per class."""
+
+    search: FolderSearchOptions
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArtistOptions(FolderTrainerOptions):
     """The flags of train_artist_style.py."""
 
     long_tail: LongTailOptions
@@ -344,7 +377,7 @@ class MultiLabelTrainerOptions(TrainerOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImageNetOptions(TrainerOptions):
+class ImageNetOptions(FolderTrainerOptions):
     """The flags of main.py."""
 
     recipe: RecipeOptions

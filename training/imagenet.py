@@ -74,9 +74,9 @@ class ImageNetSpec(FolderSpec[ImageNetOptions]):
         """
         if checkpoint.classes:
             return checkpoint.classes
-        outputs = checkpoint.architecture(self.options.model.model).num_classes
+        outputs = checkpoint.resolve(self.options.model.model).architecture.num_classes
         known, val = robust_utils.wordnet_ids(robust_utils.ALL_CLASSES), self.options.data.data_path / "val"
-        folders = open_pictures(val).classes
+        folders = open_pictures(val, exclude=self.options.search.exclude).classes
         if outputs == len(known) and set(folders) <= set(known):
             return list(known)
         if outputs != len(folders):
@@ -101,17 +101,17 @@ class ImageNetSpec(FolderSpec[ImageNetOptions]):
             attack = Adversary(evaluator.network, options.adversarial, epsilon=options.epsilon,
                                mean=preprocessing.mean, std=preprocessing.std)
             attacked = evaluator.evaluate(val_set, ClassificationMeter(len(evaluator.classes)), perturb=attack)
-            evaluator.logbook.say(f"{options.adversarial}, epsilon {options.epsilon:g}/255: "
+            evaluator.logbook.log(f"{options.adversarial}, epsilon {options.epsilon:g}/255: "
                                   f"{format_classification_line(attacked)}")
             result["adversarial"] = {"attack": options.adversarial, "epsilon": options.epsilon, **attacked}
         protocols = robust_utils.evaluate_protocols(
             self.folders, functools.partial(score_folder, evaluator, max_pixels=self.options.data.max_pixels))
         rows = robust_utils.table_rows(protocols)
         for line in [*(format_table(rows) if rows else []), *robust_utils.format_lines(protocols)]:
-            evaluator.logbook.say(line)
+            evaluator.logbook.log(line)
         if rank() == 0:
             write_json(run.output_dir / ROBUSTNESS, {**result, **protocols})
-        evaluator.logbook.say(f"everything is in {run.output_dir / ROBUSTNESS}")
+        evaluator.logbook.log(f"everything is in {run.output_dir / ROBUSTNESS}")
 
 
 def robustness_folders(options: RobustnessOptions) -> dict[str, Path]:

@@ -51,7 +51,8 @@ class MultiLabelSpec(TrainerSpec[MultiLabelTrainerOptions, MultiLabelImageDatase
     def _open(self, path: Path, classes: list[str] | None = None) -> tuple[MultiLabelImageDataset, list[str]]:
         annotations, data = self.options.annotations, self.options.data
         rules = AnnotationRules(root=data.data_path, delimiter=annotations.label_delimiter,
-                                allow_outside=annotations.allow_outside, skip_invalid=annotations.skip_invalid)
+                                label_format=annotations.label_format, allow_outside=annotations.allow_outside,
+                                skip_invalid=annotations.skip_invalid)
         return open_annotated(path, rules, to_tensor, classes=classes, max_pixels=data.max_pixels)
 
     def make_task(self, train_set: MultiLabelImageDataset, preprocessing: Preprocessing, placement: Placement) -> Task:

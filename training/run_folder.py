@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from data.class_mapping import first_difference, read_class_mapping, write_class_mapping
+from data.class_mapping import CLASS_MAPPING, first_difference, read_class_mapping, write_class_mapping
 from data.multilabel.dataset import LABEL_STATS
 from data.prepare.dataset import DATASET_INFO
 from drawing.confusion import CONFUSION
@@ -15,17 +15,21 @@ from runtime.logbook import LOG, METRICS
 from runtime.options import RunOptions
 from utils import UserError
 
-CLASS_MAPPING, CURVES, EPOCH_CHECKPOINT = "class_mapping.csv", "curves.png", "checkpoint_{}.pth"
+CURVES, EPOCH_CHECKPOINT = "curves.png", "checkpoint_{}.pth"
 RUN_FILES = (LATEST, EPOCH_CHECKPOINT.format("*"), BEST, BEST_ALIAS, HUB_CONFIG, WEIGHTS, CLASS_MAPPING, LOG, METRICS,
              CURVES, REPORT, CONFUSION, LABEL_STATS, THRESHOLDS, "tensorboard")
 
 
 def find_checkpoint(options: RunOptions) -> Checkpoint | None:
     """The checkpoint that --resume names; None without the flag, or if `auto` finds none."""
+    if options.class_csv and not (options.resume or options.finetune_from):
+        raise UserError("--class-csv without a checkpoint", "the file whose artists it names",
+                        "add --finetune-from or --resume, or leave it away")
+    class_csv = None if options.finetune_from else options.class_csv
     if options.resume == "auto":
         latest = options.output_dir / LATEST
-        return read_checkpoint(latest) if latest.exists() else None
-    return read_checkpoint(options.resume) if options.resume else None
+        return read_checkpoint(latest, class_csv) if latest.exists() else None
+    return read_checkpoint(options.resume, class_csv) if options.resume else None
 
 
 def open_output(folder: Path, classes: list[str], resumed: Checkpoint | None) -> list[str]:

@@ -8,9 +8,18 @@ from typing import Any
 import torch
 
 from data.loaders import Loading
+from data.names import nfc
 from data.transforms import Preprocessing
-from runtime.checkpoint import Checkpoint, read_checkpoint
-from runtime.networks import Architecture, State, classifier_names, is_lsnet, load_weights, make_architecture
+from runtime.checkpoint import Checkpoint
+from runtime.networks import (
+    Architecture,
+    State,
+    classifier_names,
+    guess_preset,
+    is_lsnet,
+    load_weights,
+    make_architecture,
+)
 from runtime.options import DataOptions, ModelOptions, RunOptions
 from runtime.placement import Placement
 from runtime.processes import rank, world_size
@@ -19,7 +28,7 @@ from utils import UserError, seed_everything
 DEFAULT_MODEL = "lsnet_t_artist"
 # Flags that may differ in a resumed run: they change nothing, or are compared with the network itself.
 FREE_FLAGS = ("resume", "output_dir", "data_path", "device", "num_workers", "pin_mem", "log_every", "save_steps",
-              "eval", "dist_eval", "model", "input_size", "feature_dim")
+              "eval", "dist_eval", "model", "input_size", "feature_dim", "class_csv")
 
 
 def choose_architecture(options: ModelOptions, num_classes: int, checkpoint: Checkpoint | None) -> Architecture:
@@ -32,13 +41,21 @@ def choose_architecture(options: ModelOptions, num_classes: int, checkpoint: Che
         architecture = make_architecture(options.model or DEFAULT_MODEL, num_classes, input_size=options.input_size,
                                          feature_dim=options.feature_dim, drop_path_rate=options.drop_path_rate or 0.0)
     else:
-        architecture = checkpoint.architecture(options.model)
+        architecture = checkpoint.resolve(options.model).architecture
+        if (outputs := architecture.num_classes) != num_classes:
+            raise UserError(f"{num_classes} classes for {checkpoint.path}, which tells {outputs} apart",
+                            "the classes it was trained with", "use the data set that belongs to this checkpoint")
         for name, value, default in (("feature_dim", options.feature_dim, None),
                                      ("drop_path_rate", options.drop_path_rate, 0.0)):
             saved = architecture.model_args.get(name, default)
             if value is not None and value != saved:
                 raise UserError(f"{name} {value} on the command line", f"{saved}, as in {checkpoint.path}",
                                 "repeat the flags of the first start, or leave this one away")
+    _check_projection(options, architecture)
+    return architecture
+
+
+def _check_projection(options: ModelOptions, architecture: Architecture) -> None:
     width = architecture.model_args.get("feature_dim")
     if options.use_projection and width is None:
         raise UserError("--use-projection without --feature-dim", "the length of the projected features",
@@ -46,7 +63,6 @@ def choose_architecture(options: ModelOptions, num_classes: int, checkpoint: Che
     if options.use_projection is False and width is not None:
         raise UserError(f"--no-projection with --feature-dim {width}", "one or the other",
                         "leave one of the two away")
-    return architecture
 
 
 def choose_preprocessing(options: ModelOptions, fit: str | None, architecture: Architecture,
@@ -56,17 +72,48 @@ def choose_preprocessing(options: ModelOptions, fit: str | None, architecture: A
     Raises:
         UserError: a flag contradicts the checkpoint.
     """
-    config = checkpoint.config if checkpoint else {}
-    if checkpoint is not None and "preprocessing" in config:
-        saved = Preprocessing.from_dict(config["preprocessing"])
-        for flag, value, kept in (("--input-size", options.input_size, saved.input_size), ("--fit", fit, saved.fit)):
-            if value is not None and value != kept:
-                raise UserError(f"{flag} {value}", f"{kept}, as in {checkpoint.path}",
-                                "repeat the flags of the first start, or leave this one away")
-        return saved
-    cfg = architecture.pretrained_cfg | config.get("pretrained_cfg", {})  # the latter in timm's hub layout
-    size = options.input_size or architecture.model_args.get("img_size")
-    return Preprocessing.from_pretrained_cfg(cfg, input_size=size, fit=fit or "crop")
+    if checkpoint is None:
+        size = options.input_size or architecture.model_args.get("img_size")
+        return Preprocessing.from_pretrained_cfg(architecture.pretrained_cfg, input_size=size, fit=fit or "crop")
+    saved = checkpoint.resolve(options.model).preprocessing
+    if checkpoint.saved.preprocessing is None:
+        return _override(saved, options.input_size, fit)
+    for flag, value, kept in (("--input-size", options.input_size, saved.input_size), ("--fit", fit, saved.fit)):
+        if value is not None and value != kept:
+            raise UserError(f"{flag} {value}", f"{kept}, as in {checkpoint.path}",
+                            "repeat the flags of the first start, or leave this one away")
+    return saved
+
+
+def _override(saved: Preprocessing, input_size: int | None, fit: Any) -> Preprocessing:
+    return replace(saved, input_size=input_size or saved.input_size, fit=fit or saved.fit)
+
+
+def adapt_network(source: Checkpoint, options: ModelOptions, fit: str | None, num_classes: int, *,
+                  has_teacher: bool) -> tuple[Architecture, Preprocessing]:
+    """The network and preprocessing for training that starts from the weights of `source`: its own, but for the flags.
+
+    A file that does not name its architecture is taken for the artist preset of its widths. Another model than the
+    file's, such as lsnet_t_artist for lsnet_t, takes its input size and preprocessing.
+
+    Raises:
+        UserError: unknown model, or projection flags that contradict one another.
+    """
+    named = source.saved.architecture
+    spec = source.resolve(None if named else options.model or guess_preset(source.model) or DEFAULT_MODEL)
+    name = options.model or spec.architecture.name
+    if not has_teacher:  # the second head has nobody to compare itself with
+        name = name.removesuffix("_distill") if options.model is None else name
+    preprocessing = _override(spec.preprocessing, options.input_size, fit)
+    wanted = make_architecture(name, num_classes, input_size=preprocessing.input_size, feature_dim=options.feature_dim,
+                               drop_path_rate=options.drop_path_rate or 0.0)
+    kept = spec.architecture.model_args if name == spec.architecture.name else {}
+    arguments = {key: value for key, value in kept.items() if key != "distillation"} | wanted.model_args
+    if options.drop_path_rate is not None:
+        arguments["drop_path_rate"] = options.drop_path_rate
+    architecture = replace(wanted, model_args=arguments)
+    _check_projection(options, architecture)
+    return architecture, preprocessing
 
 
 def add_distillation_head(architecture: Architecture, kind: str) -> Architecture:
@@ -89,7 +136,7 @@ def changed_flags(checkpoint: Checkpoint, options: dict[str, Any]) -> list[str]:
     def as_list(value: Any) -> Any:
         return list(value) if isinstance(value, tuple) else value
 
-    begun = checkpoint.config.get("options", {})
+    begun = checkpoint.saved.options or {}
     changed = [f"--{name.replace('_', '-')} {begun[name]} is now {value}" for name, value in options.items()
                if name in begun and name not in FREE_FLAGS and as_list(begun[name]) != as_list(value)]
     return [f"other flags than {checkpoint.path} was begun with: {', '.join(changed)}; only with those of the start it "
@@ -128,28 +175,34 @@ def create_network(architecture: Architecture, options: RunOptions) -> torch.nn.
     return network
 
 
-def load_pretrained(network: torch.nn.Module, path: str, classes: list[str]) -> str:
-    """Start `network` from the weights of another run; a line for the log.
+def load_pretrained(network: Any, source: Checkpoint, classes: list[str]) -> str:
+    """Start `network`, of these classes, from the weights of `source`; a line for the log.
 
-    The classifier keeps its rows for artists known to both runs; the rows of new artists start anew.
+    The classifier keeps its rows for artists known to both runs; the rows of new artists start anew. Where nobody names
+    the artists of `source`, a classifier of equal size is kept whole.
 
     Raises:
-        UserError: the file cannot be read or holds another backbone.
+        UserError: the file holds another backbone.
     """
-    checkpoint = read_checkpoint(path)
-    state = _match_heads(network, checkpoint.evaluated)
-    if checkpoint.classes == classes:
-        load_weights(network, state, checkpoint.path)
-        return f"finetuning from {path}, head included: the artists are the same"
-    load_weights(network, state, checkpoint.path, keep_head=False)
-    known = {name: row for row, name in enumerate(checkpoint.classes or [])}
+    name = None if source.saved.architecture else network.pretrained_cfg["architecture"]
+    spec = source.resolve(name)
+    state = _match_heads(network, source.evaluated)
+    is_equal = spec.classes is None and spec.architecture.num_classes == len(classes)
+    known = {nfc(name): row for row, name in enumerate(spec.classes or [])}
+    if list(known) == classes or is_equal:
+        load_weights(network, state, source.path)
+        return f"finetuning from {source.path}, head included: " + (
+            f"it has {len(classes)} artists, too, but does not name them; their order was not checked (--class-csv)"
+            if is_equal else "the artists are the same")
+    load_weights(network, state, source.path, keep_head=False)
     rows = [(row, known[name]) for row, name in enumerate(classes) if name in known]
     parameters = dict(network.named_parameters())
     for key in [f"{name}.{leaf}" for name in classifier_names(network) for leaf in ("weight", "bias")]:
         if key in state and key in parameters and rows:
             with torch.no_grad():
                 parameters[key][[new for new, _ in rows]] = state[key][[old for _, old in rows]]
-    return f"finetuning from {path}; the head starts anew, but for {len(rows)} of {len(classes)} artists known to it"
+    return (f"finetuning from {source.path}; the head starts anew, but for {len(rows)} of {len(classes)} artists known "
+            "to it")
 
 
 def _match_heads(network: torch.nn.Module, state: State) -> State:

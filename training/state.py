@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
 import torch
+from msgspec import Meta
 from timm.scheduler.scheduler import Scheduler
 from timm.utils import ModelEmaV3
 
-from runtime.checkpoint import LATEST, Checkpoint
+from runtime.checkpoint import LATEST, Checkpoint, dense
 from runtime.networks import load_weights
 from utils import UserError
+
+Number = Annotated[int, Meta(ge=0, lt=2**53)]
 
 
 @dataclass
@@ -27,10 +31,10 @@ class Position:
         best_metric: the highest monitored figure so far.
     """
 
-    epoch: int = 0
-    step: int = 0
+    epoch: Number = 0
+    step: Number = 0
     loss_sum: float = 0.0
-    skipped: int = 0
+    skipped: Number = 0
     best_metric: float = -math.inf
 
 
@@ -89,16 +93,54 @@ class TrainingState:
         if self.ema:
             load_weights(self.ema.module, content.get("model_ema") or checkpoint.model, checkpoint.path)
         try:
-            self.optimizer.load_state_dict(content["optimizer"])
-        except ValueError as error:
+            self._restore_parts(content)
+        except (AttributeError, KeyError, IndexError, RuntimeError, TypeError, ValueError) as error:
             raise UserError(f"{checkpoint.path}, whose optimiser is another ({error})", "that of the first start",
                             "repeat the flags of the first start") from error
-        if content.get("scaler"):
-            self.scaler.load_state_dict(content["scaler"])
-        for field in fields(Position):
-            setattr(self.position, field.name, content.get(field.name, field.default))
         if not checkpoint.is_ours:
             self.position.epoch += 1  # older trainers saved the number of the epoch they had just finished, from 0
-        # Another number of processes or another batch size: the same share of the epoch is done.
-        self.position.step = self.position.step * content.get("per_update", self.per_update) // self.per_update
         self.schedule.step_update(self.updates)
+
+    def _restore_parts(self, content: dict[str, Any]) -> None:
+        """Optimiser, scaler and position; raises what they raise for odd content."""
+        saved, own = content["optimizer"], self.optimizer.state_dict()
+        groups = [{**{key: value for key, value in mine.items() if value is None or isinstance(value, bool)}, **found}
+                  for mine, found in zip(own["param_groups"], saved["param_groups"], strict=True)]
+        if not _agree(groups, own["param_groups"]):  # but for switches, which an older torch does not know
+            raise ValueError("its settings, or the weights they are for")
+        _check_moments(saved["state"], [weight for group in self.optimizer.param_groups for weight in group["params"]])
+        self.optimizer.load_state_dict({"state": saved["state"], "param_groups": groups})
+        if content.get("scaler"):
+            if not _agree(content["scaler"], self.scaler.state_dict()):
+                raise ValueError("its loss scaling")
+            self.scaler.load_state_dict(content["scaler"])
+        self.position = msgspec.convert({field.name: content[field.name] for field in fields(Position)
+                                         if field.name in content}, Position)
+        # Another number of processes or another batch size: the same share of the epoch is done.
+        per_update = msgspec.convert(content.get("per_update", self.per_update), Annotated[int, Meta(ge=1, lt=2**53)])
+        self.position.step = self.position.step * per_update // self.per_update
+
+
+def _agree(found: Any, own: Any) -> bool:
+    """Whether `found`, of a file, has the types and the lengths of `own`; entries that `own` lacks do not count."""
+    if isinstance(own, dict):
+        return isinstance(found, dict) and all(key in found and _agree(found[key], own[key]) for key in own)
+    if isinstance(own, list | tuple):
+        return isinstance(found, list | tuple) and len(found) == len(own) and all(map(_agree, found, own))
+    if own is None or isinstance(own, bool):
+        return found is None or isinstance(found, bool | int | float)
+    if isinstance(own, int | float):
+        return isinstance(found, int | float) and math.isfinite(found)
+    return type(found) is type(own)
+
+
+def _check_moments(state: dict[int, dict[str, Any]], weights: list[torch.Tensor]) -> None:
+    """Raise a `ValueError` unless each tensor is dense and has the shape of its weight, or part of its dimensions."""
+    for index, moments in state.items():
+        for name, moment in moments.items():
+            if isinstance(moment, torch.Tensor):
+                dimensions = iter(weights[index].shape)
+                if dense(moment) is None or not all(size == 1 or size in dimensions for size in moment.shape):
+                    raise ValueError(f"its {name} fits no weights")
+            elif name.startswith("exp_avg") or name == "momentum_buffer" or not isinstance(moment, int | float | None):
+                raise ValueError(f"its {name} is a {type(moment).__name__}")

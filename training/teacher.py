@@ -69,16 +69,13 @@ def open_teacher(options: DistillationOptions, classes: list[str], student: Prep
     """
     if options.teacher_path is None:
         network = _download(str(options.teacher_model))
-        own = Preprocessing.from_pretrained_cfg(network.pretrained_cfg, input_size=None, fit="crop")
+        own = Preprocessing.from_pretrained_cfg(network.pretrained_cfg, input_size=None)
     else:
         checkpoint = read_checkpoint(options.teacher_path)
-        architecture = checkpoint.architecture(options.teacher_model)
         check_classes(checkpoint, classes, "the data set")
-        network = architecture.create()
+        spec = checkpoint.resolve(options.teacher_model)
+        network, own = spec.architecture.create(), spec.preprocessing
         load_weights(network, checkpoint.evaluated, checkpoint.path)
-        saved = checkpoint.config.get("preprocessing")
-        own = Preprocessing.from_dict(saved) if saved else Preprocessing.from_pretrained_cfg(
-            architecture.pretrained_cfg, input_size=architecture.model_args.get("img_size"), fit="crop")
     if network.num_classes != len(classes):
         raise UserError(f"a teacher of {network.num_classes} classes for {len(classes)} of the data set",
                         "one that was trained on the same classes", "train the teacher on this data set first")

@@ -7,8 +7,10 @@ import json
 import os
 import pickle
 import stat
-from pathlib import Path
+import zipfile
+from pathlib import Path, PureWindowsPath
 
+import numpy as np
 import pytest
 import safetensors.torch
 import timm
@@ -106,7 +108,7 @@ def test_files_without_weights_and_missing_files_are_named(tmp_path: Path) -> No
 def test_older_files_load_strictly(tmp_path: Path, network: torch.nn.Module, wrap) -> None:
     torch.save(wrap(network.state_dict()), tmp_path / "old.pth")
     checkpoint = read_checkpoint(tmp_path / "old.pth")
-    architecture = checkpoint.architecture(None if checkpoint.config else "lsnet_t_artist")
+    architecture = checkpoint.resolve(None if checkpoint.config else "lsnet_t_artist").architecture
     assert (architecture.num_classes, architecture.model_args) == (3, {"feature_dim": 48, "img_size": 64})
     again = architecture.create().eval()
     load_weights(again, checkpoint.evaluated, checkpoint.path)
@@ -117,13 +119,13 @@ def test_older_files_load_strictly(tmp_path: Path, network: torch.nn.Module, wra
 def test_the_architecture_must_be_said_for_files_that_do_not(tmp_path: Path, network: torch.nn.Module) -> None:
     torch.save(network.state_dict(), tmp_path / "bare.pth")
     with pytest.raises(UserError, match="add --model"):
-        read_checkpoint(tmp_path / "bare.pth").architecture()
+        read_checkpoint(tmp_path / "bare.pth").resolve()
 
 
 def test_a_model_that_contradicts_the_file_is_refused(tmp_path: Path, network: torch.nn.Module) -> None:
     save_checkpoint(tmp_path / "a.pth", {**CONTENT, "model": network.state_dict()})
     with pytest.raises(UserError, match="holds lsnet_t_artist"):
-        read_checkpoint(tmp_path / "a.pth").architecture("lsnet_s_artist")
+        read_checkpoint(tmp_path / "a.pth").resolve("lsnet_s_artist")
 
 
 def test_other_classes_are_refused_with_the_first_difference(tmp_path: Path, network: torch.nn.Module) -> None:
@@ -197,9 +199,9 @@ def test_the_hub_folder_loads_here_too(tmp_path: Path, network: torch.nn.Module)
     publish_best(tmp_path, {**CONTENT, "model": network.state_dict()}, network, ARCHITECTURE)
     checkpoint = read_checkpoint(tmp_path)
     assert checkpoint.classes == CLASSES
-    assert checkpoint.architecture() == ARCHITECTURE
+    assert checkpoint.resolve().architecture == ARCHITECTURE
     (tmp_path / HUB_CONFIG).write_text("{")
-    with pytest.raises(UserError, match="not JSON"):
+    with pytest.raises(UserError, match=r"config\.json, which cannot be read"):
         read_checkpoint(tmp_path)
 
 
@@ -224,7 +226,7 @@ def test_a_folder_of_a_hub_with_pickled_weights_loads_safely(tmp_path: Path, net
         checkpoint = read_checkpoint(source)
         assert checkpoint.classes == ["a", "b", "c"]
         assert checkpoint.model.keys() == network.state_dict().keys()
-        assert checkpoint.architecture("lsnet_t_artist").num_classes == 3
+        assert checkpoint.resolve("lsnet_t_artist").architecture.num_classes == 3
     assert asked == ["model.safetensors", "pytorch_model.bin"]
 
 
@@ -234,3 +236,63 @@ def test_a_model_that_cannot_be_downloaded_is_named(monkeypatch) -> None:
         read_checkpoint("hf_hub:someone/nothing")
     with pytest.raises(UserError, match="hf_hub:a/b/c, which cannot be downloaded"):
         read_checkpoint("hf_hub:a/b/c")
+
+
+# ---- odd files -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("content", [b"P", b"PK", b"PK\3", b"\x80", b"\x80\2", b"\x80\2.", b"\x80\2\x95",
+                                     b"\x80\2}u.", b"\x80\2ctorch._utils\n_rebuild_tensor_v2\n)R.",
+                                     b"\x80\2cbuiltins\nbytearray\n)R."])
+def test_broken_pickles_are_refused_in_one_line(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "x.pth").write_bytes(content)
+    with pytest.raises(UserError, match=r"x\.pth, which is damaged") as refused:
+        read_checkpoint(tmp_path / "x.pth")
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("tensor", [
+    torch.eye(3).to_sparse(), torch.empty(3, 48, device="meta"), torch.zeros(1).expand(10**9, 48),
+    torch.zeros(3, 48, dtype=torch.complex64)], ids=["sparse", "meta", "a billion rows", "complex"])
+@pytest.mark.parametrize("entry", ["model", "model_ema"])
+def test_odd_tensors_are_named(tmp_path: Path, network: torch.nn.Module, tensor: torch.Tensor, entry: str) -> None:
+    state = network.state_dict()
+    save_checkpoint(tmp_path / "x.pth", {**CONTENT, "model": state, entry: {**state, "head.l.weight": tensor}})
+    with pytest.raises(UserError, match=r"x\.pth, whose head\.l\.weight is sparse"):
+        read_checkpoint(tmp_path / "x.pth")
+
+
+def test_a_file_that_unpacks_to_much_more_is_refused(tmp_path: Path) -> None:
+    torch.save({"model": {"w": torch.zeros(1_000_000)}}, tmp_path / "plain.pth")
+    with zipfile.ZipFile(tmp_path / "plain.pth") as plain, zipfile.ZipFile(tmp_path / "x.pth", "w") as packed:
+        for name in plain.namelist():
+            packed.writestr(name, plain.read(name), compress_type=zipfile.ZIP_DEFLATED)
+    with pytest.raises(UserError, match="damaged"):
+        read_checkpoint(tmp_path / "x.pth")
+
+
+@pytest.mark.parametrize("change", [
+    {"config": [1]}, {"config": {"architecture": 3}}, {"config": {**CONTENT["config"], "preprocessing": {"mean": 1}}},
+    {"config": {**CONTENT["config"], "preprocessing": {**PREPROCESSING, "std": [0.0, 1, 1]}}},
+    {"config": {**CONTENT["config"], "preprocessing": {**PREPROCESSING, "interpolation": "/etc/passwd"}}},
+    {"config": {**CONTENT["config"], "preprocessing": {**PREPROCESSING, "crop_pct": 1e-9}}},
+    {"config": {**CONTENT["config"], "task": "os.system"}}, {"config": {**CONTENT["config"], "num_classes": 10**9}},
+    {"config": {**CONTENT["config"], "options": {"epochs": torch.ones(2)}}}, {"classes": [1, 2, 3]},
+    {"config": torch.ones(1)}, {"classes": ["one"]}])
+def test_odd_descriptions_are_refused(tmp_path: Path, network: torch.nn.Module, change: dict) -> None:
+    save_checkpoint(tmp_path / "x.pth", {**CONTENT, "model": network.state_dict(), **change})
+    with pytest.raises(UserError, match=r"x\.pth") as refused:
+        read_checkpoint(tmp_path / "x.pth").resolve()
+    assert "\n" not in str(refused.value)
+
+
+def test_numpy_scalars_are_numbers_and_paths_are_text(tmp_path: Path) -> None:
+    values = {"a": np.float64(1.5), "b": np.int64(-3), "c": np.bool_(True), "d": np.dtype("f4"), "e": Path("x/y"),
+              "f": np.float32(0.25), "g": np.str_("é"), "h": PureWindowsPath(r"C:\x")}
+    torch.save({"model": {"w": torch.ones(1)}, **values}, tmp_path / "x.pth")
+    content = read_checkpoint(tmp_path / "x.pth").content
+    assert [content[key] for key in "abcdefgh"] == [1.5, -3, True, "f4", "x/y", 0.25, "é", "C:/x"]
+    assert [type(content[key]) for key in "abe"] == [float, int, str]
+    torch.save({"model": {"w": torch.ones(1)}, "x": np.ones(2)}, tmp_path / "x.pth")
+    with pytest.raises(UserError, match=r"asks for numpy\..*_reconstruct"):
+        read_checkpoint(tmp_path / "x.pth")

@@ -20,7 +20,7 @@ from runtime.checkpoint import publish_best, read_checkpoint
 from runtime.networks import Architecture
 
 CLASSES = ["re:zero", "画家", "van Gogh (copy)", "d"]
-TINY = {"embed_dim": (16, 16, 24, 32), "depth": (0, 1, 2, 2), "num_heads": 2, "img_size": 64}
+TINY = {"img_size": 64}
 PREPROCESSING = Preprocessing(input_size=64, crop_pct=1.0, interpolation="bicubic", mean=(0.5,) * 3, std=(0.5,) * 3)
 
 

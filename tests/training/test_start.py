@@ -9,9 +9,17 @@ import torch
 
 from data.transforms import Preprocessing
 from runtime.checkpoint import Checkpoint
+from runtime.networks import Architecture, make_architecture
 from runtime.options import DataOptions, ModelOptions
 from runtime.placement import Placement
-from training.start import changed_flags, choose_architecture, choose_loading, choose_preprocessing
+from training.start import (
+    adapt_network,
+    changed_flags,
+    choose_architecture,
+    choose_loading,
+    choose_preprocessing,
+    load_pretrained,
+)
 from utils import UserError
 
 CPU = Placement.resolve("cpu")
@@ -86,3 +94,65 @@ def test_flags_that_change_a_resumed_run_are_named() -> None:
     line, = changed_flags(checkpoint, {**begun, "epochs": 300, "sampler": "shuffle"})
     assert line.startswith("other flags than run.pth was begun with: --epochs 3 is now 300, --sampler balanced is now")
     assert changed_flags(Checkpoint(path=Path("x"), model={}), {"epochs": 3}) == []
+
+
+# ---- finetuning ------------------------------------------------------------------------------------------------------
+
+
+def source(name: str | None, state: dict[str, torch.Tensor], classes: list[str] | None = None,
+           **model_args: object) -> Checkpoint:
+    """A checkpoint of ours, or without `name` of a file that says nothing of its network."""
+    config = {"architecture": name, "num_classes": 3, "model_args": {"img_size": 64, **model_args}, "preprocessing": {
+        "input_size": 64, "crop_pct": 0.9, "interpolation": "bilinear", "mean": [0.5] * 3, "std": [0.5] * 3,
+        "fit": "pad"}}
+    return Checkpoint(path=Path("nowhere/s.pth"), model=state, classes=classes, config=config if name else {})
+
+
+@pytest.fixture(scope="module")
+def small() -> dict[str, torch.Tensor]:
+    return make_architecture("lsnet_s_artist", 3, input_size=64).create().state_dict()
+
+
+def test_finetuning_takes_what_the_checkpoint_says_unless_a_flag_says_otherwise(small) -> None:
+    given = source("lsnet_s_artist", small, drop_path_rate=0.1, distillation=True)
+    architecture, seen = adapt_network(given, ModelOptions(), None, 5, has_teacher=False)
+    assert architecture == Architecture(name="lsnet_s_artist", num_classes=5, model_args={
+        "img_size": 64, "drop_path_rate": 0.1})
+    assert (seen.input_size, seen.fit, seen.crop_pct, seen.mean) == (64, "pad", 0.9, (0.5, 0.5, 0.5))
+    architecture, seen = adapt_network(given, ModelOptions(input_size=96, drop_path_rate=0.0), "crop", 5,
+                                       has_teacher=False)
+    assert architecture.model_args == {"img_size": 96, "drop_path_rate": 0.0}
+    assert (seen.input_size, seen.fit, seen.crop_pct) == (96, "crop", 0.9)
+    published = source("lsnet_s", small)
+    assert adapt_network(published, ModelOptions(model="lsnet_s_artist"), None, 5, has_teacher=False)[0] == (
+        Architecture(name="lsnet_s_artist", num_classes=5, model_args={"img_size": 64}))
+    assert adapt_network(source("lsnet_s_distill", small), ModelOptions(), None, 5, has_teacher=False)[0].name == (
+        "lsnet_s")
+
+
+def test_a_file_that_says_nothing_is_known_by_its_widths(small) -> None:
+    architecture, seen = adapt_network(source(None, small), ModelOptions(), None, 3, has_teacher=False)
+    assert (architecture.name, architecture.model_args, seen.input_size) == ("lsnet_s_artist", {"img_size": 64}, 64)
+
+
+@pytest.mark.parametrize(("names", "classes", "line"), [
+    (["a", "b", "c"], ["a", "b", "c"], "the artists are the same"),
+    (None, ["a", "b", "c"], "their order was not checked"),
+    (["a", "b", "c"], ["b", "x", "y"], "but for 1 of 3 artists"),
+    (None, ["a", "b"], "but for 0 of 2 artists"),
+])
+def test_the_head_of_known_artists_is_kept(small, names, classes, line) -> None:
+    given = source("lsnet_s_artist", small, names)
+    network = adapt_network(given, ModelOptions(), None, len(classes), has_teacher=False)[0].create()
+    before = network.head.l.weight.detach().clone()
+    assert line in load_pretrained(network, given, classes)
+    if names is None and len(classes) == 3:
+        names = classes
+    for row, name in enumerate(classes):
+        known = names.index(name) if names and name in names else None
+        assert torch.equal(network.head.l.weight[row], before[row] if known is None else small["head.l.weight"][known])
+
+
+def test_a_head_of_another_size_than_the_data_set_is_refused() -> None:
+    with pytest.raises(UserError, match="4 classes for"):
+        choose_architecture(ModelOptions(), 4, source("lsnet_t_artist", {"head.l.weight": torch.zeros(3, 384)}))
