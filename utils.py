@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import hashlib
 import json
@@ -10,6 +11,7 @@ import os
 import random
 import re
 import signal
+import stat
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 # `torch` and `numpy` are imported inside the functions that need them: a command that only sorts files starts at once.
 
 EXIT_DONE, EXIT_FAILED, EXIT_USER, EXIT_PARTIAL = 0, 1, 2, 3
+LARGEST = 2**30  # bytes of a file that is read whole
+LONGEST_PART = 2000  # letters of a part of a message: what a file holds may be of any length
 
 
 class UserError(Exception):
@@ -38,7 +42,9 @@ class UserError(Exception):
         self.found, self.expected, self.action = found, expected, action
 
     def __str__(self) -> str:
-        return " ".join(f"found {self.found}; expected {self.expected}; {self.action}".split())
+        found, expected, action = (part if len(part) <= LONGEST_PART else f"{part[:LONGEST_PART]}…"
+                                   for part in (self.found, self.expected, self.action))
+        return " ".join(f"found {found}; expected {expected}; {action}".split())
 
 
 class Interrupted(Exception):
@@ -98,6 +104,31 @@ def _reader_has_gone() -> bool:
 # ---- files -----------------------------------------------------------------------------------------------------------
 
 
+def check_regular_file(path: str | os.PathLike[str]) -> int:
+    """The size of a file in bytes, or of the one that a link names; to be asked before a file is opened for reading.
+
+    Raises:
+        OSError: it is missing, or no regular file: reading a pipe may wait, and a device give bytes, for ever.
+    """
+    status = os.stat(path)
+    if stat.S_ISDIR(status.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "no regular file", str(path))
+    return status.st_size
+
+
+def read_bytes(path: str | os.PathLike[str], most: int = LARGEST) -> bytes:
+    """The content of a regular file of at most so many bytes.
+
+    Raises:
+        OSError: it cannot be read, is larger, or see `check_regular_file`.
+    """
+    if check_regular_file(path) > most:
+        raise OSError(errno.EFBIG, f"larger than {most >> 20} MiB", str(path))
+    return Path(path).read_bytes()
+
+
 @contextlib.contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path beside `path`; when the block ends well, it becomes `path` in one step.
@@ -108,6 +139,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.name}.partial")
+    partial.unlink(missing_ok=True)  # opening a link or a pipe there would write elsewhere, or wait
     try:
         with open(partial, "wb"):
             mode = partial.stat().st_mode  # the usual one; a writer that makes the file anew may choose a narrower

@@ -114,10 +114,12 @@ def _project(features: np.ndarray, projection: str, seed: int) -> tuple[np.ndarr
     """(N, D) -> (N, 2), each coordinate from 0 to 1, and the projection that was possible."""
     plane = np.zeros((len(features), 2))
     used = "pca"
-    if len(features) > 1:
-        reduced = PCA(min(COMPONENTS, *features.shape), random_state=seed).fit_transform(features)
-        # t-SNE divides by the spread, and equal pictures have none: scikit-learn 1.9 then crashes.
-        if projection == "tsne" and len(features) > 3 and reduced.shape[1] > 1 and np.ptp(reduced[:, 0]) > 0:
+    # Of size one and in float64: t-SNE divides by the spread of its start; scikit-learn 1.9 crashes if it underflows.
+    centred = features.astype(np.float64) - features.mean(axis=0, dtype=np.float64)
+    size = np.abs(centred).max(initial=0)
+    if size > 0:
+        reduced = PCA(min(COMPONENTS, *features.shape), random_state=seed).fit_transform(centred / size)
+        if projection == "tsne" and len(features) > 3 and reduced.shape[1] > 1:
             perplexity = min(30, (len(features) - 1) / 3)
             reduced = TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(reduced)
             used = projection

@@ -9,15 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from inference.journal import UNFINISHED, Journal
-from inference.modes import InferenceRequest
+from inference.journal import ABOUT, UNFINISHED, Journal
+from inference.modes import MODES, InferenceRequest
 from inference.predictor import Predictor
 from inference.records import make_entries
 from runtime.options import FolderOptions, InferenceOptions
 from runtime.progress import progress
 from utils import UserError
 
-SHARD_FOLDER = re.compile(r"shard_(\d+)_of_(\d+)")
+SHARD_FOLDER = re.compile(r"shard_([0-9]{1,6})_of_([0-9]{1,6})")
 
 
 @dataclass(frozen=True, order=True)
@@ -30,7 +30,7 @@ class Shard:
     @classmethod
     def parse(cls, text: str) -> Shard:
         """The shard written `i/n`; raises a `UserError` if it is not written so, or i is not one of 1 to n."""
-        parts = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text)
+        parts = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text)
         number, count = map(int, parts.groups()) if parts else (0, 0)
         if not 1 <= number <= count:
             raise UserError(f"--shard {text}", "i/n with i from 1 to n",
@@ -93,14 +93,18 @@ def find_shards(folders: Sequence[Path]) -> list[Journal]:
         raise UserError(f"the shards {names}", f"shard_1_of_{count} to shard_{count}_of_{count}, each once",
                         "run what is missing, and take away what belongs to another run")
     journals = [Journal.read(path) for _, path in sorted(found)]
+    length = next((journal.length for journal in journals if journal.length), 0)
     first = {**journals[0].about, "pictures": None, "shard": None}
     for journal in journals:
-        if journal.done < journal.about["pictures"]:
+        if journal.done != journal.about["pictures"]:
             raise UserError(f"{journal.folder} with {journal.done} of {journal.about['pictures']} pictures", "all",
                             "finish it: the same command with --resume")
-        if {**journal.about, "pictures": None, "shard": None} != first:
+        if {**journal.about, "pictures": None, "shard": None} != first or len({journal.length, length, 0}) > 2:
             raise UserError(f"{journal.folder}, which differs from {journals[0].folder} in pictures, network or flags",
                             "shards of one run", "run one of them again")
+    if journals[0].about.get("mode") not in [*MODES]:
+        raise UserError(f"the mode {journals[0].about.get('mode')} in {journals[0].folder / ABOUT}",
+                        f"one of {', '.join(MODES)}", "run that shard again")
     return journals
 
 

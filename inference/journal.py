@@ -4,21 +4,52 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 import signal
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Annotated, Any, NamedTuple
 
+import msgspec
 import numpy as np
 
-from utils import Interrupted, UserError, write_json
+from data.side_files import parse_json, read_json, unreadable, whole_lines
+from utils import Interrupted, UserError, check_regular_file, write_json
 
 ABOUT, RECORDS, FEATURES = "about.json", "records.jsonl", "features.f32"
 UNFINISHED = ".unfinished"  # folder of a journal below that of the results
+LONGEST = 2**20  # numbers of a picture's features
+BLOCK = 2**22  # numbers read at a time
 Record = dict[str, Any]
 Entry = tuple[str, Record]  # a picture's name and record
+_Key = Annotated[str, msgspec.Meta(pattern=r"^[a-z_0-9]+\Z")]
+_Plain = str | int | float | bool | None
+
+
+class _Artist(msgspec.Struct):
+    """What an entry of `classification` must say."""
+
+    class_name: str
+    probability: float
+
+
+class _Line(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
+    """A line of records.jsonl; what a record holds is plain, or a list of objects whose values are."""
+
+    name: str
+    record: dict[_Key, _Plain | list[dict[_Key, _Plain]]]
+    length: Annotated[int, msgspec.Meta(ge=0, le=LONGEST)]
+
+    def __post_init__(self) -> None:
+        msgspec.convert(self.record.get("classification", []), list[_Artist])
+
+
+class _About(msgspec.Struct):
+    """What about.json must say, beside what the records depend on."""
+
+    pictures: Annotated[int, msgspec.Meta(ge=0)]
 
 
 class Position(NamedTuple):
@@ -38,18 +69,21 @@ class Journal:
         folder: of the files.
         about: what the records depend on, and `pictures`, how many there will be.
         done: how many there are.
+        length: of their features; 0 where there are none.
     """
 
     folder: Path
     about: dict[str, Any]
     done: int = 0
+    length: int = 0
 
     @classmethod
     def begin(cls, folder: Path, about: dict[str, Any]) -> Journal:
         """An empty journal; it replaces an earlier one."""
         write_json(folder / ABOUT, about)
         for name in (RECORDS, FEATURES):
-            (folder / name).write_bytes(b"")
+            (folder / name).unlink(missing_ok=True)  # what a link names is no part of the journal
+            (folder / name).touch()
         return cls(folder, about)
 
     @classmethod
@@ -59,7 +93,7 @@ class Journal:
         Raises:
             UserError: its records depend on something else than `about`.
         """
-        if not (folder / ABOUT).is_file():
+        if not os.path.lexists(folder / ABOUT):
             return cls.begin(folder, about)
         journal = cls.read(folder)
         for key, value in about.items():
@@ -69,40 +103,65 @@ class Journal:
                                 "the same pictures, network and flags",
                                 "repeat the flags of the first start, or leave --resume away to begin again")
         kept = Position()
-        for position in journal._positions():
+        for position, _ in journal._read_lines():
             if position.readable % batch_size == 0 or position.entries == about["pictures"]:
                 kept = position
         for name, length in ((RECORDS, kept.records_end), (FEATURES, kept.features_end)):
             with open(folder / name, "rb+") as file:
                 file.truncate(length)
-        return cls(folder, about, kept.entries)
+        return cls(folder, about, kept.entries, journal.length)
 
     @classmethod
     def read(cls, folder: Path) -> Journal:
-        """The journal in `folder`; raises a `UserError` if there is none."""
+        """The journal in `folder`, checked.
+
+        Raises:
+            UserError: there is none, its features have several lengths, or one is not finite.
+        """
+        told = {"expected": "a journal of inference, whole", "action": "copy it again, or run that part again"}
+        about = read_json(folder / ABOUT, dict[str, Any], **told)
         try:
-            journal = cls(folder, json.loads((folder / ABOUT).read_text(encoding="utf-8")))
-            journal.done = sum(1 for _ in journal._positions())
+            journal = cls(folder, about)
+            msgspec.convert(about, _About)
+            for name in (RECORDS, FEATURES):
+                if (folder / name).is_symlink():  # a resumed run would write to what it names
+                    raise ValueError(f"{name} is a link")
+                check_regular_file(folder / name)
+            journal._check()
         except (OSError, ValueError) as error:
-            raise UserError(f"{folder}, which holds no readable journal ({error})", "the folder of a shard, whole",
-                            "copy it again, or run that shard again") from error
+            raise unreadable(folder, error, **told) from error
         return journal
 
-    def _positions(self) -> Iterator[Position]:
-        """The position after each entry that is whole in both files."""
+    def _check(self) -> None:
+        """Set `done` and `length`; raises a `ValueError`, see `read`."""
+        end, lengths = Position(), {0}
+        for end, entry in self._read_lines():  # noqa: B007  # the last one is asked for below
+            lengths.add(entry.length)
+        self.done, self.length = end.entries, max(lengths)
+        if len(lengths) > 2:
+            raise ValueError(f"features of {' and '.join(map(str, sorted(lengths - {0})))} numbers")
+        if self.done == self.about["pictures"] and (self.folder / FEATURES).stat().st_size > end.features_end:
+            raise ValueError("more features than its records say")
+        with open(self.folder / FEATURES, "rb") as file:
+            while len(block := np.fromfile(file, np.float32, BLOCK)):
+                if not np.isfinite(block).all():
+                    raise ValueError("a feature that is not finite")
+
+    def _read_lines(self) -> Iterator[tuple[Position, _Line]]:
+        """Each entry that is whole in both files, without features but with their length, and the position after it."""
         size = (self.folder / FEATURES).stat().st_size
         position = Position()
         with open(self.folder / RECORDS, "rb") as lines:
-            for line in lines:
+            for line in whole_lines(lines):
                 try:
-                    _, record, length = json.loads(line)
-                    position = Position(position.entries + 1, position.readable + ("error" not in record),
-                                        position.records_end + len(line), position.features_end + 4 * length)
-                except (ValueError, LookupError, TypeError):  # torn by a power cut
+                    entry = parse_json(line, _Line)
+                except ValueError:  # torn by a power cut
                     return
+                position = Position(position.entries + 1, position.readable + ("error" not in entry.record),
+                                    position.records_end + len(line), position.features_end + 4 * entry.length)
                 if not line.endswith(b"\n") or position.features_end > size:
                     return
-                yield position
+                yield position, entry
 
     def extend(self, entries: Iterable[Entry], *, batch_size: int) -> None:
         """Write entries as they come; those of whole batches survive the end of this process.
@@ -127,8 +186,7 @@ class Journal:
 
     def lines(self) -> Iterator[tuple[str, Record, int]]:
         """Each entry's name, record without features, and length of its features."""
-        with open(self.folder / RECORDS, encoding="ascii") as lines:
-            yield from map(json.loads, lines)
+        return ((entry.name, entry.record, entry.length) for _, entry in self._read_lines())
 
     def entries(self) -> Iterator[Entry]:
         """Each entry's name and whole record."""

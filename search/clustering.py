@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from sklearn.cluster import HDBSCAN, KMeans, MiniBatchKMeans
+from sklearn.cluster import HDBSCAN, KMeans, MiniBatchKMeans  # type: ignore[attr-defined]  # stubs lack HDBSCAN
 from sklearn.decomposition import PCA
-from sklearn.metrics import adjusted_rand_score, silhouette_score
+from sklearn.metrics import adjusted_rand_score, pairwise_distances_argmin, silhouette_score
 from sklearn.metrics.cluster import contingency_matrix
 
 from data.images import ImageError, decode_image
@@ -31,19 +31,20 @@ def group_features(features: np.ndarray, names: Sequence[str], options: ClusterO
         each with `cluster_id`, `size`, `centroid` (the mean, D numbers) and `images`, nearest to the centroid first;
         with auto also `silhouettes` of the numbers tried, with hdbscan `unassigned`, the pictures of no group.
 
+    With auto, as with hdbscan, no cluster is smaller than `options.min_cluster_size`.
+
     Raises:
-        UserError: more clusters than pictures, or a number of clusters for hdbscan.
+        UserError: more clusters than pictures, too few for auto or hdbscan, or a number of clusters for hdbscan.
     """
     extra: dict[str, Any] = {}
     if options.algorithm == "hdbscan":
         labels = _dense_groups(features, options)
         extra["unassigned"] = [names[row] for row in np.flatnonzero(labels < 0).tolist()]
+    elif options.num_clusters == "auto":
+        extra["silhouettes"] = tried = _silhouettes(features, options)
+        labels = _large_groups(features, max(tried, key=tried.__getitem__), options, RESTARTS)
     else:
-        if options.num_clusters == "auto":
-            extra["silhouettes"] = tried = _silhouettes(features, options)
-            count = max(tried, key=tried.__getitem__)
-        else:
-            count = options.num_clusters or DEFAULT_CLUSTERS
+        count = options.num_clusters or DEFAULT_CLUSTERS
         if count > len(features):
             raise UserError(f"--num-clusters {count} for {len(features)} readable picture(s)",
                             f"at most {len(features)}", "ask for fewer clusters or give more pictures")
@@ -64,7 +65,7 @@ def agreement(labels: np.ndarray, groups: np.ndarray) -> dict[str, float]:
 
     **Source:** L. Hubert and P. Arabie, Comparing partitions, J. Classification 2 (1985).
     """
-    table = contingency_matrix(labels, groups)
+    table = np.asarray(contingency_matrix(labels, groups))
     return {"ari": float(adjusted_rand_score(labels, groups)), "purity": float(table.max(axis=0).sum() / len(labels))}
 
 
@@ -102,21 +103,35 @@ def _dense_groups(features: np.ndarray, options: ClusterOptions) -> np.ndarray:
 
 
 def _silhouettes(features: np.ndarray, options: ClusterOptions) -> dict[int, float]:
-    """The mean silhouette, -1 to 1, of each number of clusters that is tried.
+    """The mean silhouette, -1 to 1, of each number of clusters that is tried, once those that are too small dissolve.
 
     **Source:** P. Rousseeuw, Silhouettes, J. Comput. Appl. Math. 20 (1987).
     """
+    least = max(3, options.min_cluster_size)
+    if len(features) < least:
+        raise UserError(f"--num-clusters auto for {len(features)} readable picture(s)", f"at least {least}",
+                        "give more pictures, a number, or a smaller --min-cluster-size")
     sample = np.random.default_rng(options.seed).permutation(len(features))[:SILHOUETTE_SAMPLE]
     counts = {round(2 * STEP**power) for power in range(100)}
     tried = {}
     for count in sorted(count for count in counts if count <= min(MOST_CLUSTERS_TRIED, len(features) - 1)):
-        labels = _k_means(features, count, options, RESTARTS_TRIED)[sample]
+        labels = _large_groups(features, count, options, RESTARTS_TRIED)[sample]
         # Equal pictures fall into fewer groups than asked for, perhaps into one, which has no silhouette.
         tried[count] = float(silhouette_score(features[sample], labels)) if len(set(labels)) > 1 else -1.0
-    if not tried:
-        raise UserError(f"--num-clusters auto for {len(features)} readable picture(s)", "at least 3",
-                        "give more pictures, or a number")
     return tried
+
+
+def _large_groups(features: np.ndarray, count: int, options: ClusterOptions, restarts: int) -> np.ndarray:
+    """Labels of k-means, (N,), where the pictures of clusters that are too small join the nearest of the others."""
+    labels = _k_means(features, count, options, restarts)
+    kept = np.flatnonzero(np.bincount(labels) >= options.min_cluster_size)
+    if not len(kept):
+        return np.zeros_like(labels)
+    left = np.flatnonzero(~np.isin(labels, kept))
+    if len(left):
+        centroids = np.stack([features[labels == label].mean(axis=0) for label in kept])
+        labels[left] = kept[pairwise_distances_argmin(features[left], centroids)]
+    return labels
 
 
 def _clusters(features: np.ndarray, labels: np.ndarray, names: Sequence[str]) -> tuple[list[dict[str, Any]], float]:

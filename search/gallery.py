@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import difflib
 import functools
-import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Literal
 
+import msgspec
 import numpy as np
 
-from data.csv_files import read_rows, write_rows
+from data.csv_files import read_table, write_rows
 from data.names import nfc
+from data.picture_files import artist_of
 from data.prepare.output import new_folder
+from data.side_files import read_json
 from search.neighbours import normalised
-from search.vectors import FEATURES, write_features
+from search.vectors import FEATURES, LONGEST, read_matrix, write_features
 from utils import UserError, write_array, write_json
 
 FORMAT = "lsnet-gallery-1"
@@ -47,8 +50,8 @@ class Gallery:
 
         Args:
             model: the network's fingerprint.
-            folder: with pictures directly in it, it is one artist of that name.
-            names: pictures relative to `folder`, "/"-separated.
+            folder: if pictures lie directly in it, it is one artist of that name.
+            names: pictures relative to `folder`, "/"-separated: all directly in it, or all in folders of artists.
             features: (N, D) float32, one row per name.
 
         Raises:
@@ -60,7 +63,7 @@ class Gallery:
         if any("/" not in name for name in names):
             names = [f"{folder.resolve().name}/{name}" for name in names]
         images = [nfc(name) for name in names]
-        return cls(model=model, images=images, artists=[name.partition("/")[0] for name in images], features=features)
+        return cls(model=model, images=images, artists=[artist_of(name) or "" for name in images], features=features)
 
     @functools.cached_property
     def sizes(self) -> dict[str, int]:
@@ -108,6 +111,15 @@ class Gallery:
 # ---- files -----------------------------------------------------------------------------------------------------------
 
 
+class _About(msgspec.Struct):
+    """What gallery.json must say."""
+
+    format: Literal["lsnet-gallery-1"]
+    model: str
+    feature_dim: Annotated[int, msgspec.Meta(ge=1, le=LONGEST)]
+    pictures: Annotated[int, msgspec.Meta(ge=1)]
+
+
 def write_gallery(folder: Path, gallery: Gallery, *, overwrite: bool, sources: Sequence[Path] = ()) -> None:
     """Write `gallery` to `folder`; an earlier gallery there is replaced once the new one is complete.
 
@@ -137,23 +149,21 @@ def read_gallery(folder: Path, model: str | None = None) -> Gallery:
         UserError: there is none, its parts do not belong together, or its features are of another network than the one
             with the fingerprint `model`.
     """
-    try:
-        about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
-        features = np.load(folder / FEATURES, mmap_mode="r")
-        known, built_with = about["format"] == FORMAT, about["model"]
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise UserError(f"{folder}, which is no gallery ({reason})", "a folder that tools/build_gallery.py made",
-                        "check the path, or build it") from error
-    rows = [row for _, row in read_rows(folder / PICTURES, COLUMNS)][1:]
-    if not known or len(rows) != len(features) or any(len(row) != len(COLUMNS) for row in rows):
-        raise UserError(f"{folder} with {len(features)} features, {len(rows)} names and the format {about['format']!r}",
-                        f"as many of both, and {FORMAT!r}", "build the gallery again")
-    if model is not None and built_with != model:
-        raise UserError(f"the gallery {folder} of {len({row[1] for row in rows})} artists, built with another network "
-                        f"({built_with[:8]}…)", f"one built with that of --checkpoint ({model[:8]}…)",
+    action = "check the path, or build the gallery again"
+    about = read_json(folder / ABOUT, _About, expected="a gallery that tools/build_gallery.py made", action=action)
+    features = read_matrix(folder / FEATURES)
+    rows = [row for _, row in read_table(folder / PICTURES, COLUMNS)]
+    if not about.pictures == len(rows) == len(features) or features.shape[1] != about.feature_dim:
+        raise UserError(f"{folder} with {len(features)} features of {features.shape[1]} numbers and {len(rows)} names",
+                        f"{about.pictures} of {about.feature_dim} numbers, as {ABOUT} says", action)
+    if any(number != str(place) or not artist or not image for place, (number, artist, image) in enumerate(rows)):
+        raise UserError(f"a row of {folder / PICTURES} with another number, or without a name",
+                        "rows numbered from 0, with artist and image", action)
+    if model is not None and about.model != model:
+        raise UserError(f"the gallery {folder} of {len({artist for _, artist, _ in rows})} artists, built with another "
+                        f"network ({about.model[:8]}…)", f"one built with that of --checkpoint ({model[:8]}…)",
                         "give the checkpoint it was built with, or build it again with this one")
-    return Gallery(model=built_with, images=[row[2] for row in rows], artists=[row[1] for row in rows],
+    return Gallery(model=about.model, images=[image for _, _, image in rows], artists=[artist for _, artist, _ in rows],
                    features=features)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from data.names import nfc
 from search.gallery import Gallery
 from search.neighbours import Index, vote
+from utils import UserError
 
 
 class GallerySearch:
@@ -29,7 +30,14 @@ class GallerySearch:
         Returns:
             objects with `pictures` (`image`, `artist`, `cosine_similarity`), `artists_by_neighbours` (`artist`,
             `share` of the vote) and `artists_by_mean` (`artist`, `cosine_similarity` to the mean feature).
+
+        Raises:
+            UserError: the gallery's features have another length.
         """
+        length, expected = features.shape[1], self.gallery.features.shape[1]
+        if length != expected:
+            raise UserError(f"features of {length} numbers for a gallery of {expected}", "features of one network",
+                            "give the gallery and the features of the same checkpoint")
         names, gallery = list(self.gallery.sizes), self.gallery
         rows, scores = self.pictures.nearest(features, max(top_k, self.neighbours))
         votes = vote(gallery.numbers[rows[:, :self.neighbours]], scores[:, :self.neighbours], self.sizes)

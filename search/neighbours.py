@@ -35,7 +35,8 @@ class Index:
             count: at most N rows are found.
 
         Returns:
-            rows, (Q, K) int64, and their scores, (Q, K) float64: similarities, or distances for l2.
+            rows, (Q, K) int64, and their scores, (Q, K) float64: similarities (cosines from -1 to 1), or distances
+            for l2.
         """
         count = min(count, len(self.rows))
         found = [self._rank(block, self._candidates(block, min(count + SPARE, len(self.rows))), count)
@@ -73,6 +74,8 @@ class Index:
             if self.metric == "cosine":
                 rows, queries = normalised(rows), normalised(queries)
             scores = np.einsum("qkd,qd->qk", rows, queries)
+            if self.metric == "cosine":
+                scores = scores.clip(-1, 1)  # rounding may lead beyond
         order = np.argsort(scores if self.metric == "l2" else -scores, axis=1, kind="stable")[:, :count]
         return np.take_along_axis(ids, order, 1), np.take_along_axis(scores, order, 1)
 

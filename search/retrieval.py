@@ -7,6 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+from data.names import nfc
+from data.picture_files import artist_of
+from data.side_files import read_text
 from search.neighbours import normalised, vote
 from utils import UserError
 
@@ -66,18 +69,15 @@ def read_labels(names: Sequence[str], file: Path | None) -> list[str]:
         UserError: there is no such file, it has another number of lines, or a name has no folder.
     """
     if file is None:
-        nameless = next((name for name in names if "/" not in name), None)
-        if nameless:
-            raise UserError(f"{nameless}, a name without a folder that would tell the artist", "names as Artist/1.jpg",
-                            "add --labels")
-        return [name.partition("/")[0] for name in names]
-    try:
-        labels = file.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, ValueError) as error:
-        raise UserError(f"{file}, which cannot be read ({error})", "a UTF-8 text file", "check --labels") from error
+        artists = [artist_of(name) for name in names]
+        if None in artists:
+            raise UserError(f"{names[artists.index(None)]}, a name without a folder that would tell the artist",
+                            "names as Artist/1.jpg", "add --labels")
+        return [artist for artist in artists if artist is not None]
+    labels = read_text(file, expected="a UTF-8 text file", action="check --labels").splitlines()
     if len(labels) != len(names):
         raise UserError(f"{len(labels)} lines in {file} for {len(names)} vectors", "one label per vector", "correct it")
-    return labels
+    return [nfc(label) for label in labels]
 
 
 def format_retrieval(figures: dict[str, float]) -> str:

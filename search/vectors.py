@@ -2,19 +2,37 @@
 
 from __future__ import annotations
 
-import json
+import dataclasses
+import io
+import math
+import os
+import struct
+import tokenize
 import zipfile
+import zlib
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePath
+from typing import IO, Any
 
+import msgspec
 import numpy as np
 
-from utils import UserError, write_array, write_text
+from data.side_files import parse_json, read_lines
+from utils import UserError, check_regular_file, read_bytes, write_array, write_text
 
 FEATURES, NAMES = "features.npy", "image_names.txt"  # a matrix, and the names of its rows
 READABLE = ".npy, .npz, .json or .jsonl"
+LONGEST = 2**20  # numbers of a vector
+LARGEST_NUMBER = 1e15  # float32 holds the sum of the squares of so many of them
+MOST_JSON = 2**32  # bytes
+MOST_UNPACKED, MOST_PACKED = 2**30, 20  # bytes of an array in an .npz, unless it is packed by no more than this factor
+MOST_HEADER = 2**16  # bytes
+BLOCK = 2**14  # rows
+# All that NumPy and zipfile raise on damaged files; RuntimeError is for encrypted ones.
+_READER_ERRORS = (OSError, ValueError, TypeError, LookupError, ArithmeticError, EOFError, SyntaxError, MemoryError,
+                  RuntimeError, tokenize.TokenError, zipfile.BadZipFile, zlib.error, struct.error)
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,10 +42,12 @@ class Vectors:
     Attributes:
         names: one per row.
         rows: (N, D) float32; a memory map where one .npy file holds them all.
+        files: where the rows were read, in order: each file and its number of rows.
     """
 
     names: Sequence[str]
     rows: np.ndarray
+    files: Sequence[tuple[Path, int]] = ()
 
 
 def write_features(folder: Path, names: Sequence[str], features: np.ndarray) -> None:
@@ -65,10 +85,51 @@ def read_vectors(paths: Sequence[Path]) -> Vectors:
         if part.rows.shape[1] != expected:
             raise UserError(f"vectors of {part.rows.shape[1]} numbers in {file}", f"{expected}, as in {first}",
                             "compare features of one model")
-        _check_finite(file, part)
+        check_numbers(file, part.rows)
+    files = [(file, len(part.rows)) for file, part in parts]
     if len(parts) == 1:
-        return parts[0][1]
-    return Vectors([name for _, part in parts for name in part.names], np.concatenate([part.rows for _, part in parts]))
+        return dataclasses.replace(parts[0][1], files=files)
+    return Vectors([name for _, part in parts for name in part.names], np.concatenate([part.rows for _, part in parts]),
+                   files)
+
+
+def check_numbers(file: Path, rows: np.ndarray) -> None:
+    """Raise a `UserError` if `rows`, (N, D) of `file`, hold NaN, infinity or more than `LARGEST_NUMBER`."""
+    for start in range(0, len(rows), BLOCK):
+        block = rows[start:start + BLOCK]
+        bad = np.flatnonzero(~((block.max(axis=1) <= LARGEST_NUMBER) & (block.min(axis=1) >= -LARGEST_NUMBER)))
+        if len(bad):
+            raise UserError(f"a number that is not finite, or huge, in row {start + bad[0]} of {file}",
+                            f"numbers up to {LARGEST_NUMBER:g}", "extract the features again")
+
+
+def same_rows(queries: Vectors, references: Vectors) -> Iterator[list[int]]:
+    """For each of `queries` the rows of `references` that are not only equal but the same row of the same file."""
+    starts: dict[str, list[int]] = defaultdict(list)
+    start = 0
+    for file, count in references.files:
+        starts[os.path.realpath(file)].append(start)
+        start += count
+    for file, count in queries.files:
+        yield from ([start + row for start in starts[os.path.realpath(file)]] for row in range(count))
+
+
+def missing_pictures(folder: Path, names: Sequence[str]) -> list[str]:
+    """Those of `names` that are no file in `folder`.
+
+    Raises:
+        UserError: one leaves `folder`, or there is none of them.
+    """
+    for name in names:
+        path = PurePath(name)
+        if path.is_absolute() or path.drive or ".." in path.parts:
+            raise UserError(f"the picture {name!r} of the features, which does not lie in {folder}",
+                            "names relative to --images-dir", "extract the features again")
+    missing = [name for name in names if not (folder / name).is_file()]
+    if names and len(missing) == len(names):
+        raise UserError(f"no {folder / names[0]}, nor another picture of the features",
+                        "the folder that they were extracted from", "check --images-dir")
+    return missing
 
 
 def _files(path: Path) -> list[Path]:
@@ -83,27 +144,31 @@ def _files(path: Path) -> list[Path]:
 
 
 def _read(file: Path) -> Vectors:
-    readers = {".npy": _from_npy, ".npz": _from_npz, ".json": _from_json, ".jsonl": _from_json}
+    readers = {".npy": _from_npy, ".npz": _from_npz, ".json": _from_json, ".jsonl": _from_lines}
     if file.suffix not in readers:
         raise _malformed(file, "is no file of vectors")
     try:
         return readers[file.suffix](file)
-    except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise _malformed(file, f"holds no vectors that can be read ({error})") from error
+    except _READER_ERRORS as error:
+        raise _no_vectors(file, error) from error
 
 
 def _from_npy(file: Path) -> Vectors:
-    values = np.load(file, mmap_mode="r")
+    values = _map_array(file)
     if values.ndim == 1:
         return Vectors([file.as_posix()], _matrix(values[None]))
     beside = file.with_name(NAMES) if file.name == FEATURES else file.with_suffix(".txt")
-    return _named(file, values, beside.read_text(encoding="utf-8").splitlines() if beside.is_file() else None)
+    names = read_bytes(beside).decode("utf-8-sig").splitlines() if os.path.lexists(beside) else None
+    return _named(file, values, names)
 
 
 def _from_npz(file: Path) -> Vectors:
-    with np.load(file) as archive:
-        names = archive["image_names"].tolist() if "image_names" in archive else None
-        return _named(file, archive["features"], names)
+    check_regular_file(file)
+    with zipfile.ZipFile(file) as archive:
+        names = _unpack(archive, "image_names") if "image_names.npy" in archive.namelist() else None
+        if names is not None and (names.ndim != 1 or names.dtype.kind != "U"):
+            raise ValueError(f"image_names of shape {names.shape}, type {names.dtype}")
+        return _named(file, _unpack(archive, "features"), None if names is None else names.tolist())
 
 
 def _named(file: Path, values: np.ndarray, names: list[str] | None) -> Vectors:
@@ -116,40 +181,122 @@ def _named(file: Path, values: np.ndarray, names: list[str] | None) -> Vectors:
     return Vectors(names, rows)
 
 
-def _from_json(file: Path) -> Vectors:
-    text = file.read_text(encoding="utf-8")
-    content = {record["image"]: record for record in map(json.loads, text.split("\n")[:-1])} \
-        if file.suffix == ".jsonl" else json.loads(text)
-    found = list(_vectors_in(content, file.as_posix()))
-    return Vectors([name for name, _ in found], _matrix([vector for _, vector in found] or np.empty((0, 0))))
-
-
-def _vectors_in(content: Any, file: str) -> Iterator[tuple[str, Any]]:
-    if isinstance(content, list):
-        many = bool(content) and isinstance(content[0], list)
-        yield from ((f"{file}[{row}]", vector) for row, vector in enumerate(content)) if many else [(file, content)]
-    elif "features" in content:
-        yield file, content["features"]
-    elif "clusters" in content:
-        yield from ((f"cluster {each['cluster_id']}", each["centroid"]) for each in content["clusters"])
-    else:
-        yield from ((name, record["features"]) for name, record in content.items() if "features" in record)
-
-
 def _matrix(values: Any) -> np.ndarray:
     """`values` as (N, D) float32, without a copy where they are that already."""
     array = np.asanyarray(values)
-    if array.ndim != 2 or array.dtype.kind not in "fiu":
+    if array.ndim != 2 or array.dtype.kind not in "fiu" or (len(array) and not 0 < array.shape[1] <= LONGEST):
         raise ValueError(f"shape {array.shape}, type {array.dtype}")
-    return array.astype(np.float32, copy=False)
+    with np.errstate(over="ignore"):  # `check_numbers` finds the infinities
+        return array.astype(np.float32, copy=False)
 
 
-def _check_finite(file: Path, part: Vectors) -> None:
-    bad = np.flatnonzero(~np.isfinite(part.rows.sum(axis=1, dtype=np.float64)))
-    if len(bad):
-        raise UserError(f"a number that is not finite in {part.names[bad[0]]}, row {bad[0]} of {file}",
-                        "finite numbers", "extract the features again")
+def _no_vectors(file: Path, error: Exception) -> UserError:
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return _malformed(file, f"holds no vectors that can be read ({reason[:300]})")
 
 
 def _malformed(file: Path, problem: str) -> UserError:
     return UserError(f"{file}, which {problem}", f"a {READABLE} file of numbers", "check the path")
+
+
+# ---- arrays ----------------------------------------------------------------------------------------------------------
+
+
+def read_matrix(file: Path) -> np.ndarray:
+    """The matrix in a .npy file, (N, D) float32; as a memory map if it is float32 there.
+
+    Raises:
+        UserError: it cannot be read, holds something else, or see `check_numbers`.
+    """
+    try:
+        rows = _matrix(_map_array(file))
+    except _READER_ERRORS as error:
+        raise _no_vectors(file, error) from error
+    check_numbers(file, rows)
+    return rows
+
+
+def _map_array(path: Path) -> np.ndarray:
+    """The array in a .npy file as a memory map."""
+    size = check_regular_file(path)
+    with open(path, "rb") as file:
+        start, shape, by_column, dtype = _read_header(file, size)
+    return np.memmap(path, dtype, "r", start, shape, "F" if by_column else "C")
+
+
+def _unpack(archive: zipfile.ZipFile, name: str) -> np.ndarray:
+    """An array of an .npz, in memory."""
+    member = archive.getinfo(f"{name}.npy")
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # NumPy writes no other
+        raise ValueError(f"{name} is packed in another way than NumPy packs it")
+    if member.file_size > max(MOST_UNPACKED, MOST_PACKED * member.compress_size):
+        raise ValueError(f"{name} unpacks to {member.file_size >> 20} MiB")
+    with archive.open(member) as file:
+        _read_header(file, member.file_size)
+    with archive.open(member) as file:
+        return np.lib.format.read_array(file, allow_pickle=False)
+
+
+def _read_header(file: IO[bytes], size: int) -> tuple[int, tuple[int, ...], bool, np.dtype[Any]]:
+    """Of an open .npy file of `size` bytes: where its data start, their shape, whether by columns, and their type."""
+    head = io.BytesIO(file.read(MOST_HEADER))
+    version = np.lib.format.read_magic(head)
+    if version not in ((1, 0), (2, 0)):  # the third is for names in other scripts, which no plain array has
+        raise ValueError(f"version {version} of .npy")
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, by_column, dtype = read(head)
+    if dtype.kind not in "fiuU" or not dtype.itemsize or min(shape, default=0) < 0:
+        raise ValueError(f"shape {shape}, type {dtype}")
+    found, declared = size - head.tell(), math.prod(map(int, shape)) * dtype.itemsize
+    if found != declared:
+        raise ValueError(f"{found} bytes for shape {shape}, type {dtype}")
+    return head.tell(), shape, by_column, dtype
+
+
+# ---- JSON ------------------------------------------------------------------------------------------------------------
+
+
+class _Record(msgspec.Struct):
+    """One picture's record; other keys are passed over."""
+
+    features: list[float] | None = None
+
+
+class _Line(_Record, kw_only=True):
+    image: str
+
+
+class _Centroid(msgspec.Struct):
+    cluster_id: int
+    centroid: list[float]
+
+
+def _from_lines(file: Path) -> Vectors:
+    lines = [parse_json(line, _Line) for line in read_lines(file) if line.strip()]
+    return _of_pairs([(line.image, line.features) for line in lines if line.features is not None])
+
+
+def _from_json(file: Path) -> Vectors:
+    content = parse_json(read_bytes(file, MOST_JSON), list[Any] | dict[str, Any])
+    return _of_pairs(list(_vectors_in(content, file.as_posix())))
+
+
+def _vectors_in(content: list[Any] | dict[str, Any], file: str) -> Iterator[tuple[str, list[float]]]:
+    if isinstance(content, dict) and "features" in content:
+        content = msgspec.convert(content["features"], list[float])
+    if isinstance(content, list):
+        if content and isinstance(content[0], list):
+            rows = msgspec.convert(content, list[list[float]])
+            yield from ((f"{file}[{row}]", vector) for row, vector in enumerate(rows))
+        else:
+            yield file, msgspec.convert(content, list[float])
+    elif "clusters" in content:
+        clusters = msgspec.convert(content["clusters"], list[_Centroid])
+        yield from ((f"cluster {each.cluster_id}", each.centroid) for each in clusters)
+    else:
+        records = msgspec.convert(content, dict[str, _Record])
+        yield from ((name, record.features) for name, record in records.items() if record.features is not None)
+
+
+def _of_pairs(pairs: Sequence[tuple[str, list[float]]]) -> Vectors:
+    return Vectors([name for name, _ in pairs], _matrix([vector for _, vector in pairs] or np.empty((0, 0))))

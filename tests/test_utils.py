@@ -33,7 +33,23 @@ def draws() -> tuple[float, float, float]:
     return random.random(), float(np.random.rand()), torch.rand(()).item()
 
 
+def test_a_message_is_one_line_of_bounded_length() -> None:
+    told = str(UserError("x" * 10**6, "a\nb", "mend it"))
+    assert told.endswith("x…; expected a b; mend it")
+    assert len(told) < 3000
+
+
 # ---- files -----------------------------------------------------------------------------------------------------------
+
+
+@needs_posix
+def test_what_lies_at_the_temporary_name_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "outside").write_text("mine")
+    (tmp_path / ".a.txt.partial").symlink_to("outside")
+    write_text(tmp_path / "a.txt", "new")
+    os.mkfifo(tmp_path / ".a.txt.partial")
+    write_text(tmp_path / "a.txt", "newer")
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"outside": "mine", "a.txt": "newer"}
 
 
 def test_the_old_file_stays_when_writing_fails(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from runtime.arguments import Parser, flag
 from search.neighbours import SCORES, Index, Metric, normalised
-from search.vectors import read_vectors
+from search.vectors import read_vectors, same_rows
 from utils import EXIT_DONE, UserError, command, write_json
 
 
@@ -47,12 +47,15 @@ def main(argv: list[str] | None = None) -> int:
         raise UserError(f"vectors of {length} numbers in {flags.query_vector}",
                         f"{expected}, as in {flags.reference_vectors[0]}", "compare features of one model")
     index = Index(normalised(references.rows) if flags.normalize else references.rows, flags.metric)
-    rows, scores = index.nearest(normalised(queries.rows) if flags.normalize else queries.rows, flags.top_k)
+    own = list(same_rows(queries, references))  # a row is not its own neighbour
+    rows, scores = index.nearest(normalised(queries.rows) if flags.normalize else queries.rows,
+                                 flags.top_k + max(map(len, own)))
     key = SCORES[flags.metric]
     answers: list[dict[str, Any]] = [
         {"query": name, "metric": flags.metric, "top_k": flags.top_k,
-         "results": [{"name": references.names[row], key: score} for row, score in zip(ids, values, strict=True)]}
-        for name, ids, values in zip(queries.names, rows.tolist(), scores.tolist(), strict=True)]
+         "results": [{"name": references.names[row], key: score} for row, score in zip(ids, values, strict=True)
+                     if row not in itself][:flags.top_k]}
+        for name, ids, values, itself in zip(queries.names, rows.tolist(), scores.tolist(), own, strict=True)]
     for answer in answers:
         print(f"{key.replace('_', ' ')} to {answer['query']}")
         for result in answer["results"]:

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Literal
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from data.picture_files import list_images
+from data.picture_files import find_pictures
 from runtime.arguments import Parser, flag
-from runtime.options import ClusterOptions, InferenceOptions
+from runtime.options import ClusterOptions, FolderSearchOptions, InferenceOptions
 from runtime.progress import progress
 from search.neighbours import normalised
-from search.vectors import Vectors, read_vectors, write_features
+from search.vectors import Vectors, missing_pictures, read_vectors, write_features
 from utils import EXIT_DONE, EXIT_PARTIAL, UserError, command, write_json
 
 if TYPE_CHECKING:
@@ -34,10 +34,12 @@ class Flags:
     features: Path | None = flag(None, "group these vectors instead: features.npy with image_names.txt beside it, or "
                                        "another file or folder that tools/compare_vectors.py reads")
     recursive: bool = flag(True, "search the folder's sub-folders too")
-    normalize: bool = flag(False, "group and draw features of length 1, so that only their direction counts")
+    normalize: bool | None = flag(None, "group and draw features of length 1, so that only their direction counts "
+                                        "(default: only with --num-clusters auto)")
     projection: Literal["tsne", "pca"] = flag("tsne", "how map.png brings features into the plane")
     output_dir: Path = flag(MISSING, "folder for cluster_assignments.json, clusters.png, map.png and the features",
                             writes="folder")
+    search: FolderSearchOptions
     clusters: ClusterOptions
     network: InferenceOptions
 
@@ -49,7 +51,7 @@ def build_parser() -> Parser[Flags]:
 
 @command
 def main(argv: list[str] | None = None) -> int:
-    """Extract and group; 0, or 3 when some pictures could not be read."""
+    """Extract and group; 0, or 3 when some pictures could not be read or are missing."""
     flags = build_parser().read(argv)
     if flags.images_dir and not flags.images_dir.is_dir():
         raise UserError(f"no folder {flags.images_dir}", "a folder of pictures", "check --images-dir")
@@ -58,13 +60,12 @@ def main(argv: list[str] | None = None) -> int:
         found = read_vectors([flags.features])
     else:
         found, failures = extract(flags)
-    if flags.images_dir and found.names and not any((flags.images_dir / name).is_file() for name in found.names):
-        raise UserError(f"no {flags.images_dir / found.names[0]}, nor another picture of {flags.features}",
-                        "the folder that the features were extracted from", "check --images-dir")
+    missing = missing_pictures(flags.images_dir, found.names) if flags.images_dir else []
     from drawing.clusters import MAP, SHEET, cluster_map, cluster_sheet
     from inference.records import print_failures
     from search.clustering import group_features
-    features = normalised(found.rows) if flags.normalize else found.rows
+    normalize = flags.clusters.num_clusters == "auto" if flags.normalize is None else flags.normalize
+    features = normalised(found.rows) if normalize else found.rows
     groups = group_features(features, found.names, flags.clusters)
     if not flags.features:
         write_features(flags.output_dir, found.names, found.rows)
@@ -78,8 +79,11 @@ def main(argv: list[str] | None = None) -> int:
         print(f"cluster {cluster['cluster_id']}: {cluster['size']} pictures, such as {cluster['images'][0]}")
     if groups.get("unassigned"):
         print(f"in no cluster: {len(groups['unassigned'])} pictures, such as {groups['unassigned'][0]}")
+    if missing:
+        print(f"{len(missing)} of {len(found.names)} pictures are not in {flags.images_dir} and drawn blank, such as "
+              f"{missing[0]}", file=sys.stderr)
     print(f"results are in {flags.output_dir}")
-    return EXIT_PARTIAL if failures else EXIT_DONE
+    return EXIT_PARTIAL if failures or missing else EXIT_DONE
 
 
 def extract(flags: Flags) -> tuple[Vectors, list[Failure]]:
@@ -88,9 +92,11 @@ def extract(flags: Flags) -> tuple[Vectors, list[Failure]]:
         raise UserError("nothing to group", "--images-dir and --checkpoint, or --features", "add what is missing")
     from inference.predictor import Predictor
     from inference.records import extract_features
-    pictures = list_images(flags.images_dir, recursive=flags.recursive)
-    answers = Predictor.from_options(flags.network).predict_with(pictures, flags.network)
-    return extract_features(progress(answers, len(pictures)), flags.images_dir)
+    pictures = find_pictures(flags.images_dir, recursive=flags.recursive, exclude=flags.search.exclude)
+    for line in pictures.report():
+        print(line)
+    answers = Predictor.from_options(flags.network).predict_with(pictures.images, flags.network)
+    return extract_features(progress(answers, len(pictures.images)), flags.images_dir)
 
 
 if __name__ == "__main__":

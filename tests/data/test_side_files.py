@@ -35,10 +35,10 @@ def test_what_fits_is_read_and_further_keys_are_passed_over() -> None:
     '{"name": "a", "share": ' + "9" * 5000 + "}", f'{{"name": "a", "share": {2**70}}}', b"\xff\xfe{}"],
     ids=lambda text: str(text)[:20])
 def test_what_does_not_fit_is_refused(tmp_path: Path, text: str | bytes) -> None:
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError, match=r"."):
         parse_json(text, Entry)
     (tmp_path / "x.json").write_bytes(text if isinstance(text, bytes) else text.encode())
-    with pytest.raises(UserError, match="x.json, which cannot be read .*; expected an entry; mend it"):
+    with pytest.raises(UserError, match=r"x.json, which cannot be read .*; expected an entry; mend it"):
         read_json(tmp_path / "x.json", Entry, expected="an entry", action="mend it")
 
 

@@ -110,8 +110,8 @@ def test_groups_that_are_apart_are_apart_on_the_map(folder: Path, projection: st
     assert np.linalg.norm(first.mean(axis=0) - second.mean(axis=0)) > 300
 
 
-@pytest.mark.parametrize("features", [np.ones((1, 3)), np.eye(2), np.ones((6, 4)), np.eye(3, 1)],
-                         ids=["one", "two", "equal", "one number"])
+@pytest.mark.parametrize("features", [np.ones((1, 3)), np.eye(2), np.ones((6, 4)), np.eye(3, 1), 1e-30 * np.eye(8)],
+                         ids=["one", "two", "equal", "one number", "tiny"])
 @pytest.mark.parametrize("projection", ["pca", "tsne"])
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_little_to_show_is_shown(folder: Path, features: np.ndarray, projection: str) -> None:

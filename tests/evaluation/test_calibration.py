@@ -94,9 +94,17 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     assert Calibration.beside(tmp_path / "elsewhere" / "model_best.pth", "abc", "default") is None
 
 
+def sound(**other: object) -> str:
+    return json.dumps({**vars(ANY), **other})
+
+
 @pytest.mark.parametrize(("content", "fingerprint", "view", "told"), [
     (None, "other", "default", "belongs to another network"), (None, "abc", "multicrop", "the same view"),
-    ("{}", "abc", "default", "cannot be read"), ("[", "abc", "default", "cannot be read")])
+    *((text, "abc", "default", "cannot be read") for text in (
+        "{}", "[", "[]", "null", '{"temperature": 1}', sound(temperature=0), sound(temperature="2"),
+        sound(temperature=True), sound(temperature=1e300),
+        sound(confident=-1), sound(possible=3), sound(error_rate=2), sound(view=None),
+        sound().replace("0.9", "NaN"), sound().replace("0.9", "1e999"), sound().replace("0.9", "9" * 5000)))])
 def test_another_calibration_is_refused(tmp_path: Path, content: str | None, fingerprint: str, view: str,
                                         told: str) -> None:
     ANY.write(tmp_path / "calibration.json", {})

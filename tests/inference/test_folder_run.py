@@ -128,9 +128,11 @@ def test_what_is_no_shard_is_told(text: str) -> None:
         Shard.parse(text)
 
 
-def make(folder: Path, number: int, count: int, done: int = 2, **more: object) -> None:
-    journal = Journal.begin(Shard(number, count).folder(folder), {"pictures": 2, "shard": f"{number}/{count}", **more})
+def make(folder: Path, number: int, count: int, done: int = 2, **more: object) -> Journal:
+    journal = Journal.begin(Shard(number, count).folder(folder), {
+        "pictures": 2, "shard": f"{number}/{count}", "mode": "classify", **more})
     journal.extend([(f"{number}{each}.png", {}) for each in range(done)], batch_size=1)
+    return journal
 
 
 def test_shards_are_found_in_order_wherever_they_lie(tmp_path: Path) -> None:
@@ -148,6 +150,25 @@ def test_what_is_missing_or_unfinished_is_told(tmp_path: Path, made: list, told:
     for arguments in made:
         make(tmp_path, *arguments[:3])
     with pytest.raises(UserError, match=told):
+        find_shards([tmp_path])
+
+
+def test_shards_of_a_mode_that_there_is_not_are_told(tmp_path: Path) -> None:
+    make(tmp_path, 1, 1, mode="all")
+    with pytest.raises(UserError, match=r"the mode all in .*; expected one of classify"):
+        find_shards([tmp_path])
+
+
+def test_shards_with_features_of_several_lengths_are_not_mixed(tmp_path: Path) -> None:
+    for number in (1, 2):
+        make(tmp_path, number, 2, done=0, pictures=1).extend([("a.png", {"features": [1.0] * number})], batch_size=1)
+    with pytest.raises(UserError, match="shard_2_of_2, which differs"):
+        find_shards([tmp_path])
+
+
+def test_a_shard_of_an_absurd_number_is_none(tmp_path: Path) -> None:
+    (tmp_path / f"shard_1_of_{'9' * 100}").mkdir()
+    with pytest.raises(UserError, match="no shard in"):
         find_shards([tmp_path])
 
 

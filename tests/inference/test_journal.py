@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -89,8 +90,66 @@ def test_ctrl_c_leaves_what_was_answered(tmp_path: Path) -> None:
 def test_what_is_no_journal_is_told(tmp_path: Path, content: bytes | None) -> None:
     if content is not None:
         (tmp_path / ABOUT).write_bytes(content)
-    with pytest.raises(UserError, match="no readable journal"):
+    with pytest.raises(UserError, match=r"cannot be read .* expected a journal"):
         Journal.read(tmp_path)
+
+
+@pytest.mark.parametrize("about", ["[]", "3", '{"mode": "both"}', '{"pictures": "7"}', '{"pictures": -1}',
+                                   '{"pictures": 1e999}', "[" * 20_000])
+def test_what_describes_no_run_is_told(tmp_path: Path, about: str) -> None:
+    written(tmp_path)
+    (tmp_path / ABOUT).write_text(about)
+    with pytest.raises(UserError, match="expected a journal of inference"):
+        Journal.read(tmp_path)
+
+
+@pytest.mark.parametrize("line", ["[]", "{}", '["a", {}]', '["a", {}, -1]', '["a", {}, 2, 3]', '[1, {}, 0]',
+                                  '["a", [], 0]',
+                                  '["a", {"a.b": 1}, 0]', '["a", {"x": {"y": 1}}, 0]', '["a", {"x": NaN}, 0]',
+                                  '["a", {"classification": [{"class_id": 0}]}, 0]', '["a", {"classification": 3}, 0]'])
+def test_a_line_of_another_kind_ends_the_journal(tmp_path: Path, line: str) -> None:
+    written(tmp_path, 4)
+    with open(tmp_path / RECORDS, "a") as lines:
+        lines.write(f"{line}\n")
+    assert Journal.read(tmp_path).done == 4
+    assert list(Journal.read(tmp_path).entries()) == ENTRIES[:4]
+    assert Journal.resume(tmp_path, MANY, batch_size=1).done == 4
+    assert (tmp_path / RECORDS).read_text().count("\n") == 4
+
+
+@pytest.mark.parametrize(("entries", "told"), [
+    ([("a", {"features": [1.0]}), ("b", {"features": [1.0, 2.0]})], "features of 1 and 2 numbers"),
+    ([("a", {"features": [float("nan")]})], "not finite")])
+def test_features_that_do_not_fit_are_told(tmp_path: Path, entries: list[Entry], told: str) -> None:
+    Journal.begin(tmp_path, MANY).extend(entries, batch_size=1)
+    with pytest.raises(UserError, match=told):
+        Journal.read(tmp_path)
+
+
+def test_more_features_than_records_are_told(tmp_path: Path) -> None:
+    written(tmp_path)
+    with open(tmp_path / FEATURES, "ab") as features:
+        features.write(bytes(8))
+    with pytest.raises(UserError, match="more features than"):
+        Journal.read(tmp_path)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no pipes in folders, and links only with rights")
+@pytest.mark.parametrize("name", [ABOUT, RECORDS, FEATURES])
+def test_links_and_pipes_are_neither_read_nor_written_to(tmp_path: Path, name: str) -> None:
+    for spoil in (os.mkfifo, lambda path: path.symlink_to("../outside")):
+        folder = tmp_path / "journal"
+        written(folder)
+        (tmp_path / "outside").write_bytes((folder / name).read_bytes())
+        (folder / name).unlink()
+        spoil(folder / name)
+        before = (tmp_path / "outside").read_bytes()
+        if name != ABOUT:
+            with pytest.raises(UserError, match=r"is a link|no regular file"):
+                Journal.resume(folder, MANY, batch_size=1)
+        written(folder)
+        assert Journal.read(folder).done == 7
+        assert (tmp_path / "outside").read_bytes() == before
 
 
 def test_removing_leaves_the_files_of_others(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,20 @@ def test_right_and_labelled_are_counted(tmp_path: Path, sheets: list) -> None:
     assert [tile.caption for tile in tiles] == ["80% anna", "80% bob\n(is anna)", "80% bob", "80% bob (unknown)"]
     assert [tile.file for tile in tiles] == ["anna/1.png", "anna/2.png", "bob/2.png", "nobody/1.png"]
     assert {tile.image.size for tile in tiles} == {(256, 128)}
+
+
+def test_the_first_folder_in_nfc_is_the_truth(tmp_path: Path, sheets: list) -> None:
+    names = [f"{CLASSES[0]}/late/bob/1.png", "bob/anna/2.png", f"{unicodedata.normalize('NFD', 'Zoë')}/3.png"]
+    entries = [answer(tmp_path, name, 0) for name in names]
+    write_prediction_sheet(tmp_path / "sheet.png", entries, readable=3, folder=tmp_path, classes=(*CLASSES, "Zoë"))
+    assert sheets[0][1] == "1 of 3 right, 3 pictures"
+    assert [tile.caption for tile in sheets[0][0]] == ["80% anna", "80% anna\n(is bob)", "80% anna\n(is Zoë)"]
+
+
+def test_of_a_loose_picture_the_folder_itself_is_the_truth(tmp_path: Path, sheets: list) -> None:
+    draw(tmp_path / "anna", [answer(tmp_path / "anna", "1.png", 1)], 1)
+    draw(tmp_path, [answer(tmp_path, "1.png", 1)], 1)
+    assert [title for _, title in sheets] == ["0 of 1 right, 1 picture", "1 picture"]
 
 
 def test_a_picture_for_which_nobody_is_named_is_not_right(tmp_path: Path, sheets: list) -> None:

@@ -87,6 +87,20 @@ def test_auto_takes_the_highest_silhouette(blobs: tuple) -> None:
     assert {2, 3, 4, 5, 6, 7} <= set(tried)
 
 
+def test_auto_gives_no_cluster_below_the_least_size(blobs: tuple) -> None:
+    features, _, names = blobs
+    outliers = 200 * np.eye(6, dtype=np.float32)[4:]
+    rows, all_names = np.vstack([features, outliers]), [*names, "far", "farther"]
+    for least in (2, 6, 20):
+        found = grouped(rows, all_names, "auto", min_cluster_size=least)
+        assert min(cluster["size"] for cluster in found["clusters"]) >= least
+        assert sorted(name for cluster in found["clusters"] for name in cluster["images"]) == sorted(all_names)
+    assert [cluster["size"] for cluster in grouped(rows, all_names, 6)["clusters"]] == [20, 12, 7, 5, 1, 1]
+    assert grouped(rows, all_names, "auto", min_cluster_size=46)["num_clusters"] == 1
+    with pytest.raises(UserError, match="expected at least 47"):
+        grouped(rows, all_names, "auto", min_cluster_size=47)
+
+
 @pytest.mark.parametrize("count", [0, 2])
 def test_auto_needs_something_to_choose_from(count: int) -> None:
     with pytest.raises(UserError, match="--num-clusters auto"):

@@ -80,12 +80,16 @@ def test_another_models_gallery_is_refused(gallery: Gallery, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(("file", "text", "told"), [
-    ("gallery.json", None, "no gallery"), ("gallery.json", "{}", "no gallery"), ("gallery.json", "[", "no gallery"),
+    ("gallery.json", None, "No such file"), ("gallery.json", "{}", "`format`"), ("gallery.json", "[", "cannot be read"),
     ("gallery.json", '{"format": "lsnet-gallery-9", "model": "0123"}', "lsnet-gallery-9"),
-    ("features.npy", None, "no gallery"), ("features.npy", "junk", "no gallery"),
-    ("pictures.csv", "row,artist,image\n0,a,a/1.png\n", "3 features, 1 names"),
-    ("pictures.csv", "row,artist,image\n0,a\n1,b\n2,c\n", "3 features, 3 names"),
+    ("features.npy", None, "features.npy"), ("features.npy", "junk", "no vectors that can be read"),
+    ("pictures.csv", "row,artist,image\n0,a,a/1.png\n", "3 features of 2 numbers and 1 names"),
+    ("pictures.csv", "row,artist,image\n0,a\n1,b\n2,c\n", "2 cell"),
     ("pictures.csv", None, "pictures.csv"),
+    ("pictures.csv", "row,artist,image\n0,a,x\n1,,y\n2,b,z\n", "without a name"),
+    ("pictures.csv", "row,artist,image\n0,a,x\n2,a,y\n1,b,z\n", "another number"),
+    ("gallery.json", '{"format": "lsnet-gallery-1", "model": 3, "feature_dim": 2, "pictures": 3}', "`str`, got `int`"),
+    ("gallery.json", '{"format": "lsnet-gallery-1", "model": "0", "feature_dim": 9, "pictures": 3}', "3 of 9 numbers"),
 ])
 def test_parts_that_do_not_belong_together_are_refused(gallery: Gallery, tmp_path: Path, file: str, text: str | None,
                                                        told: str) -> None:
@@ -95,6 +99,18 @@ def test_parts_that_do_not_belong_together_are_refused(gallery: Gallery, tmp_pat
         (tmp_path / "g" / file).write_text(text)
     with pytest.raises(UserError, match=told):
         read_gallery(tmp_path / "g")
+
+
+@pytest.mark.parametrize(("features", "told"), [
+    (np.full((3, 2), np.nan, np.float32), "not finite"), (ROWS.astype(np.complex64), "complex64"),
+    (np.float32(3), "shape ()"), (ROWS[:, :1], "3 features of 1 numbers"), (ROWS[:2], "2 features of 2 numbers")])
+def test_features_of_another_kind_are_refused(gallery: Gallery, tmp_path: Path, features: np.ndarray,
+                                              told: str) -> None:
+    write_gallery(tmp_path / "g", gallery, overwrite=False)
+    np.save(tmp_path / "g" / "features.npy", features)
+    with pytest.raises(UserError) as caught:
+        read_gallery(tmp_path / "g")
+    assert told in str(caught.value)
 
 
 def test_nothing_readable_is_no_gallery() -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import unicodedata
+from pathlib import Path
+
 import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score
@@ -9,7 +12,7 @@ from sklearn.model_selection import LeaveOneOut, cross_val_predict
 from sklearn.neighbors import KNeighborsClassifier
 
 import search.retrieval
-from search.retrieval import format_retrieval, retrieval_figures
+from search.retrieval import format_retrieval, read_labels, retrieval_figures
 from utils import UserError
 
 
@@ -63,6 +66,16 @@ def test_average_precision_as_by_hand() -> None:
 def test_artists_of_one_picture_each_cannot_be_judged() -> None:
     with pytest.raises(UserError, match="none of which shares"):
         retrieval_figures(np.eye(3, dtype=np.float32), np.arange(3))
+
+
+def test_the_first_folder_in_nfc_is_the_label(tmp_path: Path) -> None:
+    apart, composed = (unicodedata.normalize(form, "Zoë") for form in ("NFD", "NFC"))
+    (tmp_path / "labels.txt").write_text(f"{apart}\nanna\n", encoding="utf-8")
+    names = [f"{apart}/late/1.png", f"{composed}/2.png", "anna/3.png"]
+    assert read_labels(names, None) == [composed, composed, "anna"]
+    assert read_labels(["1", "2"], tmp_path / "labels.txt") == [composed, "anna"]
+    with pytest.raises(UserError, match=r"2\.png"):
+        read_labels(["anna/1.png", "2.png"], None)
 
 
 def test_the_line_names_all_figures() -> None:

@@ -60,6 +60,22 @@ def test_a_damaged_picture_is_listed_and_left_out(built: Path, trained: Path, da
     assert sizes(gallery)["Z"] == 4
 
 
+def test_a_loose_picture_beside_artists_is_named_and_left_out(built: Path, trained: Path, data_set: Path,
+                                                              tmp_path: Path, capsys) -> None:
+    folder, picture = tmp_path / "mine", data_set / "val" / "artist_0" / "val_0.png"
+    shutil.copytree(data_set / "val" / "artist_0", folder / "A")
+    shutil.copytree(data_set / "val" / "artist_1", folder / "B" / "late")
+    shutil.copyfile(picture, folder / "loose.png")
+    assert change(tmp_path / "new", trained, "--images-dir", folder) == 0
+    assert "passed over: 1 (a picture in no artist's folder): loose.png" in capsys.readouterr().out
+    assert sizes(tmp_path / "new") == {"A": 4, "B": 4}
+    gallery = shutil.copytree(built, tmp_path / "gallery")
+    assert change(gallery, trained, "--add", folder, "--exclude", "late") == 0
+    assert sizes(gallery) == {"A": 4, "artist_0": 4, "artist_1": 4, "artist_2": 4}
+    assert change(tmp_path / "one", trained, "--images-dir", folder / "A") == 0
+    assert sizes(tmp_path / "one") == {"A": 4}
+
+
 def test_an_export_is_made_without_the_model(built: Path, tmp_path: Path) -> None:
     assert main(["--gallery", str(built), "--export", str(tmp_path)]) == 0
     assert np.load(tmp_path / "vectors.npy").shape == (12, 384)

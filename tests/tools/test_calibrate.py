@@ -71,6 +71,27 @@ def test_inference_adds_what_was_learnt(run: Path, told: str, data_set: Path, tm
     assert "verdict" not in (tmp_path / "batch_results.json").read_text()
 
 
+def test_sub_folders_belong_to_the_first_folder_and_loose_pictures_to_nobody(run: Path, told: str, data_set: Path,
+                                                                             tmp_path: Path, capsys) -> None:
+    before = (run / "calibration.json").read_bytes()
+    for folder in (data_set / "val").iterdir():
+        shutil.copytree(folder, tmp_path / "val" / folder.name / "early" / "artist_0")
+    shutil.copyfile(data_set / "val" / "artist_0" / "val_0.png", tmp_path / "val" / "loose.png")
+    shutil.copytree(data_set / "val" / "artist_1", tmp_path / "val" / "@eaDir")
+    shutil.copytree(data_set / "val" / "artist_1", tmp_path / "val" / "drafts")
+    arguments = ["--checkpoint", str(run / "model_best.pth"), "--data-path", str(tmp_path), "--error-rate", "0.1",
+                 "--workers", "0", "--exclude", "draft?"]
+    assert main(arguments) == 0
+    printed = capsys.readouterr().out
+    assert "passed over: 1 (a picture in no artist's folder): loose.png" in printed
+    assert "passed over: 1 (a system folder): @eaDir" in printed
+    assert "passed over: 1 (--exclude): drafts" in printed
+    figures = [json.loads(content)["figures"] for content in (before, (run / "calibration.json").read_bytes())]
+    assert figures[1]["accuracy"] == figures[0]["accuracy"]
+    assert figures[1]["pictures"] == 12
+    (run / "calibration.json").write_bytes(before)
+
+
 def test_another_view_is_refused(run: Path, told: str, data_set: Path, tmp_path: Path, capsys) -> None:
     assert infer(["--checkpoint", str(run / "model_best.pth"), "--input", str(data_set / "val"), "--output",
                   str(tmp_path / "out"), "--view", "multicrop"]) == 2

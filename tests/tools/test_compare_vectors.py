@@ -68,6 +68,31 @@ def test_several_queries_have_an_answer_each(refs: Path, tmp_path: Path, capsys)
     assert "cosine similarity to north" in capsys.readouterr().out
 
 
+def test_a_row_is_not_compared_with_itself_but_with_equal_ones(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.array([[3, 1], [3, 1], [0, 1]], np.float32))
+    output = tmp_path / "s.json"
+    assert main(["--query-vector", str(tmp_path / "a.npy"), "--reference-vectors", str(tmp_path / "a.npy"),
+                 str(tmp_path), "--top-k", "3", "--output", str(output)]) == 0
+    found = [[int(result["name"][-2]) for result in answer["results"]] for answer in json.loads(output.read_text())]
+    assert found == [[1, 1, 2], [0, 0, 2], [0, 1, 0]]
+    np.save(tmp_path / "a.npy", np.array([[3, 1]], np.float32))
+    assert main(["--query-vector", str(tmp_path / "a.npy"), "--reference-vectors", str(tmp_path), "--output",
+                 str(output)]) == 0
+    assert json.loads(output.read_text())["results"] == []
+
+
+def test_cosines_end_at_one(tmp_path: Path) -> None:
+    rows = np.random.default_rng(0).normal(size=(60, 7)).astype(np.float32)
+    for name, sign in (("a", 1), ("b", 1), ("c", -1)):
+        np.save(tmp_path / f"{name}.npy", sign * rows)
+    assert main(["--query-vector", str(tmp_path / "a.npy"), "--reference-vectors", str(tmp_path / "b.npy"),
+                 str(tmp_path / "c.npy"), "--top-k", "120", "--output", str(tmp_path / "s.json")]) == 0
+    cosines = [result["cosine_similarity"] for answer in json.loads((tmp_path / "s.json").read_text())
+               for result in answer["results"]]
+    assert max(cosines) == 1
+    assert min(cosines) == -1
+
+
 @pytest.mark.parametrize(("broken", "told"), [
     (lambda refs: np.save(refs.parent / "query.npy", np.ones(3)), r"3 numbers in \S*query.npy; expected 2"),
     (lambda refs: np.save(refs / "vector2.npy", np.ones(5)), r"5 numbers in \S*vector2.npy; expected 2"),

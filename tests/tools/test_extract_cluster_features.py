@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -67,6 +68,29 @@ def test_the_number_can_be_found_and_other_algorithms_asked(results: Path, data_
     grouped = [name for cluster in found["clusters"] for name in cluster["images"]]
     assert sorted([*grouped, *found["unassigned"]]) == list(read_vectors([results]).names)
     assert (tmp_path / "dense" / "clusters.png").exists() == bool(grouped)
+
+
+def test_auto_groups_by_direction_unless_refused(tmp_path: Path) -> None:
+    angles = np.repeat([0.1, 0.8, 1.5], 6) + np.linspace(0, 0.02, 18)
+    rows = np.stack([np.cos(angles), np.sin(angles)], 1) * np.random.default_rng(0).uniform(1, 50, (18, 1))
+    write_features(tmp_path, [f"{row}.png" for row in range(18)], rows.astype(np.float32))
+    direction, asked, auto, number, refused = (
+        regroup(tmp_path, tmp_path / "out", "--projection", "pca", "--num-clusters", *flags)
+        for flags in (("auto",), ("auto", "--normalize"), ("auto", "--no-normalize"), ("3",), ("3", "--no-normalize")))
+    assert [cluster["size"] for cluster in direction["clusters"]] == [6, 6, 6]
+    assert direction == asked != auto
+    assert number == refused
+
+
+def test_missing_pictures_are_counted(results: Path, data_set: Path, tmp_path: Path, capsys) -> None:
+    folder = shutil.copytree(data_set / "val", tmp_path / "val")
+    gone = [name for name in read_vectors([results]).names if name.startswith("artist_0/")]
+    for name in gone:
+        (folder / name).unlink()
+    assert main(["--features", str(results), "--images-dir", str(folder), "--num-clusters", "2", "--output-dir",
+                 str(tmp_path / "out")]) == 3
+    told = f"{len(gone)} of 12 pictures are not in {folder} and drawn blank, such as {gone[0]}"
+    assert told in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("flags", "told"), [
