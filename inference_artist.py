@@ -12,10 +12,10 @@ from dataclasses import MISSING, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from data.picture_files import list_images
+from data.picture_files import find_pictures
 from inference.modes import MODES, InferenceRequest, Mode, ModeName
 from runtime.arguments import Parser, flag
-from runtime.options import NEIGHBOURS, FolderOptions, InferenceOptions, ResultOptions
+from runtime.options import NEIGHBOURS, FolderOptions, FolderSearchOptions, InferenceOptions, ResultOptions
 from utils import UserError, command
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ class Flags:
     threshold: float = flag(0.0, "least probability of an artist that is named", at_least=0, at_most=1)
     calibration: bool = flag(True, "use the calibration.json beside the checkpoint, where there is one")
     contact_sheet: bool = flag(False, "write contact_sheet.png, pictures of the folder with their predicted artists")
+    search: FolderSearchOptions
     folder: FolderOptions
     files: ResultOptions
     network: InferenceOptions
@@ -53,14 +54,22 @@ def main(argv: list[str] | None = None) -> int:
     flags = build_parser().read(argv)
     mode = MODES[flags.mode]
     check_flags(flags, mode)
-    pictures = list_images(flags.input) if flags.input.is_dir() else [flags.input]
-    if not pictures:
-        raise UserError(f"no picture in {flags.input}", "at least one", "check --input")
+    pictures = find_input(flags) if flags.input.is_dir() else [flags.input]
     from inference.predictor import Predictor
     predictor = Predictor.from_options(flags.network)
     request = make_request(flags, mode, predictor)
     infer = infer_folder if flags.input.is_dir() else infer_picture
     return infer(flags, predictor, request, pictures)
+
+
+def find_input(flags: Flags) -> list[Path]:
+    """The pictures of the input folder; prints what is passed over."""
+    found = find_pictures(flags.input, exclude=flags.search.exclude)
+    for line in found.report():
+        print(line)
+    if not found.images:
+        raise UserError(f"no picture in {flags.input}", "at least one", "check --input")
+    return found.images
 
 
 def check_flags(flags: Flags, mode: Mode) -> None:
@@ -107,10 +116,13 @@ def make_request(flags: Flags, mode: Mode, predictor: Predictor) -> InferenceReq
 def infer_picture(flags: Flags, predictor: Predictor, request: InferenceRequest, pictures: Sequence[Path]) -> int:
     """Write and print the record of a single picture; the exit code."""
     from inference.records import format_record, make_entries, print_outcome, write_single
-    (name, record), = make_entries(predictor.predict_with(pictures, flags.network), flags.input.parent, request)
-    path = write_single(name, record, flags.output, flags.files)
+    (_, record), = make_entries(predictor.predict_with(pictures, flags.network), flags.input.parent, request)
+    path = write_single(flags.input, record, flags.output, flags.files)
     for line in format_record(record):
         print(line)
+    usual = f"{flags.input.stem}_result{path.suffix}"
+    if path.name != usual:
+        print(f"the result is in {path.name}: {usual} is of another picture, or too long a name")
     return print_outcome(1, [(flags.input, record["error"])] if "error" in record else [], path.parent)
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 from data.picture_files import expand_inputs
 from runtime.arguments import Parser, flag
-from runtime.options import InferenceOptions
+from runtime.options import FolderSearchOptions, InferenceOptions
 from runtime.progress import progress
 from utils import UserError, command
 
@@ -42,6 +42,7 @@ class Flags:
                                                            "--normalize-ratio does with those of all labels (all)")
     debug_full: bool = flag(False, "tell the confidences of all labels, too, as raw_confidence in the order of their "
                                    "ids")
+    search: FolderSearchOptions
     network: InferenceOptions
 
 
@@ -60,7 +61,12 @@ def main(argv: list[str] | None = None) -> int:
     style = choose_format(flags.output, flags.format)
     if flags.debug_full and style == "csv":
         raise UserError("--debug-full with CSV", "JSON, which has room for all labels", "add --format json")
-    pictures = expand_inputs(flags.inputs, recursive=flags.recursive)
+    found = expand_inputs(flags.inputs, recursive=flags.recursive, exclude=flags.search.exclude)
+    for line in [line for folder in found.folders for line in folder.report()]:
+        print(line)
+    pictures = found.images
+    if not pictures:
+        raise UserError(f"no picture in {' '.join(flags.inputs)}", "at least one", "check --inputs, or add --recursive")
     predictor = Predictor.from_options(flags.network)
     choice = make_choice(flags, predictor)
     answers = progress(predictor.predict_with(pictures, flags.network), len(pictures))

@@ -6,17 +6,18 @@ Example: python prepare_dataset.py --source-dir raw_artists --output-dir artist_
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import MISSING, dataclass
 from pathlib import Path
 
 from data.images import DEFAULT_MAX_PIXELS, IMAGE_EXTENSIONS
-from data.picture_files import list_images
+from data.picture_files import find_pictures
 from data.prepare.artist_folders import list_artists, read_artist_map
 from data.prepare.dataset import CopySettings, Method, plan_split, write_dataset
 from data.prepare.output import new_folder
 from data.prepare.splits import Split, SplitRule
 from runtime.arguments import Parser, flag
+from runtime.options import FolderSearchOptions
 from runtime.progress import announced
 from runtime.text_table import RULE, format_table
 from utils import EXIT_DONE, UserError, command
@@ -41,10 +42,12 @@ class Flags:
     workers: int | None = flag(None, "processes that check, reduce and copy; 0 works in this one (default: one per "
                                      "processor)", at_least=0)
     image_extensions: tuple[str, ...] = flag(
-        tuple(sorted(IMAGE_EXTENSIONS)), "extensions that count as pictures, in any case", metavar="EXT")
+        (), "extensions that count as pictures, in any case (default: those of pictures, and where an extension is "
+            "unknown the content decides)", metavar="EXT")
     artist_map: Path | None = flag(None, "CSV with the columns folder,artist: renames, merges several folders, leaves "
                                          "out where artist is empty", metavar="CSV")
     max_pixels: int = flag(DEFAULT_MAX_PIXELS, "pictures whose header claims more count as damaged", at_least=1)
+    search: FolderSearchOptions
 
 
 def build_parser() -> Parser[Flags]:
@@ -61,11 +64,13 @@ def main(argv: list[str] | None = None) -> int:
     rule = SplitRule(val_ratio=flags.val_ratio, min_images=flags.min_images, seed=flags.seed)
     extensions = read_extensions(flags.image_extensions)
     artist_map = read_artist_map(flags.artist_map) if flags.artist_map else {}
-    artists = list_artists(source, artist_map=artist_map, extensions=extensions)
+    found = find_pictures(source, extensions=extensions, exclude=flags.search.exclude).without_loose()
+    artists = list_artists(found, artist_map=artist_map)
     with new_folder(flags.output_dir, made_by="prepare_dataset.py", overwrite=flags.overwrite,
                     sources=[source]) as folder:
-        split = plan_split(source, artists, rule, max_pixels=flags.max_pixels, workers=workers, progress=announced)
-        print_left_out(source, split, extensions)
+        split = plan_split(found, artists, rule, max_pixels=flags.max_pixels, workers=workers, progress=announced)
+        print_some(found.report())
+        print_left_out(split)
         if not split.train:
             raise UserError(f"no artist with at least {rule.min_images} usable pictures in {source}",
                             "one at the least", "add pictures or lower --min-images")
@@ -96,11 +101,8 @@ def read_extensions(words: Sequence[str]) -> set[str]:
     return extensions
 
 
-def print_left_out(source: Path, split: Split, extensions: Collection[str]) -> None:
-    """Print what will not be in the data set, and why."""
-    loose = len(list_images(source, recursive=False, extensions=extensions))
-    if loose:
-        print(f"ignored: {loose} pictures that lie in no artist's folder")
+def print_left_out(split: Split) -> None:
+    """Print which pictures will not be in the data set, and why."""
     print_some([f"in train/ of several artists: {', '.join(group)} (equal files)" for group in split.conflicts])
     print_some([f"left out: {name} (same file as {kept})" for name, kept in split.duplicates.items()])
     print_some([f"left out: {name} ({reason})" for name, reason in split.damaged.items()])

@@ -12,10 +12,11 @@ from PIL import Image
 from torchvision.transforms.functional import to_tensor
 
 from data.image_list import LabelledImages
-from data.images import DEFAULT_MAX_PIXELS, IMAGE_EXTENSIONS, ImageError, decode_image
-from data.picture_files import list_images
+from data.images import DEFAULT_MAX_PIXELS, SIGNATURE, SIGNATURE_BYTES, ImageError, decode_image
+from data.names import line_problem, nfc
+from data.picture_files import artist_of, find_pictures, is_excluded, picture_name
 from data.transforms import Transform
-from utils import UserError
+from utils import UserError, check_regular_file
 
 TAR = ".tar"
 
@@ -25,20 +26,24 @@ class ImageFolder(LabelledImages):
 
     Attributes:
         targets: the index of each image's folder in `classes`, (N,) int64.
+        passed_over: lines on files and folders that are not in the dataset.
     """
 
     def __init__(self, root: Path, transform: Transform = to_tensor, *, classes: Sequence[str] | None = None,
-                 max_pixels: int = DEFAULT_MAX_PIXELS) -> None:
-        """List the folder; without `classes`, these are the sub-folders in code-point order.
+                 max_pixels: int = DEFAULT_MAX_PIXELS, exclude: Sequence[str] = ()) -> None:
+        """List the folder; without `classes`, these are the sub-folders in NFC and code-point order.
+
+        `exclude` is that of `find_pictures`.
 
         Raises:
             UserError: no such folder, no class folder in it, one of them empty, or one that `classes` lacks.
         """
         super().__init__((), transform, max_pixels=max_pixels)
-        self.root = root
+        self.root, self.exclude = root, exclude
+        self.passed_over: list[str] = []
         by_class = self._list()
         self.classes = list(by_class if classes is None else classes)
-        class_ids = {name: number for number, name in enumerate(self.classes)}
+        class_ids = {nfc(name): number for number, name in enumerate(self.classes)}
         unknown = [name for name in by_class if name not in class_ids]
         if unknown:
             raise UserError(f"{self.root / unknown[0]} ({len(unknown)} class(es) that the training set lacks)",
@@ -46,8 +51,8 @@ class ImageFolder(LabelledImages):
         self.names = []
         targets: list[int] = []
         for name, images in by_class.items():
-            if not name.isprintable():  # among them the surrogates of bytes that are no valid Unicode
-                raise UserError(f"the class folder {name!r}", "a name that class_mapping.csv can hold",
+            if problem := line_problem(name):
+                raise UserError(f"the class folder {name!r}, which {problem}", "a name that class_mapping.csv can hold",
                                 "rename the folder, or run prepare_dataset.py with --artist-map")
             if not images:
                 raise UserError(f"no picture in {self.root / name}", "at least one per class",
@@ -58,8 +63,18 @@ class ImageFolder(LabelledImages):
 
     def _list(self) -> dict[str, list[str]]:
         """The images' paths by class; both in code-point order."""
-        return {folder: [path.relative_to(self.root).as_posix() for path in list_images(self.root / folder)]
-                for folder in _class_folders(self.root)}
+        if not self.root.is_dir():
+            raise UserError(f"no folder {self.root}", "one folder per artist, or class, in it",
+                            "check --data-path; prepare_dataset.py makes train/ and val/")
+        found = find_pictures(self.root, exclude=self.exclude).without_loose()
+        if not found.folders:
+            raise UserError(f"no class folder in {self.root}", "one folder per artist, or class",
+                            "check the path, or run prepare_dataset.py")
+        by_class: dict[str, list[str]] = {name: [] for name in sorted(map(nfc, found.folders))}
+        for image in found.images:
+            by_class[found.artist(image)].append(found.name(image))
+        self.passed_over = [f"{self.root}: {line}" for line in found.report()]
+        return by_class
 
     def target(self, index: int) -> int:
         """The class of image `index`."""
@@ -74,17 +89,6 @@ class ImageFolder(LabelledImages):
         kept = [index for index in range(len(self)) if self.path(index) not in damaged]
         self.names = [self.names[index] for index in kept]
         self.targets = self.targets[kept]
-
-
-def _class_folders(root: Path) -> list[str]:
-    if not root.is_dir():
-        raise UserError(f"no folder {root}", "one folder per artist, or class, in it",
-                        "check --data-path; prepare_dataset.py makes train/ and val/")
-    folders = sorted(entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
-    if not folders:
-        raise UserError(f"no class folder in {root}", "one folder per artist, or class",
-                        "check the path, or run prepare_dataset.py")
-    return folders
 
 
 # ---- tar files -------------------------------------------------------------------------------------------------------
@@ -103,15 +107,17 @@ class ImageTar(ImageFolder):
         self._members: dict[str, tuple[Path, int, int]] = {}  # name -> tar file, offset and size in bytes
         for file in files:
             try:
+                check_regular_file(file)
                 with open(file, "rb") as archive:
                     for name, offset, size in _read_members(archive, "" if file == self.root else file.stem):
-                        self._members[name] = file, offset, size
+                        if not is_excluded(name, self.exclude):
+                            self._members[name] = file, offset, size
             except (tarfile.TarError, OSError) as error:
                 raise UserError(f"{file}, which is damaged or no tar file ({error})", "a whole, uncompressed .tar file",
                                 "copy it again, or unpack it to one folder per class") from error
         by_class: dict[str, list[str]] = {}
         for name in sorted(self._members):
-            by_class.setdefault(name.partition("/")[0], []).append(name)
+            by_class.setdefault(artist_of(name) or "", []).append(name)
         if not by_class:
             raise UserError(f"no picture in a class folder in {self.root}", "tar files of class folders, or one per "
                             "class", "check --data-path")
@@ -144,12 +150,19 @@ def _read_members(archive: IO[bytes], stem: str) -> Iterator[tuple[str, int, int
                 inner = tar.extractfile(member)
                 for name, offset, size in _read_members(inner, path.stem) if inner else ():
                     yield name, member.offset_data + offset, size
-            elif path.suffix.lower() in IMAGE_EXTENSIONS and (path.parent.name or stem):
+            elif (path.parent.name or stem) and _is_picture(tar, member):
                 yield f"{path.parent.name or stem}/{path.name}", member.offset_data, member.size
 
 
+def _is_picture(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bool:
+    known = picture_name(member.name)
+    if known is None and (content := tar.extractfile(member)):
+        return SIGNATURE.match(content.read(SIGNATURE_BYTES)) is not None
+    return known is True
+
+
 def open_pictures(root: Path, transform: Transform = to_tensor, *, classes: Sequence[str] | None = None,
-                  max_pixels: int = DEFAULT_MAX_PIXELS) -> ImageFolder:
+                  max_pixels: int = DEFAULT_MAX_PIXELS, exclude: Sequence[str] = ()) -> ImageFolder:
     """The images of `root`: a folder of class folders or of tar files, a tar file, or the content of `root`.tar.
 
     Raises:
@@ -159,4 +172,5 @@ def open_pictures(root: Path, transform: Transform = to_tensor, *, classes: Sequ
     if beside.is_file() and not root.exists():
         root = beside
     packed = root.is_file() or (root.is_dir() and any(root.glob(f"*{TAR}")))
-    return (ImageTar if packed else ImageFolder)(root, transform, classes=classes, max_pixels=max_pixels)
+    return (ImageTar if packed else ImageFolder)(root, transform, classes=classes, max_pixels=max_pixels,
+                                              exclude=exclude)

@@ -1,54 +1,290 @@
-"""Picture files below a folder: which files count, and in which order."""
+"""Pictures below a folder: which files count, what is passed over, and whose picture a path is."""
 
 from __future__ import annotations
 
 import os
+import re
+import stat
+from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
-from pathlib import Path
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path, PurePosixPath
 
-from data.images import IMAGE_EXTENSIONS
-from utils import UserError
+from data.images import IMAGE_EXTENSIONS, SIGNATURE, SIGNATURE_BYTES
+from data.names import nfc
+from data.prepare.output import MARKER
+from utils import UserError, read_bytes
+
+# Folders of file systems, servers and tools, in lower case; further ones are hidden, with a dot in front.
+SYSTEM_FOLDERS = frozenset({
+    "@eadir", "@recycle", "@recently-snapshot", "@sharebin", "@tmp", "#recycle", "#snapshot", "$recycle.bin",
+    "system volume information", "lost+found", "lost.dir", "found.000", "__macosx", "temporary items",
+    "network trash folder", "__pycache__", "node_modules"})
+# Never opened to look for a picture: texts beside pictures; raw photographs and THM files, whose content looks like a
+# TIFF or JPEG and is only a small preview.
+OTHER_EXTENSIONS = frozenset({
+    ".txt", ".json", ".jsonl", ".csv", ".caption", ".xml", ".xmp", ".md", ".npy", ".npz", ".pth", ".safetensors",
+    ".3fr", ".arw", ".cr2", ".cr3", ".dcr", ".dng", ".erf", ".iiq", ".kdc", ".mef", ".mos", ".nef", ".nrw", ".orf",
+    ".pef", ".raf", ".rw2", ".srw", ".thm"})
+# Files by which a folder of results is known, and the pictures that our commands write beside them.
+OUTPUT_FILES = {
+    **dict.fromkeys(("batch_results.json", "batch_results.jsonl", "batch_results.csv"), "results of inference"),
+    **dict.fromkeys(("checkpoint.pth", "model_best.pth", "best_checkpoint.pth", "model.safetensors", "metrics.jsonl"),
+                    "a training run"),
+    **dict.fromkeys(("report.csv", "robustness.json", "evaluation.json", "calibration.json"), "an evaluation"),
+    "cluster_assignments.json": "clusters", "records.jsonl": "an unfinished run or shard", "gallery.json": "a gallery",
+    "vectors.csv": "an exported gallery", ".unfinished": "an unfinished run or shard"}
+OUTPUT_PICTURES = frozenset({"contact_sheet.png", "clusters.png", "map.png", "curves.png", "confusion.png",
+                             "calibration.png", "metrics.png"})
+_OUTPUT_PATTERNS = {r"events\.out\.tfevents\..*": "TensorBoard's files", r".+_result\.(json|jsonl|csv)":
+                    "results of inference"}
+_NAMES_SHOWN = 10
 
 
-def list_images(folder: str | os.PathLike[str], *, recursive: bool = True,
-                extensions: Collection[str] = IMAGE_EXTENSIONS) -> list[Path]:
-    """The picture files below `folder`, sorted by relative path (`/`-separated, by code point).
+def artist_of(name: str) -> str | None:
+    """Whose picture `name` is, a "/"-separated path below a root: its first folder in NFC; None without a folder."""
+    folder, separator, _ = name.partition("/")
+    return nfc(folder) if separator else None
 
-    `extensions` are lower case with a dot and match in any case. Names that start with a dot are skipped. Links to
-    folders are followed, but each real folder is read once.
+
+def picture_name(name: str) -> bool | None:
+    """Whether a file of this name is a picture; None where only the content can say."""
+    extension = PurePosixPath(name).suffix.lower()
+    return True if extension in IMAGE_EXTENSIONS else False if extension in OTHER_EXTENSIONS else None
+
+
+def is_excluded(name: str, exclude: Sequence[str]) -> bool:
+    """Whether one of the patterns fits the "/"-separated path `name`, see `find_pictures`."""
+    name = nfc(name).casefold()
+    patterns = [nfc(pattern.replace(os.sep, "/")).strip("/").casefold() for pattern in exclude]
+    return any(fnmatchcase(name if "/" in pattern else name.rpartition("/")[2], pattern) for pattern in patterns)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PictureFolder:
+    """What was found below a folder.
+
+    Attributes:
+        root: the folder.
+        images: the picture files, sorted by relative path ("/"-separated, by code point).
+        folders: names, as on disk, of the folders directly in it that may be an artist's, in code-point order: not
+            those that were passed over or hold nothing but results of ours.
+        passed_over: path relative to `root` of every other file, and of every folder that was not searched → reason.
+    """
+
+    root: Path
+    images: list[Path]
+    folders: list[str]
+    passed_over: dict[str, str]
+
+    def name(self, image: Path) -> str:
+        """The path of `image` relative to the root, "/"-separated."""
+        return image.relative_to(self.root).as_posix()
+
+    def artist(self, image: Path) -> str:
+        """Whose picture `image` is, see `artist_of`; a loose one is of the artist that the root is named after."""
+        return artist_of(self.name(image)) or nfc(self.root.resolve().name)
+
+    def without_loose(self) -> PictureFolder:
+        """The same with the pictures that lie directly in the root among what is passed over."""
+        loose = {image.name: "a picture in no artist's folder" for image in self.images if image.parent == self.root}
+        return PictureFolder(root=self.root, images=[image for image in self.images if image.parent != self.root],
+                             folders=self.folders, passed_over=self.passed_over | loose)
+
+    def of_artists(self) -> PictureFolder:
+        """`without_loose`, unless all pictures are loose: then the root is the folder of one artist."""
+        artists = self.without_loose()
+        return artists if artists.images else self
+
+    def report(self, used: Collection[str] = ()) -> list[str]:
+        """What was passed over: a line for each reason with the number of names and the first of them.
+
+        Files that are `used` after all, such as label files, are left out.
+        """
+        groups: dict[str, list[str]] = defaultdict(list)
+        for name, reason in sorted(self.passed_over.items()):
+            if name not in used:
+                groups[reason].append(name)
+        return [f"passed over: {len(names)} ({reason}): {', '.join(names[:_NAMES_SHOWN])}"
+                f"{', …' if len(names) > _NAMES_SHOWN else ''}" for reason, names in sorted(groups.items())]
+
+
+def find_pictures(folder: str | os.PathLike[str], *, recursive: bool = True, extensions: Collection[str] = (),
+                  exclude: Sequence[str] = ()) -> PictureFolder:
+    """The pictures below `folder`, and what else is there.
+
+    A file is a picture if its extension is one of pictures, or unknown and the content begins like a picture. Hidden
+    files and folders, `SYSTEM_FOLDERS` and what our commands wrote are passed over. Links to folders are followed, but
+    below each folder of the root each real folder is read once.
+
+    Args:
+        folder: the root, which is searched whatever its name.
+        recursive: search its sub-folders, too.
+        extensions: lower case with a dot; if given, they alone decide, in any case.
+        exclude: patterns with * and ? of files and folders to pass over, in any case and in NFC: of names, or with a
+            "/" of whole paths below the root.
 
     Raises:
-        UserError: the folder, or one below it, is missing or cannot be read.
+        UserError: the folder is missing or cannot be read. One below it that cannot be read is passed over.
     """
-    root = Path(folder)
-    found = [path for path in _walk(root, recursive)
-             if path.suffix.lower() in extensions and not path.name.startswith(".")]
-    return sorted(found, key=lambda path: path.relative_to(root).as_posix())
+    return _Search(Path(folder), recursive, frozenset(extensions), tuple(exclude)).run()
 
 
-def _walk(root: Path, recursive: bool) -> Iterator[Path]:
-    def unreadable(error: OSError) -> None:
-        raise UserError(f"the folder {error.filename}: {error.strerror}", "a folder that can be read", "check the path")
-
-    visited = set()
-    for parent, folders, files in os.walk(root, onerror=unreadable, followlinks=True):
-        real = os.path.realpath(parent)
-        folders[:] = sorted(name for name in folders if recursive and real not in visited and not name.startswith("."))
-        yield from (Path(parent, name) for name in files if real not in visited)
-        visited.add(real)
+def list_images(folder: str | os.PathLike[str]) -> list[Path]:
+    """The pictures below `folder`, see `find_pictures`."""
+    return find_pictures(folder).images
 
 
-def expand_inputs(inputs: Sequence[str], *, recursive: bool) -> list[Path]:
-    """The files that `inputs` name, in their order; a folder stands for its pictures.
+class _Search:
+    """One walk through a folder."""
+
+    def __init__(self, root: Path, recursive: bool, extensions: frozenset[str], exclude: tuple[str, ...]) -> None:
+        self.root, self.recursive, self.extensions, self.exclude = root, recursive, extensions, exclude
+        self.images: list[str] = []
+        self.passed_over: dict[str, str] = {}
+        self.outputs: dict[str, str] = {}  # relative path of a folder of ours → what it is
+
+    def run(self) -> PictureFolder:
+        folders: list[str] = []
+        for parent, subfolders, files in self._walk():
+            if not parent:
+                folders = list(subfolders)
+            self._sort_files(parent, files)
+        holding = {parent for name in self.images for parent in _parents(name)}
+        self._join_outputs(holding)
+        ours = {name.partition("/")[0] for name in self.passed_over if name in self.outputs}
+        return PictureFolder(
+            root=self.root, images=[self.root / name for name in sorted(self.images)],
+            folders=sorted(name for name in folders if name in holding or name not in ours | self.passed_over.keys()),
+            passed_over=dict(sorted(self.passed_over.items())))
+
+    def _walk(self) -> Iterator[tuple[str, list[str], list[str]]]:
+        """Each searched folder relative to the root ("" is the root), its folders to be searched and its files."""
+        root, visited = os.path.realpath(self.root), set()
+        for path, subfolders, files in os.walk(self.root, onerror=self._note_unreadable, followlinks=True):
+            parent = self._name(path)
+            real = parent.partition("/")[0], os.path.realpath(path)
+            if parent and (real in visited or real[1] == root):
+                self.passed_over[parent] = "a link to a folder that is searched already"
+                subfolders.clear()
+                continue
+            visited.add(real)
+            if parent and MARKER in files:
+                self.passed_over[parent] = self.outputs[parent] = "made by a command of this project"
+                subfolders.clear()
+                continue
+            if output := next((what for name in (*files, *subfolders) if (what := _output_kind(name))), None):
+                self.outputs[parent] = output
+            kept = []
+            for name in sorted(subfolders):
+                if problem := self._name_problem(_join(parent, name), folder=True):
+                    self.passed_over[_join(parent, name)] = problem
+                else:
+                    kept.append(name)
+            subfolders[:] = kept
+            yield parent, subfolders, files
+
+    def _note_unreadable(self, error: OSError) -> None:
+        if os.fspath(error.filename) == os.fspath(self.root):
+            raise UserError(f"the folder {self.root}: {error.strerror}", "a folder that can be read", "check the path")
+        self.passed_over[self._name(error.filename)] = f"a folder that cannot be read: {error.strerror}"
+
+    def _name(self, path: str) -> str:
+        name = Path(path).relative_to(self.root).as_posix()
+        return "" if name == "." else name
+
+    def _name_problem(self, name: str, *, folder: bool) -> str | None:
+        """Why a file or folder is passed over because of its name, or None."""
+        last, kind = name.rpartition("/")[2], "folder" if folder else "file"
+        if is_excluded(name, self.exclude):
+            return "--exclude"
+        if last.startswith("."):
+            return f"a hidden {kind}"
+        if folder and last.casefold() in SYSTEM_FOLDERS:
+            return "a system folder"
+        return "a folder, without --recursive" if folder and not self.recursive else None
+
+    def _sort_files(self, parent: str, files: Sequence[str]) -> None:
+        for file in files:
+            name = _join(parent, file)
+            problem = self._name_problem(name, folder=False) or (
+                self.outputs.get(parent) if file in OUTPUT_PICTURES else None) or self._file_problem(name)
+            if problem:
+                self.passed_over[name] = problem
+            else:
+                self.images.append(name)
+
+    def _file_problem(self, name: str) -> str | None:
+        extension = PurePosixPath(name).suffix.lower()
+        counts = extension in self.extensions if self.extensions else picture_name(name)
+        if counts is None:
+            counts = _begins_like_picture(self.root / name)
+        return None if counts else f"no picture, {extension or 'no ending'}"
+
+    def _join_outputs(self, holding: Collection[str]) -> None:
+        """Name a folder of ours once, instead of its files, where nothing in it or below is a picture."""
+        whole = {folder for folder in self.outputs if folder and folder not in holding}
+        for name in list(self.passed_over):
+            outermost = next((folder for folder in _parents(name) if folder in whole), None)
+            if outermost:
+                del self.passed_over[name]
+                self.passed_over[outermost] = self.outputs[outermost]
+
+
+def _join(parent: str, name: str) -> str:
+    return f"{parent}/{name}" if parent else name
+
+
+def _parents(name: str) -> Iterator[str]:
+    """The folders above `name`, outermost first."""
+    return (name[:place.start()] for place in re.finditer("/", name))
+
+
+def _output_kind(name: str) -> str | None:
+    """What a folder with a file of this name holds, if a command of ours wrote it."""
+    return OUTPUT_FILES.get(name) or next(
+        (what for pattern, what in _OUTPUT_PATTERNS.items() if re.fullmatch(pattern, name)), None)
+
+
+def _begins_like_picture(path: Path) -> bool:
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            return False
+        with open(path, "rb") as file:
+            return SIGNATURE.match(file.read(SIGNATURE_BYTES)) is not None
+    except OSError:
+        return False
+
+
+# ---- inputs ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inputs:
+    """The files that a command line names.
+
+    Attributes:
+        images: in the order given; a folder stands for its pictures.
+        folders: what was found in each folder.
+    """
+
+    images: list[Path]
+    folders: list[PictureFolder]
+
+
+def expand_inputs(inputs: Sequence[str], *, recursive: bool, exclude: Sequence[str] = ()) -> Inputs:
+    """The files that `inputs` name.
 
     Args:
         inputs: paths of files and folders, or `@` and the path of a UTF-8 text file with one such path a line. All are
             relative to the current folder.
         recursive: search the sub-folders of folders, too.
+        exclude: see `find_pictures`; files that are named themselves stay.
 
     Raises:
-        UserError: an input or a list is missing, or no picture is found. A missing file in a list is no error here: it
-            is found when it is read.
+        UserError: an input or a list is missing. A missing file in a list is no error here: it is found when it is
+            read.
     """
     paths: list[Path] = []
     for text in inputs:
@@ -58,15 +294,15 @@ def expand_inputs(inputs: Sequence[str], *, recursive: bool) -> list[Path]:
             paths.append(Path(text))
         else:
             raise UserError(f"no {text}", "a picture, a folder of pictures or @list.txt", "check --inputs")
-    found = [file for path in paths for file in (list_images(path, recursive=recursive) if path.is_dir() else [path])]
-    if not found:
-        raise UserError(f"no picture in {' '.join(inputs)}", "at least one", "check --inputs, or add --recursive")
-    return found
+    found = [find_pictures(path, recursive=recursive, exclude=exclude) if path.is_dir() else path for path in paths]
+    folders = [each for each in found if isinstance(each, PictureFolder)]
+    return Inputs(images=[image for each in found
+                          for image in (each.images if isinstance(each, PictureFolder) else [each])], folders=folders)
 
 
 def _read_list(path: Path) -> list[str]:
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        text = read_bytes(path).decode("utf-8-sig")
     except OSError as error:
         raise UserError(f"the list {path}: {error.strerror}", "a text file with one path a line",
                         "check --inputs") from error

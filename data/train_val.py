@@ -13,26 +13,27 @@ from data.worker_pool import Progress
 from utils import UserError
 
 
-def open_train(data_path: Path, *, max_pixels: int) -> ImageFolder:
-    """The training images; their folders, in code-point order, are the classes.
+def open_train(data_path: Path, *, max_pixels: int, exclude: Sequence[str] = ()) -> ImageFolder:
+    """The training images; their folders, in code-point order, are the classes. `exclude` as in `find_pictures`.
 
     Raises:
         UserError: no such folder, an empty class folder, or fewer than two classes.
     """
-    dataset = open_pictures(data_path / "train", max_pixels=max_pixels)
+    dataset = open_pictures(data_path / "train", max_pixels=max_pixels, exclude=exclude)
     if len(dataset.classes) < 2:
         raise UserError(f"one class ({dataset.classes[0]}) in {dataset.root}", "at least two to tell apart",
                         "add the folders of others")
     return dataset
 
 
-def open_val(data_path: Path, classes: Sequence[str], *, max_pixels: int) -> ImageFolder:
-    """The validation images, in the class ids of the training set.
+def open_val(data_path: Path, classes: Sequence[str], *, max_pixels: int,
+             exclude: Sequence[str] = ()) -> ImageFolder:
+    """The validation images, in the class ids of the training set. `exclude` as in `find_pictures`.
 
     Raises:
         UserError: no such folder, or a class that `classes` lacks.
     """
-    return open_pictures(data_path / "val", classes=classes, max_pixels=max_pixels)
+    return open_pictures(data_path / "val", classes=classes, max_pixels=max_pixels, exclude=exclude)
 
 
 def find_damaged(datasets: Sequence[LabelledImages], cache_folders: Sequence[Path], *, workers: int, max_pixels: int,

@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from data.images import ImageError, decode_image
+from data.names import nfc
+from data.picture_files import artist_of
 from drawing.contact_sheet import Tile, contact_sheet
 from drawing.lettering import format_count
 from evaluation.calibration import UNKNOWN
@@ -22,7 +24,8 @@ def write_prediction_sheet(path: Path, entries: Iterable[Entry], *, readable: in
                            classes: Collection[str]) -> None:
     """Draw pictures from all over a folder; none if no picture can be read any more.
 
-    If a picture's own folder has the name of a class, that class is the truth.
+    If the first folder of a picture below `folder` has the name of a class, that class is the truth; of a picture that
+    lies directly in `folder`, `folder` itself.
 
     Args:
         path: the PNG.
@@ -31,7 +34,8 @@ def write_prediction_sheet(path: Path, entries: Iterable[Entry], *, readable: in
         folder: names are relative to it.
         classes: names of artists.
     """
-    chosen, known = _choose(readable), frozenset(classes)
+    chosen, known = _choose(readable), {nfc(name): name for name in classes}
+    own = known.get(nfc(folder.resolve().name))
     tiles: list[Tile] = []
     verdicts: Counter[bool | None] = Counter()
     number = unreadable = 0
@@ -39,11 +43,12 @@ def write_prediction_sheet(path: Path, entries: Iterable[Entry], *, readable: in
         if "classification" not in record:
             unreadable += 1
             continue
-        truth = (folder / name).parent.name
+        artist = artist_of(name)
+        truth = known.get(artist) if artist else own
         best = [entry["class_name"] for entry in record["classification"][:1]]
-        is_right = truth in best if truth in known else None
+        is_right = truth in best if truth else None
         verdicts[is_right] += 1
-        if number in chosen and (tile := _make_tile(folder / name, name, record, is_right)):
+        if number in chosen and (tile := _make_tile(folder / name, name, record, is_right, truth)):
             tiles.append(tile)
         number += 1
     labelled = verdicts[True] + verdicts[False]
@@ -63,7 +68,7 @@ def _choose(count: int) -> set[int]:
     return {numbers[row] for row in np.linspace(0, len(numbers) - 1, min(len(numbers), MOST)).round().astype(int)}
 
 
-def _make_tile(path: Path, name: str, record: Record, is_right: bool | None) -> Tile | None:
+def _make_tile(path: Path, name: str, record: Record, is_right: bool | None, truth: str | None) -> Tile | None:
     """The picture with its prediction below; None if it cannot be read any more, or only with a higher pixel limit."""
     try:
         picture = decode_image(path)
@@ -73,5 +78,5 @@ def _make_tile(path: Path, name: str, record: Record, is_right: bool | None) -> 
     best = record["classification"][:1]
     caption = "".join(f"{entry['probability']:.0%} {entry['class_name']}" for entry in best) or "none named"
     caption += " (unknown)" if record.get("verdict") == UNKNOWN else ""
-    caption += f"\n(is {path.parent.name})" if is_right is False else ""
+    caption += f"\n(is {truth})" if is_right is False else ""
     return Tile(image=picture, caption=caption, file=name, good=is_right)

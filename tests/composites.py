@@ -1,4 +1,4 @@
-"""Pictures by several artists out of pictures by one each: strips side by side, or with edges that fade into each other.
+"""Pictures by several artists out of pictures by one each: strips side by side, or fading into each other.
 
 python tests/composites.py FOLDER_OF_ARTISTS OUTPUT PICTURES SEED writes OUTPUT/0001.jpg, … and 0001.txt, … with the
 shares of one to three artists, which are the areas of their strips. Give the train and the val side of a split one call
@@ -16,7 +16,7 @@ from PIL import Image, ImageOps
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from data.images import decode_image
-from data.multilabel.annotations import format_labels
+from data.multilabel.grammar import format_labels
 from data.picture_files import list_images
 
 SIDE, FADE = 192, 0.3  # px; the share of the side over which one picture fades into the next

@@ -8,7 +8,8 @@ import numpy as np
 from PIL import Image
 
 from data.demo.artists import write_demo_blends
-from data.multilabel.annotations import Annotation, parse_labels, write_annotations
+from data.multilabel.annotations import Annotation, write_annotations
+from data.multilabel.grammar import parse_labels
 
 
 def stroke_picture(angle: float, rng: np.random.Generator, size: int = 32) -> Image.Image:

@@ -13,9 +13,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from data.picture_files import list_images
+from data.picture_files import find_pictures
 from runtime.arguments import Parser, flag
-from runtime.options import InferenceOptions
+from runtime.options import FolderSearchOptions, InferenceOptions
 from utils import EXIT_DONE, UserError, command
 
 
@@ -26,6 +26,7 @@ class Flags:
     input: Path = flag(MISSING, "folder of pictures, all of them readable")
     pictures: int = flag(1000, "pictures per turn; a smaller folder is used again", at_least=1)
     rounds: int = flag(3, "turns", at_least=1)
+    search: FolderSearchOptions
     inference: InferenceOptions
 
 
@@ -40,7 +41,10 @@ def main(argv: list[str] | None = None) -> int:
     flags = build_parser().read(argv)
     from bench.pipeline import measure_pipeline
 
-    pictures, batch_size = list_images(flags.input), flags.inference.batch_size
+    found, batch_size = find_pictures(flags.input, exclude=flags.search.exclude), flags.inference.batch_size
+    for line in found.report():
+        print(line)
+    pictures = found.images
     if len(pictures) < batch_size:
         raise UserError(f"{len(pictures)} picture(s) in {flags.input}", f"at least {batch_size}, a batch",
                         "check --input or lower --batch-size")

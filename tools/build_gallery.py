@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from data.picture_files import list_images
+from data.picture_files import find_pictures
 from runtime.arguments import Parser, flag
-from runtime.options import InferenceOptions
+from runtime.options import FolderSearchOptions, InferenceOptions
 from runtime.progress import progress
 from search.gallery import Gallery, export_gallery, read_gallery, write_gallery
 from utils import EXIT_DONE, EXIT_PARTIAL, UserError, command
@@ -35,6 +35,7 @@ class Flags:
     export: Path | None = flag(None, "write vectors.npy, of length 1, and vectors.csv to this folder, for other stores",
                                writes="folder")
     overwrite: bool = flag(False, "replace an earlier gallery without asking")
+    search: FolderSearchOptions
     network: InferenceOptions
 
 
@@ -77,9 +78,11 @@ def extract(folder: Path, flags: Flags) -> tuple[Gallery, list[Failure]]:
     predictor = Predictor.from_options(flags.network)
     if flags.add:
         read_gallery(flags.gallery, predictor.fingerprint)  # refuse another network's gallery before the work
-    pictures = list_images(folder)
-    answers = predictor.predict_with(pictures, flags.network)
-    found, failures = extract_features(progress(answers, len(pictures)), folder)
+    pictures = find_pictures(folder, exclude=flags.search.exclude).of_artists()
+    for line in pictures.report():
+        print(line)
+    answers = predictor.predict_with(pictures.images, flags.network)
+    found, failures = extract_features(progress(answers, len(pictures.images)), folder)
     gallery = Gallery.of_folder(predictor.fingerprint, folder, found.names, found.rows)
     if flags.add:
         gallery = read_gallery(flags.gallery, predictor.fingerprint).with_pictures(gallery)

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from data.picture_files import list_images
+from data.picture_files import PictureFolder, find_pictures
 from runtime.arguments import Parser, flag
-from runtime.options import InferenceOptions
+from runtime.options import FolderSearchOptions, InferenceOptions
 from runtime.text_table import format_table
 from utils import EXIT_DONE, EXIT_PARTIAL, UserError, command
 
@@ -40,6 +40,7 @@ class Flags:
     """All flags of this command."""
 
     calibrate: CalibrateOptions
+    search: FolderSearchOptions
     network: InferenceOptions
 
 
@@ -53,12 +54,9 @@ def main(argv: list[str] | None = None) -> int:
     """Calibrate; 0, or 3 when some pictures could not be read."""
     flags = build_parser().read(argv)
     options, network = flags.calibrate, flags.network
-    folder = options.data_path / "val"
-    if not folder.is_dir():
-        raise UserError(f"no folder {folder}", "val/ with one folder per artist", "check --data-path")
-    unknown = list_images(options.unknown_dir) if options.unknown_dir else []
-    if options.unknown_dir and not unknown:
-        raise UserError(f"no picture in {options.unknown_dir}", "at least one", "check --unknown-dir")
+    pictures = find_folders(options, flags.search)
+    for line in [line for found in pictures for line in found.report()]:
+        print(line)
 
     from drawing.plots import reliability_plot
     from evaluation.calibration import calibration_path, fit_calibration, reliability_bins
@@ -70,8 +68,8 @@ def main(argv: list[str] | None = None) -> int:
     predictor.check_task("classification", network.checkpoint)
     if predictor.classes is None:
         raise UserError(f"{network.checkpoint}, which does not name its artists", "a class mapping", "add --class-csv")
-    known, failures = collect_answers(predictor, predictor.classes, list_images(folder), network)
-    others, other_failures = collect_answers(predictor, predictor.classes, unknown, network)
+    known, failures = collect_answers(predictor, predictor.classes, pictures[:1], network)
+    others, other_failures = collect_answers(predictor, predictor.classes, pictures[1:], network)
     failures += other_failures
     calibration, figures = fit_calibration(known, others, options.error_rate, predictor.fingerprint, network.view)
     path = calibration_path(network.checkpoint)
@@ -87,6 +85,24 @@ def main(argv: list[str] | None = None) -> int:
     print(*format_figures(calibration, figures), sep="\n")
     print(f"written: {path} and {path.with_suffix('.png').name}")
     return EXIT_PARTIAL if failures else EXIT_DONE
+
+
+def find_folders(options: CalibrateOptions, search: FolderSearchOptions) -> list[PictureFolder]:
+    """The validation pictures, and those of unknown artists where a folder is given.
+
+    Raises:
+        UserError: one of the folders is missing, or the second holds no picture.
+    """
+    folder, unknown_dir = options.data_path / "val", options.unknown_dir
+    if not folder.is_dir():
+        raise UserError(f"no folder {folder}", "val/ with one folder per artist", "check --data-path")
+    known = find_pictures(folder, exclude=search.exclude).without_loose()
+    if unknown_dir is None:
+        return [known]
+    unknown = find_pictures(unknown_dir, exclude=search.exclude)
+    if not unknown.images:
+        raise UserError(f"no picture in {unknown_dir}", "at least one", "check --unknown-dir")
+    return [known, unknown]
 
 
 def format_figures(calibration: Calibration, figures: Mapping[str, Any]) -> list[str]:

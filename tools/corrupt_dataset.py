@@ -16,6 +16,7 @@ from data.corruptions import KINDS, STRENGTHS, Kind, write_corrupted
 from data.images import DEFAULT_MAX_PIXELS
 from data.prepare.output import new_folder
 from runtime.arguments import Parser, flag
+from runtime.options import FolderSearchOptions
 from runtime.progress import progress
 from utils import EXIT_DONE, EXIT_PARTIAL, command
 
@@ -34,6 +35,7 @@ class Flags:
                                at_least=0)
     max_pixels: int = flag(DEFAULT_MAX_PIXELS, "pictures whose header claims more count as damaged", at_least=1)
     overwrite: bool = flag(False, "replace an earlier output without asking")
+    search: FolderSearchOptions
 
 
 def build_parser() -> Parser[Flags]:
@@ -49,7 +51,10 @@ def main(argv: list[str] | None = None) -> int:
 
     from data.image_folder import ImageFolder
 
-    names = ImageFolder(flags.input_dir, transform=torch.as_tensor).names
+    images = ImageFolder(flags.input_dir, transform=torch.as_tensor, exclude=flags.search.exclude)
+    for line in images.passed_over:
+        print(line)
+    names = images.names
     kinds = flags.kinds or KINDS
     with new_folder(flags.output_dir, made_by="corrupt_dataset.py", overwrite=flags.overwrite,
                     sources=[flags.input_dir]) as folder:

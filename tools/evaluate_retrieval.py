@@ -21,7 +21,7 @@ from search.gallery import read_gallery
 from search.gallery_search import GallerySearch, gallery_accuracy
 from search.neighbours import normalised
 from search.retrieval import format_retrieval, read_labels, retrieval_figures
-from search.vectors import Vectors, read_vectors
+from search.vectors import Vectors, missing_pictures, read_vectors
 from utils import EXIT_DONE, command, write_json
 
 
@@ -75,6 +75,7 @@ def compare_clusters(found: Vectors, labels: np.ndarray, folder: Path,
                      flags: Flags) -> dict[str, dict[str, float]]:
     """How far clusters of features of length 1, and of the pixels of `folder`'s pictures, agree with the artists."""
     from search.clustering import agreement, group_features, group_numbers, pixel_features
+    missing_pictures(folder, found.names)
     grouping = ClusterOptions(num_clusters=flags.num_clusters or int(labels.max()) + 1, seed=flags.seed)
     kinds = {"features": normalised(found.rows), "PCA of pixels": pixel_features(folder, found.names)}
     return {kind: agreement(labels, group_numbers(group_features(rows, found.names, grouping), found.names))

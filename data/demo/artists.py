@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from data.demo.styles import ARTISTS, Scene, smooth_noise
-from data.multilabel.annotations import format_labels
+from data.multilabel.grammar import format_labels
 from utils import mix_seed
 
 _LEAST_PERCENT = 20  # of an artist in a mixed picture, so that the style can be seen

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from data.csv_files import malformed, read_table
 from data.names import folder_name_problem, nfc
-from data.picture_files import list_images
+from data.picture_files import PictureFolder
 from utils import UserError
 
 
@@ -29,36 +28,33 @@ class Picture:
     name: str
 
 
-def list_artists(source: Path, *, artist_map: Mapping[str, str],
-                 extensions: Collection[str]) -> dict[str, list[Picture]]:
+def list_artists(source: PictureFolder, *, artist_map: Mapping[str, str]) -> dict[str, list[Picture]]:
     """Artist → pictures of the folders of `source`, both in an order that depends on names only.
 
     Names are compared in Unicode's NFC. A folder that `artist_map` lacks is an artist of its own name. Pictures of
     merged folders keep their folder as part of their name.
 
     Raises:
-        UserError: no such folder, no artist folder in it, a map that names folders it lacks, or an artist's name that
-            no folder can have on Windows or that differs from another one in case only.
+        UserError: no artist folder in it, a map that names folders it lacks, or an artist's name that no folder can
+            have on Windows or that differs from another one in case only.
     """
-    try:
-        folders = sorted((entry for entry in source.iterdir() if entry.is_dir() and not entry.name.startswith(".")),
-                         key=lambda entry: (nfc(entry.name), entry.name))
-    except OSError as error:
-        raise UserError(f"the source folder {source}: {error.strerror}", "a folder with one folder of pictures per "
-                        "artist", "check --source-dir") from error
-    if not folders:
-        raise UserError(f"no artist folder in {source}", "one folder of pictures per artist", "check --source-dir")
-    unknown = sorted(artist_map.keys() - {nfc(folder.name) for folder in folders})
+    if not source.folders:
+        raise UserError(f"no artist folder in {source.root}", "one folder of pictures per artist", "check --source-dir")
+    unknown = sorted(artist_map.keys() - set(map(nfc, source.folders)))
     if unknown:
-        raise UserError(f"the folder {unknown[0]!r} in --artist-map ({len(unknown)} such), which {source} lacks",
+        raise UserError(f"the folder {unknown[0]!r} in --artist-map ({len(unknown)} such), which {source.root} lacks",
                         "names of folders in --source-dir", "correct the map")
-    members: dict[str, list[Path]] = defaultdict(list)
-    for folder in folders:
-        artist = artist_map.get(nfc(folder.name), nfc(folder.name))
+    members: dict[str, list[str]] = defaultdict(list)
+    for folder in source.folders:
+        artist = artist_map.get(nfc(folder), nfc(folder))
         if artist:
             members[artist].append(folder)
     _check_artist_names(members)
-    return {artist: _list_pictures(source, artist, members[artist], extensions) for artist in sorted(members)}
+    names: dict[str, list[str]] = defaultdict(list)
+    for name in map(source.name, source.images):
+        names[name.partition("/")[0]].append(name)
+    return {artist: _list_pictures(artist, {folder: names[folder] for folder in members[artist]})
+            for artist in sorted(members)}
 
 
 def _check_artist_names(artists: Iterable[str]) -> None:
@@ -74,13 +70,10 @@ def _check_artist_names(artists: Iterable[str]) -> None:
                             "macOS take them for one folder)", "rename one, or merge them with --artist-map")
 
 
-def _list_pictures(source: Path, artist: str, folders: Sequence[Path], extensions: Collection[str]) -> list[Picture]:
-    pictures = []
-    for folder in folders:
-        inside = folder if len(folders) == 1 else source
-        for path in list_images(folder, extensions=extensions):
-            pictures.append(Picture(artist=artist, source=path.relative_to(source).as_posix(),
-                                    name=nfc(path.relative_to(inside).as_posix())))
+def _list_pictures(artist: str, folders: Mapping[str, Sequence[str]]) -> list[Picture]:
+    """The artist's pictures, from the paths below the source by folder."""
+    pictures = [Picture(artist=artist, source=name, name=nfc(name if len(folders) > 1 else name.partition("/")[2]))
+                for names in folders.values() for name in names]
     return sorted(pictures, key=lambda picture: (nfc(picture.source), picture.source))
 
 

@@ -8,14 +8,15 @@ import functools
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from PIL import Image
 
 from data.class_mapping import write_class_mapping
 from data.images import EXTENSION_FORMATS, decode_image
-from data.names import line_problem
+from data.names import fit_file_name, line_problem
+from data.picture_files import PictureFolder
 from data.prepare.artist_folders import Picture
 from data.prepare.integrity import find_copies, scan_images
 from data.prepare.splits import Split, SplitRule, split_artists
@@ -23,8 +24,7 @@ from data.worker_pool import Progress, map_ordered
 from utils import UserError, write_json, write_text
 
 DATASET_INFO = "dataset_info.json"
-_LOSSY = {"JPEG", "WEBP", "AVIF", "JPEG2000"}
-_REDUCED_SUFFIXES = {"JPEG": ".jpg", "PNG": ".png"}  # the formats of reduced pictures
+_LOSSLESS = {"PNG", "GIF", "BMP", "TIFF", "PPM", "TGA"}
 Method = Literal["copy", "symlink", "hardlink"]
 _NO_RIGHT_TO_LINK = 1314  # Windows' ERROR_PRIVILEGE_NOT_HELD
 
@@ -44,7 +44,7 @@ class CopySettings:
     max_pixels: int
 
 
-def plan_split(source: Path, artists: Mapping[str, Sequence[Picture]], rule: SplitRule, *, max_pixels: int,
+def plan_split(source: PictureFolder, artists: Mapping[str, Sequence[Picture]], rule: SplitRule, *, max_pixels: int,
                workers: int | None, progress: Callable[[str], Progress]) -> Split:
     """Check every picture of `source`, find equal files and split.
 
@@ -54,11 +54,12 @@ def plan_split(source: Path, artists: Mapping[str, Sequence[Picture]], rule: Spl
     pictures = [picture for pictures in artists.values() for picture in pictures]
     damaged = {picture.source: f"its name {problem}" for picture in pictures
                if (problem := line_problem(picture.source))}
-    files = {source / picture.source: picture for picture in pictures if picture.source not in damaged}
+    files = {source.root / picture.source: picture for picture in pictures if picture.source not in damaged}
     found = scan_images(list(files), workers=workers, max_pixels=max_pixels, progress=progress("checking"))
     damaged |= {files[path].source: reason for path, reason in found.items()}
     copies = find_copies([path for path in files if path not in found], workers=workers, progress=progress("comparing"))
-    return split_artists(artists, rule, damaged=damaged, copies=[[files[path] for path in group] for group in copies])
+    split = split_artists(artists, rule, damaged=damaged, copies=[[files[path] for path in group] for group in copies])
+    return dataclasses.replace(split, passed_over=source.passed_over)
 
 
 def write_dataset(folder: Path, source: Path, split: Split, settings: CopySettings, *, workers: int | None,
@@ -70,7 +71,7 @@ def write_dataset(folder: Path, source: Path, split: Split, settings: CopySettin
     Raises:
         UserError: links are not possible here, or two names are one on this file system.
     """
-    rows = [(side, picture.source, f"{side}/{artist}/{_output_name(picture.name, settings)}")
+    rows = [(side, picture.source, f"{side}/{artist}/{_output_name(picture.name, settings, folder)}")
             for side, artists in split.sides().items() for artist, pictures in artists.items() for picture in pictures]
     for side, artists in split.sides().items():
         for artist in artists:
@@ -88,17 +89,22 @@ def write_dataset(folder: Path, source: Path, split: Split, settings: CopySettin
         "classes": {artist: {"class_id": number, "train": len(split.train[artist]), "val": len(split.val[artist])}
                     for number, artist in enumerate(split.train)},
         "left_out_artists": split.left_out, "duplicates": split.duplicates, "conflicts": split.conflicts,
-        "damaged": {name.encode(errors="backslashreplace").decode(): reason for name, reason in split.damaged.items()}})
+        **{kind: {name.encode(errors="backslashreplace").decode(): reason for name, reason in names.items()}
+           for kind, names in (("damaged", split.damaged), ("passed_over", split.passed_over))}})
     table = ["side\tsource\tfile", *("\t".join(row) for row in rows)]
     write_text(folder / "split_info.txt", "\n".join(table) + "\n")
 
 
-def _output_name(name: str, settings: CopySettings) -> str:
-    """Reduced pictures are JPEG or PNG; any other name gets a second extension, so that no two names collide."""
-    written = EXTENSION_FORMATS[Path(name).suffix.lower()]
-    if settings.short_side is None or written in _REDUCED_SUFFIXES:
+def _output_name(name: str, settings: CopySettings, folder: Path) -> str:
+    """Reduced pictures are JPEG or PNG; any other name gets a second extension, so that no two names collide.
+
+    A name that gets too long for the file system of `folder` is shortened.
+    """
+    extension = Path(name).suffix.lower()
+    if settings.short_side is None or EXTENSION_FORMATS.get(extension) == "JPEG" or extension == ".png":
         return name
-    return name + _REDUCED_SUFFIXES["JPEG" if written in _LOSSY else "PNG"]
+    added = ".png" if EXTENSION_FORMATS.get(extension) in _LOSSLESS else ".jpg"
+    return PurePosixPath(name).with_name(fit_file_name(PurePosixPath(name).name, added, folder)).as_posix()
 
 
 def _write_picture(job: tuple[Path, Path], settings: CopySettings) -> None:

@@ -10,13 +10,15 @@ import os
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import msgspec
 import PIL
 
 from data.images import DEFAULT_MAX_PIXELS, ImageError, decode_image
+from data.side_files import parse_json
 from data.worker_pool import Progress, map_ordered
-from utils import write_text
+from utils import check_regular_file, read_bytes, write_text
 
 SCAN_CACHE = ".image_scan.json"  # the cache's name in a dataset or run folder
 
@@ -27,6 +29,13 @@ class _Verdict(NamedTuple):
     size: int
     modified: int
     reason: str | None
+
+
+class _Cache(msgspec.Struct):
+    """The cache file: what it was made with, and a verdict by path."""
+
+    made_with: dict[str, Any]
+    files: dict[str, _Verdict]
 
 
 def scan_images(paths: Sequence[Path], *, cache: Path | None = None, workers: int | None = 0,
@@ -87,14 +96,10 @@ def _stamp(path: Path) -> tuple[int, int] | None:
 
 def _read_cache(cache: Path, made_with: Mapping[str, object]) -> dict[str, _Verdict]:
     try:
-        content = json.loads(cache.read_text(encoding="utf-8"))
+        content = parse_json(read_bytes(cache), _Cache)
     except (OSError, ValueError):
         return {}
-    if not isinstance(content, dict) or content.get("made_with") != made_with:
-        return {}
-    files = content.get("files")
-    return {path: _Verdict(*verdict) for path, verdict in files.items()
-            if isinstance(verdict, list) and len(verdict) == 3} if isinstance(files, dict) else {}
+    return content.files if content.made_with == made_with else {}
 
 
 def _write_cache(cache: Path, made_with: Mapping[str, object], verdicts: Mapping[str, _Verdict]) -> None:
@@ -121,6 +126,7 @@ def find_copies(paths: Sequence[Path], *, workers: int | None = 0,
 
 def _digest(path: Path) -> bytes:
     digest = hashlib.blake2b(digest_size=16)
+    check_regular_file(path)
     with open(path, "rb") as file:
         while chunk := file.read(1 << 20):
             digest.update(chunk)

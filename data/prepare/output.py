@@ -11,14 +11,23 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import msgspec
+
 from data.prepare.integrity import SCAN_CACHE
-from utils import UserError, write_text
+from data.side_files import parse_json
+from utils import UserError, read_bytes, write_text
 
 MARKER = ".lsnet_output.json"  # in every folder made here; lists its files
 # These may be added to a folder later and are no loss: file managers and trainers make them again.
 _IGNORED = {".DS_Store", "Thumbs.db", "desktop.ini", SCAN_CACHE}
 _OUTSIDE_CAUSES = {errno.ENOSPC, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG,
                    getattr(errno, "EDQUOT", errno.ENOSPC)}
+
+
+class _Marker(msgspec.Struct):
+    """What `MARKER` must say."""
+
+    files: list[str]
 
 
 @contextlib.contextmanager
@@ -147,8 +156,8 @@ def _is_earlier_output(folder: Path) -> bool:
 
 def _listed_files(folder: Path) -> set[str]:
     try:
-        return {MARKER, *json.loads((folder / MARKER).read_text(encoding="utf-8"))["files"]}
-    except (OSError, ValueError, TypeError, KeyError):
+        return {MARKER, *parse_json(read_bytes(folder / MARKER), _Marker).files}
+    except (OSError, ValueError):
         raise UserError(f"the folder {folder}, which holds something and carries no mark of an earlier run",
                         "a new or empty folder, or an earlier output", "choose another output folder") from None
 

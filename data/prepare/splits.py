@@ -37,6 +37,7 @@ class Split:
         damaged: source path → reason of pictures that cannot be used.
         duplicates: source path of a second copy within an artist → source path of the copy that was kept.
         conflicts: groups of source paths of equal files of several artists; all of them train.
+        passed_over: source path of a folder, or of a file that is none of these → the reason.
     """
 
     rule: SplitRule
@@ -46,6 +47,7 @@ class Split:
     damaged: dict[str, str] = field(default_factory=dict)
     duplicates: dict[str, str] = field(default_factory=dict)
     conflicts: list[list[str]] = field(default_factory=list)
+    passed_over: dict[str, str] = field(default_factory=dict)
 
     def sides(self) -> dict[str, dict[str, list[Picture]]]:
         """Both sides by folder name."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from PIL import Image
 from torchvision.transforms.functional import to_tensor
 
+from data.class_mapping import first_difference
 from data.image_folder import ImageFolder
 from utils import UserError
 
@@ -45,6 +47,24 @@ def test_hidden_folders_files_beside_folders_and_other_files_do_not_count(tmp_pa
     (root / "a" / "notes.txt").write_text("x", encoding="utf-8")
     pictures = ImageFolder(root, to_tensor)
     assert (pictures.classes, pictures.names) == (["a"], ["a/1.png"])
+
+
+def test_system_folders_and_results_are_no_classes_and_patterns_exclude(tmp_path: Path) -> None:
+    root = make(tmp_path, "a/1.png", "a/@eaDir/1.png", "@eaDir/1.png", "run/curves.png", "b/1.png", "b/1_small.png")
+    (root / "run" / "metrics.jsonl").touch()
+    pictures = ImageFolder(root, exclude=["*_small.*"])
+    assert (pictures.classes, pictures.names) == (["a", "b"], ["a/1.png", "b/1.png"])
+    assert pictures.passed_over == [f"{root}: {line}" for line in (
+        "passed over: 1 (--exclude): b/1_small.png", "passed over: 2 (a system folder): @eaDir, a/@eaDir",
+        "passed over: 1 (a training run): run")]
+
+
+def test_classes_are_compared_in_nfc(tmp_path: Path) -> None:
+    apart = unicodedata.normalize("NFD", "Zoë")
+    root = make(tmp_path, f"{apart}/1.png", "Zo\u00eb/2.png", "anna/3.png")
+    assert ImageFolder(root).classes == ["Zo\u00eb", "anna"]
+    assert ImageFolder(root, classes=["anna", apart]).targets.tolist() == [1, 1, 0]
+    assert first_difference(["Zo\u00eb"], [apart]) is None
 
 
 def test_an_empty_artist_folder_is_named(tmp_path: Path) -> None:

@@ -202,8 +202,8 @@ def test_what_our_commands_write_is_known() -> None:
              Path(CALIBRATION).with_suffix(".png").name, Path(METRICS).with_suffix(".png").name}
     assert drawn == OUTPUT_PICTURES
     assert {*(Path(RESULTS).with_suffix(f".{kind}").name for kind in ("json", "jsonl", "csv")), BEST, BEST_ALIAS,
-            LATEST, WEIGHTS, METRICS, REPORT, ROBUSTNESS, FIGURES, CALIBRATION, RECORDS, ABOUT, VECTOR_NAMES, UNFINISHED,
-            "cluster_assignments.json"} == OUTPUT_FILES.keys()
+            LATEST, WEIGHTS, METRICS, REPORT, ROBUSTNESS, FIGURES, CALIBRATION, RECORDS, ABOUT, VECTOR_NAMES,
+            UNFINISHED, "cluster_assignments.json"} == OUTPUT_FILES.keys()
 
 
 # ---- whose picture ---------------------------------------------------------------------------------------------------

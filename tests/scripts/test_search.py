@@ -58,7 +58,7 @@ def test_one_picture_is_told_and_fewer_neighbours_vote(gallery: Path, trained: P
 @pytest.mark.parametrize(("flags", "told"), [
     ([], "--mode search without --gallery"),
     (["--mode", "both", "--gallery", "{gallery}"], "--mode both with --gallery"),
-    (["--gallery", "{trained}"], "no gallery"),
+    (["--gallery", "{trained}"], "expected a gallery that tools/build_gallery.py made"),
     (["--gallery", "{gallery}", "--checkpoint", "{trained}/checkpoint.pth"], "built with another network"),
 ])
 def test_what_does_not_go_together_is_refused(gallery: Path, trained: Path, data_set: Path, tmp_path: Path, capsys,
