@@ -189,7 +189,7 @@ def load_pretrained(network: Any, source: Checkpoint, classes: list[str]) -> str
     state = _match_heads(network, source.evaluated)
     is_equal = spec.classes is None and spec.architecture.num_classes == len(classes)
     known = {nfc(name): row for row, name in enumerate(spec.classes or [])}
-    if list(known) == classes or is_equal:
+    if [nfc(name) for name in spec.classes or []] == classes or is_equal:
         load_weights(network, state, source.path)
         return f"finetuning from {source.path}, head included: " + (
             f"it has {len(classes)} artists, too, but does not name them; their order was not checked (--class-csv)"
