@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import copy
 import json
 import os
 import pickle
 import random
 import resource
+import signal
 import sys
 import traceback
 from collections.abc import Iterator
@@ -61,7 +63,7 @@ def write_odd(folder: Path, content: dict[str, Any], number: int) -> Path:
     """Write odd checkpoint `number` to `folder`; its path."""
     rng = random.Random(number)
     kind = number % 5
-    content = {**content, "model": dict(content["model"]), "config": {**content["config"]}}
+    content = {**content, "model": dict(content["model"]), "config": copy.deepcopy(content["config"])}
     path = folder / "odd.pth"
     if kind == 0:
         torch.save(content, path, _use_new_zipfile_serialization=rng.random() < 0.5)
@@ -75,7 +77,8 @@ def write_odd(folder: Path, content: dict[str, Any], number: int) -> Path:
                           "blocks4.3.mixer.m.attention_biases"])
         content["model"][key] = rng.choice(odd_tensors())
     elif kind == 3:
-        arguments = {rng.choice(NAMES): rng.choice(VALUES) for _ in range(rng.randint(1, 3))}
+        plain = [True, False, None, 0.1, 1, 3, 64, 48, 4096, [64, 64], "avg", "max", "", "token"]
+        arguments = {rng.choice(NAMES): rng.choice(rng.choice([VALUES, plain])) for _ in range(rng.randint(1, 3))}
         content["config"]["model_args"] = {**content["config"]["model_args"], **arguments}
     else:
         return _write_folder(folder, content, rng)
@@ -124,6 +127,7 @@ def read_in_child(path: Path) -> int:
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     code = 1
     try:
+        signal.alarm(5 * SECONDS)
         resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
         resource.setrlimit(resource.RLIMIT_AS, (BYTES, BYTES))
         with _watched():

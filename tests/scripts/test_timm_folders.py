@@ -25,7 +25,8 @@ CLASSES = [f"artist_{number}" for number in range(3)]
 CLOSE = {"atol": 1e-5, "rtol": 1e-5}
 
 
-@pytest.fixture(scope="module", params=["resnet18", "lsnet_t", "saved by timm", "run of ours"])
+@pytest.fixture(scope="module", params=[
+    "resnet18", "lsnet_t", "run of ours", pytest.param("saved by timm", marks=pytest.mark.exhaustive)])
 def folder(request: pytest.FixtureRequest, trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with config.json and weights."""
     if request.param == "run of ours":
