@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
 from dataclasses import MISSING, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from data.picture_files import find_pictures
+from data.picture_files import PictureFolder, find_pictures
 from inference.modes import MODES, InferenceRequest, Mode, ModeName
 from runtime.arguments import Parser, flag
-from runtime.options import NEIGHBOURS, FolderOptions, FolderSearchOptions, InferenceOptions, ResultOptions
+from runtime.options import NEIGHBOURS, FeatureOptions, FolderOptions, FolderSearchOptions, ResultOptions
 from utils import UserError, command
 
 if TYPE_CHECKING:
@@ -40,7 +39,7 @@ class Flags:
     search: FolderSearchOptions
     folder: FolderOptions
     files: ResultOptions
-    network: InferenceOptions
+    network: FeatureOptions
 
 
 def build_parser() -> Parser[Flags]:
@@ -50,32 +49,37 @@ def build_parser() -> Parser[Flags]:
 
 @command
 def main(argv: list[str] | None = None) -> int:
-    """Infer; 0, or 3 when some pictures could not be read."""
+    """Infer; 0, or 3 when some pictures or folders could not be read."""
     flags = build_parser().read(argv)
     mode = MODES[flags.mode]
     check_flags(flags, mode)
-    pictures = find_input(flags) if flags.input.is_dir() else [flags.input]
+    found = find_input(flags) if flags.input.is_dir() else None
     from inference.predictor import Predictor
-    predictor = Predictor.from_options(flags.network)
+    from search.vectors import FeatureSpace
+    predictor = Predictor.from_options(flags.network, uses_features=mode.writes_features or mode.needs_gallery,
+                                       gallery=FeatureSpace.read(flags.gallery) if flags.gallery else None)
     request = make_request(flags, mode, predictor)
-    infer = infer_folder if flags.input.is_dir() else infer_picture
-    return infer(flags, predictor, request, pictures)
+    return infer_folder(flags, predictor, request, found) if found else infer_picture(flags, predictor, request)
 
 
-def find_input(flags: Flags) -> list[Path]:
+def find_input(flags: Flags) -> PictureFolder:
     """The pictures of the input folder; prints what is passed over."""
     found = find_pictures(flags.input, exclude=flags.search.exclude)
     for line in found.report():
         print(line)
     if not found.images:
         raise UserError(f"no picture in {flags.input}", "at least one", "check --input")
-    return found.images
+    return found
 
 
 def check_flags(flags: Flags, mode: Mode) -> None:
     """Raise a `UserError` if the flags contradict each other or the input."""
     if not flags.input.exists():
         raise UserError(f"no {flags.input}", "a picture or a folder of pictures", "check --input")
+    flags.network.check_source()
+    if mode.names_artists and flags.network.pretrained:
+        raise UserError(f"--mode {mode.name} with --pretrained, whose network knows no artists",
+                        "--mode cluster or search", "choose one of them, or train on your artists first")
     if flags.contact_sheet and not (mode.names_artists and flags.input.is_dir()):
         raise UserError(f"--contact-sheet with --mode {mode.name} of {flags.input}",
                         "--mode classify or both, of a folder", "leave --contact-sheet away")
@@ -99,24 +103,24 @@ def make_request(flags: Flags, mode: Mode, predictor: Predictor) -> InferenceReq
     from search.gallery import read_gallery
     from search.gallery_search import GallerySearch
     checkpoint = flags.network.checkpoint
-    if mode.names_artists:
+    if mode.names_artists and checkpoint:
         predictor.check_task("classification", checkpoint)
         if predictor.classes is None:
             raise UserError(f"{checkpoint}, which does not name its artists", "a class mapping",
                             "add --class-csv OUTPUT_DIR/class_mapping.csv of its training, or use --mode cluster")
     calibration = search = None
-    if mode.names_artists and flags.calibration:
+    if mode.names_artists and checkpoint and flags.calibration:
         calibration = Calibration.beside(checkpoint, predictor.fingerprint, flags.network.view)
     if flags.gallery:
-        search = GallerySearch(read_gallery(flags.gallery, predictor.fingerprint), neighbours=flags.neighbours)
+        search = GallerySearch(read_gallery(flags.gallery, predictor.space), neighbours=flags.neighbours)
     return InferenceRequest(mode=mode, top_k=flags.top_k, threshold=flags.threshold, calibration=calibration,
-                            gallery=flags.gallery, search=search)
+                            space=predictor.space, gallery=flags.gallery, search=search)
 
 
-def infer_picture(flags: Flags, predictor: Predictor, request: InferenceRequest, pictures: Sequence[Path]) -> int:
+def infer_picture(flags: Flags, predictor: Predictor, request: InferenceRequest) -> int:
     """Write and print the record of a single picture; the exit code."""
     from inference.records import format_record, make_entries, print_outcome, write_single
-    (_, record), = make_entries(predictor.predict_with(pictures, flags.network), flags.input.parent, request)
+    (_, record), = make_entries(predictor.predict_with([flags.input], flags.network), flags.input.parent, request)
     path = write_single(flags.input, record, flags.output, flags.files)
     for line in format_record(record):
         print(line)
@@ -126,14 +130,15 @@ def infer_picture(flags: Flags, predictor: Predictor, request: InferenceRequest,
     return print_outcome(1, [(flags.input, record["error"])] if "error" in record else [], path.parent)
 
 
-def infer_folder(flags: Flags, predictor: Predictor, request: InferenceRequest, pictures: Sequence[Path]) -> int:
+def infer_folder(flags: Flags, predictor: Predictor, request: InferenceRequest, found: PictureFolder) -> int:
     """Write the results of a folder, or the journal of a shard; the exit code."""
     from inference.folder_run import run_folder
     from inference.prediction_sheet import write_prediction_sheet
     from inference.records import SHEET, Summary, find_earlier_results, print_outcome, write_results
     output = flags.output
     timer, started = time.monotonic(), time.time()
-    journal = run_folder(predictor, pictures, flags.input, output, request, options=flags.folder, network=flags.network)
+    journal = run_folder(predictor, found.images, flags.input, output, request, options=flags.folder,
+                         network=flags.network)
     if flags.folder.shard:
         summary, output = Summary.of([journal]), journal.folder
     else:
@@ -145,7 +150,8 @@ def infer_folder(flags: Flags, predictor: Predictor, request: InferenceRequest, 
         journal.remove()
         if earlier := find_earlier_results(output, started):
             print(f"from an earlier run, with another --mode or format: {', '.join(earlier)}")
-    return print_outcome(summary.pictures, summary.failures, output, how=f" in {time.monotonic() - timer:.1f} s")
+    return print_outcome(summary.pictures, summary.failures, output, how=f" in {time.monotonic() - timer:.1f} s",
+                         folders=found.unreadable)
 
 
 if __name__ == "__main__":

@@ -10,8 +10,9 @@ import numpy as np
 import torch
 
 from evaluation.evaluator import Evaluation, Meter
+from evaluation.features import FeatureMeter
 from runtime.networks import WithFeatures
-from runtime.processes import gather, on_first_rank
+from runtime.processes import on_first_rank
 from search.retrieval import format_retrieval, retrieval_figures
 
 
@@ -23,14 +24,12 @@ class RetrievalMeter:
     """
 
     def __init__(self, meter: Meter) -> None:
-        self.meter = meter
-        self._parts: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        self.meter, self._features = meter, FeatureMeter()
 
     def update(self, number: int, outputs: tuple[torch.Tensor, torch.Tensor], targets: torch.Tensor) -> None:
         """Count batch `number`: logits (B, classes) and features (B, D), `targets` (B,) int64."""
-        logits, features = outputs
-        self.meter.update(number, logits, targets)
-        self._parts[number] = features.float().cpu().numpy(), targets.cpu().numpy()
+        self.meter.update(number, outputs[0], targets)
+        self._features.update(number, outputs, targets)
 
     def result(self) -> dict[str, float]:
         """The other meter's figures and those of `retrieval_figures`, the same on every rank.
@@ -38,8 +37,7 @@ class RetrievalMeter:
         The latter are missing where no two images share an artist.
         """
         figures = self.meter.result()
-        parts = {number: part for held in gather(self._parts) for number, part in held.items()}
-        features, labels = (np.concatenate([parts[number][column] for number in sorted(parts)]) for column in (0, 1))
+        features, labels = self._features.collect()
         if len(np.unique(labels)) == len(labels):
             return figures
         return figures | on_first_rank(lambda: retrieval_figures(features, labels))

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from inference.journal import ABOUT, UNFINISHED, Journal
 from inference.modes import MODES, InferenceRequest
 from inference.predictor import Predictor
@@ -64,6 +66,8 @@ def run_folder(predictor: Predictor, pictures: Sequence[Path], folder: Path, out
         "precision": str(predictor.placement), "batch_size": size, **request.identity(), "compile": network.compile,
         "view": network.view, "draft": network.draft, "max_pixels": network.max_pixels}
     journal_folder = output / UNFINISHED
+    if request.mode.writes_features:
+        about["space"] = msgspec.to_builtins(predictor.space)
     if options.shard:
         shard = Shard.parse(options.shard)
         pictures, journal_folder = shard.part(pictures, size), shard.folder(output)

@@ -16,6 +16,7 @@ import msgspec
 import numpy as np
 
 from data.side_files import parse_json, read_json, unreadable, whole_lines
+from search.vectors import FeatureSpace
 from utils import Interrupted, UserError, check_regular_file, write_json
 
 ABOUT, RECORDS, FEATURES = "about.json", "records.jsonl", "features.f32"
@@ -50,6 +51,8 @@ class _About(msgspec.Struct):
     """What about.json must say, beside what the records depend on."""
 
     pictures: Annotated[int, msgspec.Meta(ge=0)]
+    model: str = ""
+    space: FeatureSpace | None = None  # journals of earlier versions, and modes without features, do not say it
 
 
 class Position(NamedTuple):
@@ -76,6 +79,12 @@ class Journal:
     about: dict[str, Any]
     done: int = 0
     length: int = 0
+
+    @property
+    def space(self) -> FeatureSpace:
+        """Whose features its records hold, and which."""
+        about = msgspec.convert(self.about, _About)
+        return about.space or FeatureSpace(model=about.model)
 
     @classmethod
     def begin(cls, folder: Path, about: dict[str, Any]) -> Journal:

@@ -15,9 +15,9 @@ from data.images import IMAGE_EXTENSIONS
 from evaluation.thresholds import read_thresholds
 from inference.journal import Record
 from inference.predictor import Failure, Prediction
+from runtime.options import ResultFormat
 from utils import UserError, text_stream
 
-Format = Literal["json", "jsonl", "csv"]
 COLUMNS = ("image", "class_id", "label", "confidence", "ratio", "error")
 
 
@@ -55,7 +55,7 @@ def parse_thresholds(text: str, classes: Sequence[str]) -> torch.Tensor:
     return torch.full((len(classes),), value, dtype=torch.float64)
 
 
-def choose_format(output: Path, requested: Format | None) -> Format:
+def choose_format(output: Path, requested: ResultFormat | None) -> ResultFormat:
     """The requested format, else that of the extension of `output`, else JSON.
 
     Raises:
@@ -66,7 +66,7 @@ def choose_format(output: Path, requested: Format | None) -> Format:
     extension = output.suffix.lower().removeprefix(".")
     if requested:
         return requested
-    return next((name for name in get_args(Format) if name == extension), "json")
+    return next((name for name in get_args(ResultFormat) if name == extension), "json")
 
 
 def make_label_record(answer: Prediction | Failure, choice: LabelChoice) -> Record:
@@ -95,7 +95,7 @@ def format_labels(record: Record) -> list[str]:
 
 
 def write_label_records(answers: Iterable[Prediction | Failure], choice: LabelChoice, output: Path,
-                        style: Format) -> list[Failure]:
+                        style: ResultFormat) -> list[Failure]:
     """Write the records as answers come, and return the failures among them.
 
     The file is a JSON list, JSON lines, or CSV with a row for each label listed; a picture without labels has one row.

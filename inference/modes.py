@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from evaluation.calibration import Calibration
     from search.gallery_search import GallerySearch
+    from search.vectors import FeatureSpace
 
 ModeName = Literal["classify", "cluster", "both", "search"]
 
@@ -40,6 +41,7 @@ class InferenceRequest:
         top_k: artists, and pictures of a gallery, per record.
         threshold: least probability of an artist that is named, 0 to 1.
         calibration: of the network; adds calibrated probabilities and verdicts.
+        space: whose features the records hold, and which; None where that does not matter.
         gallery: folder of the gallery, if `mode` needs one.
         search: the search in that gallery.
     """
@@ -48,6 +50,7 @@ class InferenceRequest:
     top_k: int = 5
     threshold: float = 0.0
     calibration: Calibration | None = None
+    space: FeatureSpace | None = None
     gallery: Path | None = None
     search: GallerySearch | None = None
 
@@ -55,6 +58,8 @@ class InferenceRequest:
         """Plain Python that tells this request from others, for about.json of a journal."""
         values: dict[str, Any] = {"mode": self.mode.name, "top_k": self.top_k, "threshold": self.threshold,
                                   "calibration": asdict(self.calibration) if self.calibration else None}
+        if self.space:
+            values["features"] = self.space.feature_kind
         if self.search:
             values |= {"gallery": str(self.gallery), "in it": len(self.search.gallery.images),
                        "neighbours": self.search.neighbours}

@@ -18,10 +18,12 @@ from data.loaders import Loading, make_loader
 from data.transforms import Preprocessing
 from inference.views import Normalise, Views
 from model.lsnet import LSNet
-from runtime.checkpoint import read_checkpoint
-from runtime.networks import features_and_logits, load_weights
-from runtime.options import InferenceOptions
+from model.style_network import StyleNetwork
+from runtime.checkpoint import Checkpoint, published_checkpoint, read_checkpoint
+from runtime.networks import feature_blocks, features_and_logits, load_weights
+from runtime.options import FeatureKind, FeatureOptions, InferenceOptions, TrainedOptions
 from runtime.placement import WORKERS, Placement
+from search.vectors import FeatureSpace
 from utils import UserError
 
 TASKS = {"classification": ("one artist per picture", "inference_artist.py"),
@@ -68,15 +70,18 @@ class Predictor:
         classes: class names; None where the checkpoint has none and no mapping was given.
         preprocessing: that of the network's evaluation.
         fingerprint: tells this model from others; empty where no checkpoint was read.
+        space: whose features those of `predict` are, and which.
         task: what the network was trained for, see `Checkpoint.task`.
     """
 
     def __init__(self, network: torch.nn.Module, classes: Sequence[str] | None, preprocessing: Preprocessing,
                  placement: Placement, *, compile: bool = False, fingerprint: str = "",
-                 task: str | None = None) -> None:
+                 task: str | None = None, feature_kind: FeatureKind = "pooled") -> None:
         """Fold `network` for inference and move it to its device; see `from_checkpoint`."""
         network = network.eval()
-        network = network.for_inference() if isinstance(network, LSNet) else network
+        network = network.for_inference() if isinstance(network, LSNet | StyleNetwork) else network
+        self.space = FeatureSpace(model=fingerprint, feature_kind=feature_kind,
+                                  blocks=feature_blocks(network, feature_kind))
         self.dtype = placement.amp or torch.float32
         self.network = placement.move_network(network).to(self.dtype)
         self.forward = torch.compile(features_and_logits) if compile else features_and_logits
@@ -85,28 +90,51 @@ class Predictor:
         self.fingerprint, self.task = fingerprint, task
 
     @classmethod
-    def from_options(cls, options: InferenceOptions) -> Predictor:
-        """The predictor of a command's flags; see `from_checkpoint`."""
-        return cls.from_checkpoint(options.checkpoint, model=options.model, class_csv=options.class_csv,
-                                   device=options.device, amp=options.amp, compile=options.compile)
+    def from_options(cls, options: TrainedOptions | FeatureOptions, *, uses_features: bool = False,
+                     gallery: FeatureSpace | None = None) -> Predictor:
+        """The predictor of a command's flags; see `from_checkpoint`.
+
+        A command that `uses_features` gets those of --feature-kind, else of its `gallery`, else what is usual for the
+        network.
+
+        Raises:
+            UserError: the flags name no network, or two, or one that cannot be read or downloaded.
+        """
+        kind: FeatureKind | None = "pooled"
+        path = options.checkpoint
+        if isinstance(options, FeatureOptions):
+            options.check_source()
+            if uses_features:
+                kind = options.feature_kind or (gallery.feature_kind if gallery else None)
+        checkpoint = read_checkpoint(path, options.class_csv) if path else published_checkpoint(str(options.model))
+        return cls.of_checkpoint(checkpoint, model=options.model, feature_kind=kind, device=options.device,
+                                 amp=options.amp, compile=options.compile)
 
     @classmethod
     def from_checkpoint(cls, path: str | Path, *, model: str | None = None, class_csv: str | Path | None = None,
-                        device: str = "auto", amp: str = "off", compile: bool = False) -> Predictor:
+                        feature_kind: FeatureKind | None = None, device: str = "auto", amp: str = "off",
+                        compile: bool = False) -> Predictor:
         """The predictor of a checkpoint; architecture, classes and preprocessing come from the file.
 
-        `InferenceOptions` documents the arguments: they are flags; `path` is --checkpoint.
+        `FeatureOptions` documents the arguments: they are flags; `path` is --checkpoint.
 
         Raises:
             UserError: the file cannot be read or contradicts `model` or `class_csv`.
         """
+        return cls.of_checkpoint(read_checkpoint(path, class_csv), model=model, feature_kind=feature_kind,
+                                 device=device, amp=amp, compile=compile)
+
+    @classmethod
+    def of_checkpoint(cls, checkpoint: Checkpoint, *, model: str | None, feature_kind: FeatureKind | None,
+                      device: str = "auto", amp: str = "off", compile: bool = False) -> Predictor:
+        """The predictor of a checkpoint that was read; see `from_checkpoint`."""
         placement = Placement.resolve(device, amp=amp)
-        checkpoint = read_checkpoint(path, class_csv)
         spec = checkpoint.resolve(model)
         network = spec.architecture.create()
         load_weights(network, checkpoint.evaluated, checkpoint.path)
         return cls(network, spec.classes, spec.preprocessing, placement, compile=compile,
-                   fingerprint=checkpoint.fingerprint, task=checkpoint.task)
+                   fingerprint=checkpoint.fingerprint, task=checkpoint.task,
+                   feature_kind=feature_kind or checkpoint.feature_kind)
 
     def check_task(self, task: str, checkpoint: Path) -> None:
         """Raise a `UserError` unless `checkpoint` was trained for `task`, or does not say for what."""
@@ -167,7 +195,8 @@ class Predictor:
     def run(self, pixels_BHWC: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Features (B, D) and logits (B, classes), float32, of one view of B pictures, (B, S, S, 3) uint8."""
         images = self.normalise(pixels_BHWC.to(self.placement.device, non_blocking=True))
-        features, logits = self.forward(self.network, images.to(self.dtype, memory_format=self.placement.memory_format))
+        features, logits = self.forward(self.network, images.to(self.dtype, memory_format=self.placement.memory_format),
+                                        self.space.feature_kind)
         return features.float(), logits.float()
 
 

@@ -13,20 +13,22 @@ import os
 import sys
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import IO
+from typing import IO, get_args
 
 import numpy as np
 import torch
 
 from data.csv_files import write_rows
 from data.names import fit_file_name
+from data.picture_files import PictureFolder
 from data.side_files import parse_json, read_lines
 from inference.journal import Entry, Journal, Record
 from inference.modes import InferenceRequest, Mode
-from inference.predictor import Failure, Prediction
-from runtime.options import ResultOptions
+from inference.predictor import Failure, Prediction, Predictor
+from runtime.options import InferenceOptions, ResultFormat, ResultOptions
+from runtime.progress import progress
 from search.gallery_search import format_matches
 from search.vectors import FEATURES, NAMES, Vectors, name_line
 from utils import EXIT_DONE, EXIT_PARTIAL, atomic_path, text_stream, write_json
@@ -66,6 +68,8 @@ def make_record(prediction: Prediction, request: InferenceRequest) -> Record:
             record["verdict"] = request.calibration.verdict(probabilities.max().item())
     if request.mode.writes_features:
         record["features"] = prediction.features.tolist()
+        if request.space and request.space.feature_kind != "pooled":
+            record["feature_kind"] = request.space.feature_kind
     return record
 
 
@@ -81,6 +85,19 @@ def extract_features(answers: Iterable[Prediction | Failure], folder: Path) -> t
             names.append(answer.path.relative_to(folder).as_posix())
             rows.append(answer.features.numpy())
     return Vectors(names, np.stack(rows) if rows else np.empty((0, 0), np.float32)), failures
+
+
+def extract_folder(predictor: Predictor, found: PictureFolder,
+                   options: InferenceOptions) -> tuple[Vectors, list[tuple[Path, str]]]:
+    """The features of a folder's pictures, as `extract_features`; and the pictures and folders that are unreadable.
+
+    Prints what is passed over.
+    """
+    for line in found.report():
+        print(line)
+    answers = progress(predictor.predict_with(found.images, options), len(found.images))
+    vectors, failures = extract_features(answers, found.root)
+    return replace(vectors, space=predictor.space), [*failures, *found.unreadable]
 
 
 # ---- printed ---------------------------------------------------------------------------------------------------------
@@ -105,11 +122,12 @@ def print_failures(failures: Iterable[tuple[Path | str, str]]) -> None:
         print(f"not read: {path} ({reason})", file=sys.stderr)
 
 
-def print_outcome(pictures: int, failures: Sequence[tuple[Path | str, str]], output: Path, how: str = "") -> int:
-    """Print the failures and the last line of a command; returns its exit code."""
-    print_failures(failures)
+def print_outcome(pictures: int, failures: Sequence[tuple[Path | str, str]], output: Path, how: str = "",
+                  folders: Sequence[tuple[Path, str]] = ()) -> int:
+    """Print the failures, of pictures and of whole folders, and the last line of a command; returns its exit code."""
+    print_failures([*failures, *folders])
     print(f"{pictures - len(failures)} of {pictures} pictures{how}; results are in {output}")
-    return EXIT_PARTIAL if failures else EXIT_DONE
+    return EXIT_PARTIAL if failures or folders else EXIT_DONE
 
 
 # ---- files -----------------------------------------------------------------------------------------------------------
@@ -160,6 +178,7 @@ def write_results(journals: Sequence[Journal], output: Path, files: ResultOption
     if mode.writes_features:
         write_features = _write_npz if files.features_format == "npz" else _write_npy
         write_features(journals, output, summary)
+        journals[0].space.write(output)
     entries = itertools.chain.from_iterable(journal.entries() for journal in journals)
     _write_records(entries, (output / RESULTS).with_suffix(f".{files.format}"), files.format, summary.columns)
     return summary
@@ -210,12 +229,12 @@ def _read_sources(output: Path) -> dict[str, str]:
 
 def find_earlier_results(output: Path, started: float) -> list[str]:
     """Names of result files in `output` that are older than the time `started`: an earlier run wrote them."""
-    names = [Path(RESULTS).with_suffix(f".{kind}").name for kind in ("json", "jsonl", "csv")]
+    names = [Path(RESULTS).with_suffix(f".{kind}").name for kind in get_args(ResultFormat)]
     names += [FEATURES, Path(FEATURES).with_suffix(".npz").name, NAMES, SHEET]
     return [name for name in names if (output / name).is_file() and (output / name).stat().st_mtime < started]
 
 
-def _write_records(entries: Iterable[Entry], path: Path, kind: str, columns: Sequence[str]) -> None:
+def _write_records(entries: Iterable[Entry], path: Path, kind: ResultFormat, columns: Sequence[str]) -> None:
     if kind == "csv":
         cells = ({"image": name, **_flatten(record)} for name, record in entries)
         write_rows(path, itertools.chain([columns], ([row.get(column, "") for column in columns] for row in cells)))

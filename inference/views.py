@@ -51,7 +51,8 @@ def _allows(preprocessing: Preprocessing, size: tuple[int, int], divisor: int) -
     reduced = (-(-size[0] // divisor), -(-size[1] // divisor))
     if min(reduced) < MARGIN * int(preprocessing.input_size / preprocessing.crop_pct) or max(size) > WIDEST * min(size):
         return False
-    return preprocessing.fit == "squash" or _shape(preprocessing, *size) == _shape(preprocessing, *reduced)
+    is_stretched = preprocessing.fit in ("squash", "squash_crop")
+    return is_stretched or _shape(preprocessing, *size) == _shape(preprocessing, *reduced)
 
 
 def _shape(preprocessing: Preprocessing, width: int, height: int) -> tuple[int, ...]:

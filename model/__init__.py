@@ -2,5 +2,6 @@
 
 from model.lsnet import LSNet, checkpoint_filter_fn
 from model.lsnet_artist import LSNetArtist
+from model.style_network import StyleNetwork
 
-__all__ = ["LSNet", "LSNetArtist", "checkpoint_filter_fn"]
+__all__ = ["LSNet", "LSNetArtist", "StyleNetwork", "checkpoint_filter_fn"]

@@ -226,6 +226,16 @@ def checkpoint_filter_fn(state_dict: dict[str, Any], model: nn.Module) -> dict[s
     return state_dict
 
 
+def pretrained_filter_fn(state_dict: dict[str, Any], model: nn.Module) -> dict[str, Any]:
+    """Published weights for a network that may have another head, or a projection, which then stay as they are."""
+    state, own = checkpoint_filter_fn(state_dict, model), model.state_dict()
+    for part in ("projection.", "head.", "head_dist."):
+        keys = [key for key in own if key.startswith(part)]
+        if any(key not in state or state[key].shape != own[key].shape for key in keys):
+            state |= {key: own[key] for key in keys}
+    return {key: value for key, value in state.items() if key in own or not key.startswith(("head.", "head_dist."))}
+
+
 @dataclass(frozen=True)
 class Preset:
     """A row of the table of models: width and depth of the stages, heads of the last, input side in px, hub id."""
@@ -258,7 +268,7 @@ def _entrypoint(model_cls: type[LSNet], name: str, preset: Preset) -> Callable[.
     def entrypoint(pretrained: bool = False, **kwargs: Any) -> LSNet:
         arguments: dict[str, Any] = {"embed_dim": preset.embed_dim, "depth": preset.depth,
                                      "num_heads": preset.num_heads, "distillation": preset.distillation, **kwargs}
-        return build_model_with_cfg(model_cls, name, pretrained, pretrained_filter_fn=checkpoint_filter_fn,
+        return build_model_with_cfg(model_cls, name, pretrained, pretrained_filter_fn=pretrained_filter_fn,
                                     feature_cfg={"out_indices": (0, 1, 2, 3), "feature_cls": "getter"}, **arguments)
 
     entrypoint.__name__, entrypoint.__module__ = name, model_cls.__module__

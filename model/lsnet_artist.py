@@ -37,9 +37,9 @@ class LSNetArtist(LSNet):
 
 PRESETS = {
     # name: widths and depths of the four stages, attention heads of the last
-    "lsnet_t_artist": Preset((64, 128, 256, 384), (0, 2, 8, 10), 4),
-    "lsnet_s_artist": Preset((96, 192, 320, 448), (1, 2, 8, 10), 4),
-    "lsnet_b_artist": Preset((128, 256, 384, 512), (4, 6, 8, 10), 4),
+    "lsnet_t_artist": Preset((64, 128, 256, 384), (0, 2, 8, 10), 4, hf_hub_id="jameslahm/lsnet_t"),
+    "lsnet_s_artist": Preset((96, 192, 320, 448), (1, 2, 8, 10), 4, hf_hub_id="jameslahm/lsnet_s"),
+    "lsnet_b_artist": Preset((128, 256, 384, 512), (4, 6, 8, 10), 4, hf_hub_id="jameslahm/lsnet_b"),
     "lsnet_l_artist": Preset((160, 320, 480, 640), (6, 8, 12, 14), 4),
     "lsnet_xl_artist": Preset((192, 384, 576, 768), (8, 12, 16, 20), 6),
     "lsnet_xl_artist_448": Preset((192, 384, 576, 768), (8, 12, 16, 20), 6, img_size=448),

@@ -67,7 +67,12 @@ class Parser(argparse.ArgumentParser, Generic[Group]):
             action = self._option_string_actions.get(name)
             if equals and action is not None and action.nargs == 0:
                 raise self._mistake(f"{name} with the value {value!r}", "no value")
-        found, unknown = self.parse_known_args(arguments, namespace)
+        own = argparse.Namespace(**{action.dest: _NOT_GIVEN for action in self._actions if action.dest != "help"})
+        found, unknown = self.parse_known_args(arguments, namespace or own)
+        found.given = frozenset(name for name, value in vars(found).items() if value is not _NOT_GIVEN)
+        for action in self._actions:
+            if getattr(found, action.dest, None) is _NOT_GIVEN:
+                setattr(found, action.dest, action.default)
         if unknown:
             close = difflib.get_close_matches(unknown[0].partition("=")[0], list(self._option_string_actions), n=1)
             raise self._mistake(f"the unknown argument {' '.join(unknown)}", "documented flags only",
@@ -97,6 +102,10 @@ class Parser(argparse.ArgumentParser, Generic[Group]):
 
     def _mistake(self, found: str, expected: str, hint: str = "") -> UserError:
         return UserError(found, expected, f"{hint}see python {self.prog} --help")
+
+
+GIVEN = "given"
+_NOT_GIVEN = object()
 
 
 class _HelpFormatter(argparse.HelpFormatter):
@@ -146,12 +155,16 @@ def flag(default: Any, help: str, *, names: Sequence[str] = (), writes: Literal[
 def add_options(parser: argparse.ArgumentParser, group: type, **defaults: Any) -> None:
     """Give `parser` one argument per field of the dataclass `group`; a field that is a dataclass is a group of its own.
 
+    A field called `given` is no flag: it gets the names of the flags on the command line, a frozenset.
+
     `defaults` replaces the defaults of single fields.
     """
     title = (group.__doc__ or group.__name__).partition("\n")[0].rstrip(".")
     section = parser.add_argument_group(title)
     hints = get_type_hints(group)
     for field in dataclasses.fields(group):
+        if field.name == GIVEN:
+            continue
         if dataclasses.is_dataclass(hints[field.name]):
             add_options(parser, hints[field.name], **defaults)
             continue
@@ -239,7 +252,7 @@ def read_options(namespace: argparse.Namespace, group: type[Group]) -> Group:
             values[field.name] = read_options(namespace, hints[field.name])
             continue
         value = getattr(namespace, field.name)
-        if field.metadata["writes"]:
+        if field.metadata.get("writes"):
             _check_target(f"--{field.name.replace('_', '-')}", value, field.metadata["writes"])
         values[field.name] = tuple(value) if isinstance(value, list) else value
     return group(**values)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+import logging
+import os
+import pickle
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
@@ -15,13 +18,20 @@ from timm.models import get_pretrained_cfg_value, is_model, list_models, model_e
 
 from model.lsnet import LSNet, checkpoint_filter_fn  # the package `model` registers the LSNet presets with timm
 from model.lsnet_artist import PRESETS
+from model.style_network import NAME as STYLE_NETWORK
+from model.style_network import StyleNetwork, style_and_maps, style_widths
+from runtime.options import FeatureKind
 from utils import UserError
 
 # Prefixes of keys from DistributedDataParallel, torch.compile and Lightning.
 WRAPPERS = ("module.", "_orig_mod.", "model.")
 # How a constructor of timm refuses its arguments; a RuntimeError also tells that memory does not suffice.
 REFUSALS = (AssertionError, KeyError, MemoryError, RuntimeError, TypeError, ValueError)
+# What a download of timm raises: connections and files that are not there, and weights that do not fit.
+DOWNLOAD_ERRORS = (OSError, RuntimeError, ValueError, KeyError, pickle.UnpicklingError)
+SAFE_LOADING = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"  # torch.load then never runs code
 State = dict[str, torch.Tensor]
+StyleHead = Literal["style", "both"]
 Side = Annotated[int, Meta(ge=1, le=4096)]  # px
 Count = Annotated[int, Meta(ge=0, le=10_000_000)]  # of classes
 Probability = Annotated[float, Meta(ge=0, lt=1)]
@@ -54,6 +64,7 @@ class ModelArgs(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     always_partition: bool | None = None
     window_size: Side | Pair | None = None
     output_stride: Literal[8, 16, 32] | None = None
+    style_head: StyleHead | None = None
     class_token: bool | None = None
     no_embed_class: bool | None = None
     reg_tokens: Annotated[int, Meta(ge=0, le=64)] | None = None
@@ -83,31 +94,93 @@ class Architecture:
     Attributes:
         name: a preset of `model/` or any timm model.
         num_classes: outputs of the head.
-        model_args: further arguments, plain Python.
+        model_args: further arguments, plain Python; `style_head`, if it is among them, makes it the backbone of a
+            `StyleNetwork` whose head reads features of that kind.
     """
 
     name: str
     num_classes: int
     model_args: dict[str, Any] = field(default_factory=dict)
 
-    def create(self) -> torch.nn.Module:
-        """A new network with random weights, on the CPU.
+    def create(self, *, pretrained: bool = False) -> torch.nn.Module:
+        """A new network on the CPU with random weights, or all but its head and projection `pretrained`.
+
+        timm downloads such weights once.
 
         Raises:
-            UserError: timm knows no such model, or the model refuses one of `model_args`.
+            UserError: timm knows no such model, or no weights for it; they cannot be had; or the model refuses one of
+                `model_args`.
         """
         check_name(self.name)
+        name, arguments = self.in_timm()
+        if pretrained:
+            arguments["pretrained" if name == self.name else "pretrained_backbone"] = True
+            return _create_pretrained(self.name, lambda: timm.create_model(name, num_classes=self.num_classes,
+                                                                           **arguments))
         try:
-            return timm.create_model(self.name, num_classes=self.num_classes, **self.model_args)
+            return timm.create_model(name, num_classes=self.num_classes, **arguments)
         except REFUSALS as error:
             raise UserError(f"{self.name} with {self.model_args} ({error})", "arguments that this model takes",
                             "leave the flag away, or choose a preset that has it") from error
+
+    def in_timm(self) -> tuple[str, dict[str, Any]]:
+        """Name and arguments for `timm.create_model`."""
+        arguments = dict(self.model_args)
+        kind = arguments.pop("style_head", None)
+        return (self.name, arguments) if kind is None else (
+            STYLE_NETWORK, {"backbone": self.name, "kind": kind, **arguments})
 
     @property
     def pretrained_cfg(self) -> dict[str, Any]:
         """What timm knows of the model's input and head."""
         cfg = timm.get_pretrained_cfg(self.name)
         return cfg.to_dict() if cfg else {}
+
+
+def create_published(name: str) -> torch.nn.Module:
+    """The network `name` as it was published, with weights and head, on the CPU; timm downloads it once.
+
+    Raises:
+        UserError: timm knows no such model, or no weights for it; or they cannot be had.
+    """
+    check_name(name)
+    return _create_pretrained(name, lambda: timm.create_model(name, pretrained=True))
+
+
+def _create_pretrained(name: str, create: Callable[[], torch.nn.Module]) -> torch.nn.Module:
+    cfg = timm.get_pretrained_cfg(name)
+    if cfg is None or not cfg.has_weights:
+        others = [other for other in ("lsnet_t_artist", "lsnet_s_artist", "lsnet_b_artist") if is_lsnet(name)]
+        raise UserError(f"--pretrained for {name}, of which nobody published weights",
+                        f"a model that has them, such as {', '.join(others) or 'those of timm.list_pretrained()'}",
+                        "choose one, start from a file with --finetune-from, or train from nothing")
+    forced, log = os.environ.get(SAFE_LOADING), logging.getLogger("huggingface_hub")
+    level = log.level
+    os.environ[SAFE_LOADING] = "1"  # timm does not always ask for it
+    log.setLevel(logging.ERROR)  # it reports every retry
+    try:
+        return create()
+    except DOWNLOAD_ERRORS as error:
+        files = cfg.hf_hub_filename or "model.safetensors or pytorch_model.bin"
+        place = f"{files} of https://huggingface.co/{cfg.hf_hub_id}" if cfg.hf_hub_id else str(cfg.url)
+        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise UserError(f"the weights of {name}, which cannot be downloaded ({reason[:200]})", place,
+                        f"fetch that file where there is a network; a trainer takes it as --finetune-from FILE --model "
+                        f"{name}, other commands as --checkpoint FILE --model {name}") from error
+    finally:
+        log.setLevel(level)
+        if forced is None:
+            del os.environ[SAFE_LOADING]
+        else:
+            os.environ[SAFE_LOADING] = forced
+
+
+def out_of_timm(name: Any, arguments: Any) -> tuple[Any, Any]:
+    """Name and `model_args` of the `Architecture` that `in_timm` gives these; both may be of any type."""
+    if name != STYLE_NETWORK or not isinstance(arguments, dict):
+        return name, arguments
+    rest = {key: value for key, value in arguments.items() if key not in ("backbone", "kind")}
+    return arguments.get("backbone"), {**rest, "style_head": arguments.get("kind", "both")}
 
 
 def check_name(name: str) -> None:
@@ -140,25 +213,29 @@ def takes_input_size(name: str) -> bool:
 
 
 def make_architecture(name: str, num_classes: int, *, input_size: int | None = None, feature_dim: int | None = None,
-                      drop_path_rate: float = 0.0) -> Architecture:
+                      drop_path_rate: float = 0.0, style_head: StyleHead | None = None) -> Architecture:
     """The architecture for the values of the model flags.
 
     Args:
         name: model name.
         num_classes: outputs of the head.
         input_size: side of the input, px, of models with a fixed one; None takes the preset's own.
-        feature_dim: length of the feature vector (artist models); None takes the backbone's width.
+        feature_dim: length of the feature vector (artist models and style heads); None: no projection.
         drop_path_rate: stochastic depth, in [0, 1).
+        style_head: the kind of features of a head that reads style features; None for one that does not.
 
     Raises:
         UserError: no such model, or one that has no projection layer.
     """
     check_name(name)
     arguments: dict[str, Any] = {}
+    if style_head is not None:
+        arguments["style_head"] = style_head
     if feature_dim is not None:
-        if not is_artist_model(name):
+        if style_head is None and not is_artist_model(name):
             raise UserError(f"--feature-dim with {name}", "a model with a projection layer",
-                            f"use one of {', '.join(list_models('lsnet_*_artist*'))}, or leave the flag away")
+                            f"use one of {', '.join(list_models('lsnet_*_artist*'))}, add --head style, or leave the "
+                            "flag away")
         arguments["feature_dim"] = feature_dim
     if input_size is not None and takes_input_size(name):
         arguments["img_size"] = input_size
@@ -195,9 +272,17 @@ def infer_architecture(name: str, state: State) -> Architecture:
 
 def head_weight(name: str, state: State) -> torch.Tensor | None:
     """The weights of the classifier among those of model `name`, (classes, …); None if there is none."""
+    if has_style_head(state):
+        return head if (head := state.get("head.l.weight")) is not None and head.ndim else None
     classifier = get_pretrained_cfg_value(name, "classifier") or ""
     head = state.get(f"{classifier if isinstance(classifier, str) else classifier[0]}.weight")
     return head if head is not None and head.ndim else None
+
+
+def has_style_head(state: Mapping[str, Any]) -> bool:
+    """Whether the weights are those of a `StyleNetwork`."""
+    return all(key.startswith(("backbone.", "projection.", "head.")) for key in state) and any(
+        key.startswith("backbone.") for key in state)
 
 
 def strip_wrappers(state: Mapping[str, Any]) -> dict[str, Any]:
@@ -221,7 +306,7 @@ def load_weights(network: torch.nn.Module, state: State, source: object, *, keep
         UserError: a key is missing, unexpected or of another shape.
     """
     try:
-        state = checkpoint_filter_fn(state, network) if isinstance(network, LSNet) else dict(state)
+        state = checkpoint_filter_fn(state, network) if isinstance(network, LSNet | StyleNetwork) else dict(state)
     except (IndexError, RuntimeError) as error:
         raise UserError(f"{source}, whose attention biases are no table of distances",
                         f"the weights of this {type(network).__name__}", "choose another file") from error
@@ -249,10 +334,40 @@ def classifier_names(network: torch.nn.Module) -> tuple[str, ...]:
     return (names,) if isinstance(names, str) else tuple(names)
 
 
-def features_and_logits(network: Any, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Features (B, D) before the head and logits (B, classes) of one pass through `network`, any timm model."""
+def features_and_logits(network: Any, images: torch.Tensor,
+                        kind: FeatureKind = "pooled") -> tuple[torch.Tensor, torch.Tensor]:
+    """Features (B, D) of `kind` and logits (B, classes) of one pass through `network`, any timm model.
+
+    Pooled ones are what the classifier reads, or would read without the style features of a `StyleNetwork` that has no
+    projection; `both` are style features and the backbone's pooled ones. Style features need `forward_intermediates`.
+    """
+    has_style_head = isinstance(network, StyleNetwork)
+    if kind == "pooled" and not (has_style_head and network.reads_raw):
+        return read_features(network, images)
+    backbone = network.backbone if has_style_head else network
+    style, maps = style_and_maps(backbone, images)
+    pooled = backbone.forward_head(maps, pre_logits=True)
+    features = {"pooled": pooled, "style": style, "both": torch.cat([style, pooled], 1)}
+    return features[kind], network.forward_head(features[network.kind] if has_style_head else maps)
+
+
+def read_features(network: Any, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """What the classifier reads, (B, D), and logits (B, classes) of one pass in evaluation."""
     maps = network.forward_features(images)
     return network.forward_head(maps, pre_logits=True), network.forward_head(maps)
+
+
+def feature_blocks(network: Any, kind: FeatureKind) -> list[int]:
+    """Widths of the groups of numbers in features of `kind`: those of each stage's statistics, and the pooled ones.
+
+    Raises:
+        UserError: style features of a network without `forward_intermediates`.
+    """
+    backbone = network.backbone if isinstance(network, StyleNetwork) else network
+    if kind == "pooled":
+        return [backbone.head_hidden_size if isinstance(network, StyleNetwork) and network.reads_raw
+                else network.head_hidden_size]
+    return style_widths(backbone) + ([backbone.head_hidden_size] if kind == "both" else [])
 
 
 class WithFeatures(torch.nn.Module):
@@ -266,7 +381,7 @@ class WithFeatures(torch.nn.Module):
     def forward(self, images: torch.Tensor) -> tuple[Any, torch.Tensor]:
         """Images (B, 3, S, S) -> outputs as of `network` (in training those of both heads, if it has two), features."""
         if not self.network.training:
-            features, logits = features_and_logits(self.network, images)
+            features, logits = read_features(self.network, images)
             return logits, features
         # In training a second pass through the head would draw another dropout.
         features = self.network.forward_head(self.network.forward_features(images), pre_logits=True)

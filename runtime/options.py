@@ -8,9 +8,13 @@ from typing import Any, Literal
 
 from data.images import DEFAULT_MAX_PIXELS
 from data.multilabel.grammar import DEFAULT_DELIMITER, LabelFormat, LabelGrammar
-from runtime.arguments import as_config, flag
+from runtime.arguments import GIVEN, as_config, flag
+from utils import UserError
 
+FeatureKind = Literal["pooled", "style", "both"]
+ResultFormat = Literal["json", "jsonl", "csv"]
 DEFAULT_CLUSTERS, MOST_CLUSTERS_TRIED = 8, 100
+COMPONENTS = 128  # principal components of standardised features
 NEIGHBOURS = 20  # pictures of a gallery that vote
 REPEATS = 3  # of a picture in an epoch with repeated augmentation
 
@@ -27,6 +31,11 @@ class ModelOptions:
                                          "backbone's width, no projection)", at_least=1)
     use_projection: bool | None = flag(None, "insist on a projection layer, or on none (default: as --feature-dim "
                                              "needs)", names=("--projection",))
+    pretrained: bool = flag(False, "begin with the weights that were published for --model, downloaded once: timm's, "
+                                   "or LSNet's for ImageNet")
+    head: Literal["linear", "style"] | None = flag(
+        None, "what the classifier reads: the pooled last stage (linear), or also mean and standard deviation over the "
+              "picture of the middle stages' outputs (style) (default: linear, or what --finetune-from has)")
     drop_path_rate: float | None = flag(None, "stochastic depth: probability of dropping the last block, rising "
                                               "linearly from 0 at the first (default: 0)", at_least=0, below=1,
                                         names=("--drop-path",))
@@ -90,6 +99,19 @@ class LongTailOptions:
     contrastive_weight: float = flag(0.0, "factor of a supervised contrastive loss on the features; 0 turns it off",
                                      at_least=0)
     contrastive_temperature: float = flag(0.1, "its temperature", above=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeOptions:
+    """Linear probe."""
+
+    linear_probe: bool = flag(False, "train nothing but the classifier: one pass over the pictures, then logistic "
+                                     "regression on the features; with --pretrained or --finetune-from")
+    probe_views: int = flag(0, "augmented views of each training picture that it also learns from", at_least=0)
+    feature_kind: FeatureKind | None = flag(
+        None, "what it learns from: pooled, what the network's own classifier reads; style, mean and standard "
+              "deviation over the picture of the middle stages' outputs; or both (default: both, but pooled for "
+              "--finetune-from a network trained here)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,12 +222,11 @@ class RunOptions:
 class InferenceOptions:
     """Network and loading."""
 
-    checkpoint: Path = flag(MISSING, "model_best.pth, a .safetensors file, or a folder with config.json and "
-                                     "model.safetensors")
     model: str | None = flag(None, "architecture; checked against the checkpoint, needed only for files that do not "
                                     "say it")
     class_csv: Path | None = flag(None, "class_mapping.csv; checked against the checkpoint, needed only for files that "
-                                        "do not name their artists", names=("--class-mapping",))
+                                        "do not name their artists and have no class_mapping.csv beside them",
+                                  names=("--class-mapping",))
     batch_size: int = flag(32, "pictures per step", at_least=1)
     device: str = flag("auto", "auto, cpu, cuda, cuda:N or mps")
     amp: Literal["auto", "bf16", "fp16", "off"] = flag("off", "precision of weights and pictures: off is float32, auto "
@@ -221,11 +242,45 @@ class InferenceOptions:
     max_pixels: int = flag(DEFAULT_MAX_PIXELS, "pictures whose header claims more pixels count as damaged", at_least=1)
 
 
+CHECKPOINT = "model_best.pth, a .safetensors file, or a folder with config.json and model.safetensors"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainedOptions(InferenceOptions):
+    """Network and loading."""
+
+    checkpoint: Path = flag(MISSING, CHECKPOINT)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureOptions(InferenceOptions):
+    """Network and loading."""
+
+    checkpoint: Path | None = flag(None, f"{CHECKPOINT}; with --model also a file of weights alone")
+    pretrained: bool = flag(False, "instead of --checkpoint: the weights that were published for --model, downloaded "
+                                   "once")
+    feature_kind: FeatureKind | None = flag(
+        None, "which features: pooled, what the classifier reads; style, mean and standard deviation over the picture "
+              "of the middle stages' outputs; or both (default: the gallery's; else pooled for networks trained here, "
+              "both for others and for a linear probe)")
+
+    def check_source(self) -> None:
+        """Raise a `UserError` unless exactly one network is named."""
+        if self.pretrained and self.checkpoint:
+            raise UserError("--pretrained with --checkpoint", "one of them", "leave one away")
+        if self.pretrained and not self.model:
+            raise UserError("--pretrained without --model", "the network whose weights are downloaded",
+                            "for example --model lsnet_t_artist --pretrained")
+        if not self.pretrained and not self.checkpoint:
+            raise UserError("no --checkpoint", "the network that looks at the pictures",
+                            "add --checkpoint, or --model NAME --pretrained")
+
+
 @dataclass(frozen=True, kw_only=True)
 class ResultOptions:
     """Result files."""
 
-    format: Literal["json", "jsonl", "csv"] = flag(
+    format: ResultFormat = flag(
         "json", "batch_results.json; one JSON object a line, with the picture as image; or a table without features")
     features_format: Literal["npy", "npz"] = flag(
         "npy", "features.npy and image_names.txt, or both in features.npz as features and image_names")
@@ -250,6 +305,8 @@ class ClusterOptions:
     algorithm: Literal["kmeans", "minibatch", "hdbscan"] = flag(
         "kmeans", "kmeans; minibatch, its faster form for hundreds of thousands of pictures; or hdbscan, which groups "
                   "where pictures are dense and leaves the others out")
+    pca: int | None = flag(None, "group this many principal components of the standardised features (default: up to "
+                                 f"{COMPONENTS}, but pooled features as they are)", at_least=1, metavar="N")
     min_cluster_size: int = flag(5, "pictures in the smallest group of hdbscan, or of --num-clusters auto", at_least=2)
     seed: int = flag(0, "seed of k-means' starting points and of the map", at_least=0, at_most=2**32 - 1)
 
@@ -347,10 +404,11 @@ class TrainerOptions:
     optimizing: OptimizerOptions
     distillation: DistillationOptions
     run: RunOptions
+    given: frozenset[str] = frozenset()
 
     def as_config(self) -> dict[str, Any]:
         """All of them as one flat dict of plain Python, for checkpoints and logs."""
-        return as_config(*(getattr(self, field.name) for field in fields(self)))
+        return as_config(*(getattr(self, field.name) for field in fields(self) if field.name != GIVEN))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -366,6 +424,7 @@ class ArtistOptions(FolderTrainerOptions):
 
     long_tail: LongTailOptions
     retrieval: RetrievalOptions
+    probe: ProbeOptions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -374,6 +433,7 @@ class MultiLabelTrainerOptions(TrainerOptions):
 
     annotations: AnnotationOptions
     labels: MultiLabelOptions
+    probe: ProbeOptions
 
 
 @dataclass(frozen=True, kw_only=True)

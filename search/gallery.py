@@ -6,7 +6,7 @@ import difflib
 import functools
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -18,8 +18,10 @@ from data.names import nfc
 from data.picture_files import artist_of
 from data.prepare.output import new_folder
 from data.side_files import read_json
+from runtime.options import COMPONENTS
 from search.neighbours import normalised
-from search.vectors import FEATURES, LONGEST, read_matrix, write_features
+from search.standardisation import STANDARDISATION, Standardisation
+from search.vectors import FEATURES, LONGEST, FeatureSpace, read_matrix, write_features
 from utils import UserError, write_array, write_json
 
 FORMAT = "lsnet-gallery-1"
@@ -33,26 +35,32 @@ class Gallery:
     """Feature rows with artist and image name, in insertion order.
 
     Attributes:
-        model: the `fingerprint` of the network that made the features.
+        space: whose features they are, and which.
+        components: how many principal components are compared; None to compare raw features.
+        standardisation: the map to these, fitted when the gallery was written.
         images: one name per row, each once, such as `Artist/0001.jpg`.
         artists: one per row.
         features: (N, D) float32, raw.
     """
 
-    model: str
+    space: FeatureSpace
     images: Sequence[str]
     artists: Sequence[str]
     features: np.ndarray
+    components: int | None = None
+    standardisation: Standardisation | None = None
 
     @classmethod
-    def of_folder(cls, model: str, folder: Path, names: Sequence[str], features: np.ndarray) -> Gallery:
+    def of_folder(cls, space: FeatureSpace, folder: Path, names: Sequence[str], features: np.ndarray,
+                  components: int | None = None) -> Gallery:
         """The gallery of the features extracted from `folder`: one folder per artist, or the pictures of one artist.
 
         Args:
-            model: the network's fingerprint.
+            space: that of the features.
             folder: if pictures lie directly in it, it is one artist of that name.
             names: pictures relative to `folder`, "/"-separated: all directly in it, or all in folders of artists.
             features: (N, D) float32, one row per name.
+            components: how many are compared; None for what the kind of features needs.
 
         Raises:
             UserError: no picture could be read.
@@ -63,7 +71,10 @@ class Gallery:
         if any("/" not in name for name in names):
             names = [f"{folder.resolve().name}/{name}" for name in names]
         images = [nfc(name) for name in names]
-        return cls(model=model, images=images, artists=[artist_of(name) or "" for name in images], features=features)
+        if components is None and space.feature_kind != "pooled":
+            components = COMPONENTS
+        return cls(space=space, images=images, artists=[artist_of(name) or "" for name in images], features=features,
+                   components=components)
 
     @functools.cached_property
     def sizes(self) -> dict[str, int]:
@@ -81,11 +92,15 @@ class Gallery:
         groups = np.split(np.argsort(self.numbers, kind="stable"), np.cumsum([*self.sizes.values()])[:-1])
         return np.stack([self.features[rows].mean(axis=0, dtype=np.float64) for rows in groups]).astype(np.float32)
 
+    def comparable(self, rows: np.ndarray) -> np.ndarray:
+        """Raw features (N, D) as they are compared: (N, K) float32."""
+        return self.standardisation.apply(rows) if self.standardisation else rows
+
     def with_pictures(self, added: Gallery) -> Gallery:
         """The pictures of both; those of `added` replace others of the same name."""
         replaced = set(added.images)
         kept = self._rows([image not in replaced for image in self.images])
-        return Gallery(model=self.model, images=[*kept.images, *added.images], artists=[*kept.artists, *added.artists],
+        return replace(self, images=[*kept.images, *added.images], artists=[*kept.artists, *added.artists],
                        features=np.concatenate([kept.features, added.features]))
 
     def without(self, artist: str) -> Gallery:
@@ -104,8 +119,8 @@ class Gallery:
 
     def _rows(self, chosen: Sequence[bool]) -> Gallery:
         rows = np.flatnonzero(chosen).tolist()
-        return Gallery(model=self.model, images=[self.images[row] for row in rows],
-                       artists=[self.artists[row] for row in rows], features=self.features[rows])
+        return replace(self, images=[self.images[row] for row in rows], artists=[self.artists[row] for row in rows],
+                       features=self.features[rows])
 
 
 # ---- files -----------------------------------------------------------------------------------------------------------
@@ -118,6 +133,7 @@ class _About(msgspec.Struct):
     model: str
     feature_dim: Annotated[int, msgspec.Meta(ge=1, le=LONGEST)]
     pictures: Annotated[int, msgspec.Meta(ge=1)]
+    components: Annotated[int, msgspec.Meta(ge=1)] | None = None
 
 
 def write_gallery(folder: Path, gallery: Gallery, *, overwrite: bool, sources: Sequence[Path] = ()) -> None:
@@ -133,21 +149,23 @@ def write_gallery(folder: Path, gallery: Gallery, *, overwrite: bool, sources: S
         UserError: `folder` may not be replaced, or the answer was no.
     """
     with new_folder(folder, made_by="tools/build_gallery.py", overwrite=overwrite, sources=sources) as building:
-        write_features(building, gallery.images, gallery.features)
+        write_features(building, gallery.images, gallery.features, gallery.space)
         write_array(building / MEANS, gallery.means)
         _write_names(building / PICTURES, gallery)
+        if gallery.components is not None:
+            blocks = gallery.space.widths(gallery.features.shape[1])
+            Standardisation.fit(gallery.features, blocks, gallery.components).write(building)
         write_json(building / ABOUT, {
-            "format": FORMAT, "model": gallery.model, "feature_dim": gallery.features.shape[1],
-            "pictures": len(gallery.images),
+            "format": FORMAT, "model": gallery.space.model, "feature_dim": gallery.features.shape[1],
+            "components": gallery.components, "pictures": len(gallery.images),
             "artists": [{"artist": artist, "pictures": size} for artist, size in gallery.sizes.items()]})
 
 
-def read_gallery(folder: Path, model: str | None = None) -> Gallery:
+def read_gallery(folder: Path, space: FeatureSpace | None = None) -> Gallery:
     """The gallery in `folder`; its features stay on disk.
 
     Raises:
-        UserError: there is none, its parts do not belong together, or its features are of another network than the one
-            with the fingerprint `model`.
+        UserError: there is none, its parts do not belong together, or its features are not of `space`.
     """
     action = "check the path, or build the gallery again"
     about = read_json(folder / ABOUT, _About, expected="a gallery that tools/build_gallery.py made", action=action)
@@ -159,17 +177,38 @@ def read_gallery(folder: Path, model: str | None = None) -> Gallery:
     if any(number != str(place) or not artist or not image for place, (number, artist, image) in enumerate(rows)):
         raise UserError(f"a row of {folder / PICTURES} with another number, or without a name",
                         "rows numbered from 0, with artist and image", action)
-    if model is not None and about.model != model:
-        raise UserError(f"the gallery {folder} of {len({artist for _, artist, _ in rows})} artists, built with another "
-                        f"network ({about.model[:8]}…)", f"one built with that of --checkpoint ({model[:8]}…)",
-                        "give the checkpoint it was built with, or build it again with this one")
-    return Gallery(model=about.model, images=[image for _, _, image in rows], artists=[artist for _, artist, _ in rows],
-                   features=features)
+    own = FeatureSpace.read(folder, about.feature_dim) or FeatureSpace(model=about.model)  # of earlier versions
+    if own.model != about.model:
+        raise UserError(f"{folder} with features of one network and {ABOUT} of another", "one gallery", action)
+    if space is not None:
+        _check_space(folder, own, space, artists=len({artist for _, artist, _ in rows}))
+    standardisation = None if about.components is None else Standardisation.read(folder, about.feature_dim)
+    if about.components is not None and standardisation is None:
+        raise UserError(f"no {folder / STANDARDISATION}", "the whole gallery", action)
+    return Gallery(space=own, images=[image for _, _, image in rows], artists=[artist for _, artist, _ in rows],
+                   features=features, components=about.components, standardisation=standardisation)
+
+
+def _check_space(folder: Path, own: FeatureSpace, asked: FeatureSpace, *, artists: int) -> None:
+    """Raise a `UserError` unless features of the space `asked` can be compared with those of the gallery."""
+    if asked.feature_kind != own.feature_kind:
+        raise UserError(f"--feature-kind {asked.feature_kind} for the gallery {folder}",
+                        f"{own.feature_kind}, which it holds", "leave --feature-kind away, or build another gallery")
+    if own.model != asked.model:
+        raise UserError(f"the gallery {folder} of {artists} artists, built with another network ({own.model[:8]}…)",
+                        f"one built with that of --checkpoint or --model ({asked.model[:8]}…)",
+                        "give the network it was built with, or build it again with this one")
 
 
 def export_gallery(gallery: Gallery, folder: Path) -> None:
-    """Write vectors.npy, (N, D) float32 of length 1, and vectors.csv, their artists and names, for vector stores."""
-    write_array(folder / VECTORS, normalised(gallery.features))
+    """Write vectors.npy, (N, K) float32 of length 1, and vectors.csv, their artists and names, for vector stores.
+
+    They are the vectors that a search compares. Where those are standardised, standardisation.npy is written, too:
+    other features must be standardised before they are compared with these.
+    """
+    write_array(folder / VECTORS, normalised(gallery.comparable(gallery.features)))
+    if gallery.standardisation:
+        gallery.standardisation.write(folder)
     _write_names(folder / VECTOR_NAMES, gallery)
 
 

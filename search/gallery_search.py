@@ -19,7 +19,7 @@ class GallerySearch:
     def __init__(self, gallery: Gallery, *, neighbours: int) -> None:
         """Index `gallery`; the nearest `neighbours` pictures vote for the artist."""
         self.gallery, self.neighbours = gallery, neighbours
-        self.pictures, self.means = Index(gallery.features), Index(gallery.means)
+        self.pictures, self.means = (Index(gallery.comparable(rows)) for rows in (gallery.features, gallery.means))
         self.sizes = np.array(list(gallery.sizes.values()))
 
     def find(self, features: np.ndarray, top_k: int) -> list[dict[str, Any]]:
@@ -39,6 +39,7 @@ class GallerySearch:
             raise UserError(f"features of {length} numbers for a gallery of {expected}", "features of one network",
                             "give the gallery and the features of the same checkpoint")
         names, gallery = list(self.gallery.sizes), self.gallery
+        features = gallery.comparable(features)
         rows, scores = self.pictures.nearest(features, max(top_k, self.neighbours))
         votes = vote(gallery.numbers[rows[:, :self.neighbours]], scores[:, :self.neighbours], self.sizes)
         means, closeness = self.means.nearest(features, top_k)

@@ -9,7 +9,7 @@ import numpy as np
 
 from data.names import nfc
 from data.picture_files import artist_of
-from data.side_files import read_text
+from data.side_files import read_text, split_lines
 from search.neighbours import normalised, vote
 from utils import UserError
 
@@ -74,7 +74,7 @@ def read_labels(names: Sequence[str], file: Path | None) -> list[str]:
             raise UserError(f"{names[artists.index(None)]}, a name without a folder that would tell the artist",
                             "names as Artist/1.jpg", "add --labels")
         return [artist for artist in artists if artist is not None]
-    labels = read_text(file, expected="a UTF-8 text file", action="check --labels").splitlines()
+    labels = split_lines(read_text(file, expected="a UTF-8 text file", action="check --labels"))
     if len(labels) != len(names):
         raise UserError(f"{len(labels)} lines in {file} for {len(names)} vectors", "one label per vector", "correct it")
     return [nfc(label) for label in labels]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import io
 import math
 import os
@@ -12,17 +11,19 @@ import zipfile
 import zlib
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
-from typing import IO, Any
+from typing import IO, Annotated, Any
 
 import msgspec
 import numpy as np
 
-from data.side_files import parse_json, read_lines
-from utils import UserError, check_regular_file, read_bytes, write_array, write_text
+from data.side_files import parse_json, read_json, read_lines, split_lines
+from runtime.options import FeatureKind
+from utils import UserError, check_regular_file, read_bytes, write_array, write_json, write_text
 
 FEATURES, NAMES = "features.npy", "image_names.txt"  # a matrix, and the names of its rows
+SPACE = "features.json"  # beside them: whose features they are, and which
 READABLE = ".npy, .npz, .json or .jsonl"
 LONGEST = 2**20  # numbers of a vector
 LARGEST_NUMBER = 1e15  # float32 holds the sum of the squares of so many of them
@@ -35,6 +36,56 @@ _READER_ERRORS = (OSError, ValueError, TypeError, LookupError, ArithmeticError, 
                   RuntimeError, tokenize.TokenError, zipfile.BadZipFile, zlib.error, struct.error)
 
 
+class FeatureSpace(msgspec.Struct, frozen=True, kw_only=True):
+    """Whose features vectors are, and which; the content of features.json.
+
+    Attributes:
+        model: the network's fingerprint; empty where it is not known.
+        feature_kind: which of its features.
+        blocks: widths of consecutive groups of numbers that count alike, see `block_scale`; empty for one group.
+    """
+
+    model: str = ""
+    feature_kind: FeatureKind = "pooled"
+    blocks: list[Annotated[int, msgspec.Meta(ge=1, le=LONGEST)]] = []
+
+    def widths(self, length: int) -> list[int]:
+        """The blocks of vectors of `length` numbers."""
+        return self.blocks or [length]
+
+    def write(self, folder: Path) -> None:
+        """Write features.json to `folder`."""
+        write_json(folder / SPACE, msgspec.to_builtins(self))
+
+    @classmethod
+    def read(cls, folder: Path, length: int | None = None) -> FeatureSpace | None:
+        """That of the features in `folder`, of `length` numbers where they are known; None where it says nothing.
+
+        Raises:
+            UserError: it cannot be read, or is of features of another length.
+        """
+        if not os.path.lexists(folder / SPACE):
+            return None
+        action = "keep the files of one run together, or extract the features again"
+        space = read_json(folder / SPACE, cls, expected="whose features they are", action=action)
+        if length is not None and sum(space.widths(length)) != length:
+            raise UserError(f"{folder / SPACE} of {sum(space.blocks)} numbers for features of {length}",
+                            "one of these features", action)
+        return space
+
+    def check(self, other: FeatureSpace, found: object, expected: object) -> None:
+        """Raise a `UserError` unless features of `other`, those in `found`, can be compared with these, in `expected`.
+
+        What is not known does not count.
+        """
+        if other.feature_kind != self.feature_kind:
+            raise UserError(f"{other.feature_kind} features in {found}", f"{self.feature_kind} ones, as in {expected}",
+                            f"take --feature-kind {self.feature_kind}")
+        if self.model and other.model and other.model != self.model:
+            raise UserError(f"features of another network ({other.model[:8]}…) in {found}",
+                            f"those of the network of {expected} ({self.model[:8]}…)", "extract them with one network")
+
+
 @dataclass(frozen=True, eq=False)
 class Vectors:
     """Feature vectors, each with a name.
@@ -43,21 +94,24 @@ class Vectors:
         names: one per row.
         rows: (N, D) float32; a memory map where one .npy file holds them all.
         files: where the rows were read, in order: each file and its number of rows.
+        space: whose features they are; None where no file says it.
     """
 
     names: Sequence[str]
     rows: np.ndarray
     files: Sequence[tuple[Path, int]] = ()
+    space: FeatureSpace | None = None
 
 
-def write_features(folder: Path, names: Sequence[str], features: np.ndarray) -> None:
-    """Write features.npy, (N, D) float32, and image_names.txt, whose lines name its rows."""
+def write_features(folder: Path, names: Sequence[str], features: np.ndarray, space: FeatureSpace) -> None:
+    """Write features.npy, (N, D) float32, image_names.txt, whose lines name its rows, and features.json."""
     write_array(folder / FEATURES, features)
     write_text(folder / NAMES, "".join(map(name_line, names)))
+    space.write(folder)
 
 
 def name_line(name: str) -> str:
-    """The line of image_names.txt; a line break in a file name becomes a space, so that rows and lines still match."""
+    """The line of image_names.txt; what any program takes for a line break becomes a space: rows and lines match."""
     return " ".join(name.splitlines()) + "\n"
 
 
@@ -71,9 +125,11 @@ def read_vectors(paths: Sequence[Path]) -> Vectors:
       `.jsonl`: a record on each line.
     - A folder: its features.npy; without one, all its .npy and .npz files; without any, its .json and .jsonl.
 
+    features.json beside them says whose they are.
+
     Raises:
         UserError: nothing to read, a file that holds no vectors, other names than rows, numbers that are not finite, or
-            vectors of different lengths.
+            vectors of different lengths, networks or kinds.
     """
     parts = [(file, _read(file)) for path in paths for file in _files(path)]
     parts = [(file, part) for file, part in parts if len(part.rows)]
@@ -87,10 +143,19 @@ def read_vectors(paths: Sequence[Path]) -> Vectors:
                             "compare features of one model")
         check_numbers(file, part.rows)
     files = [(file, len(part.rows)) for file, part in parts]
+    space = _common_space([file for file, _ in files], expected)
     if len(parts) == 1:
-        return dataclasses.replace(parts[0][1], files=files)
+        return replace(parts[0][1], files=files, space=space)
     return Vectors([name for _, part in parts for name in part.names], np.concatenate([part.rows for _, part in parts]),
-                   files)
+                   files, space)
+
+
+def _common_space(files: Sequence[Path], length: int) -> FeatureSpace | None:
+    """The space of the vectors in `files`, as far as they say it."""
+    told = [(file, space) for file in files if (space := FeatureSpace.read(file.parent, length))]
+    for file, space in told:
+        told[0][1].check(space, file, told[0][0])
+    return told[0][1] if told else None
 
 
 def check_numbers(file: Path, rows: np.ndarray) -> None:
@@ -158,7 +223,7 @@ def _from_npy(file: Path) -> Vectors:
     if values.ndim == 1:
         return Vectors([file.as_posix()], _matrix(values[None]))
     beside = file.with_name(NAMES) if file.name == FEATURES else file.with_suffix(".txt")
-    names = read_bytes(beside).decode("utf-8-sig").splitlines() if os.path.lexists(beside) else None
+    names = split_lines(read_bytes(beside).decode("utf-8-sig")) if os.path.lexists(beside) else None
     return _named(file, values, names)
 
 

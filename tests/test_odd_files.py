@@ -33,7 +33,7 @@ from inference.records import write_results
 from runtime.logbook import Logbook
 from runtime.options import ResultOptions
 from search.gallery import Gallery, write_gallery
-from search.vectors import write_features
+from search.vectors import FeatureSpace, write_features
 from tests.odd_files import spoil
 from tools.build_gallery import main as build_gallery
 from tools.compare_vectors import main as compare
@@ -55,7 +55,7 @@ Work = Callable[[Path, Path, random.Random], int]
 
 
 def make_vectors(folder: Path) -> None:
-    write_features(folder, NAMES, ROWS)
+    write_features(folder, NAMES, ROWS, FeatureSpace())
     np.savez(folder / "x.npz", features=ROWS, image_names=np.array(NAMES))
     records = {name: {"features": row.tolist()} for name, row in zip(NAMES, ROWS, strict=True)}
     write_json(folder / "batch.json", records)
@@ -88,9 +88,9 @@ def clustered(folder: Path, output: Path, rng: random.Random) -> int:
 
 
 def make_gallery(folder: Path) -> None:
-    write_gallery(folder / "gallery", Gallery(model="0123", images=NAMES, artists=[name[0] for name in NAMES],
-                                              features=ROWS), overwrite=False)
-    write_features(folder, NAMES, ROWS)
+    write_gallery(folder / "gallery", Gallery(space=FeatureSpace(model="0123"), images=NAMES,
+                                              artists=[name[0] for name in NAMES], features=ROWS), overwrite=False)
+    write_features(folder, NAMES, ROWS, FeatureSpace())
 
 
 def exported(folder: Path, output: Path, rng: random.Random) -> int:

@@ -8,19 +8,14 @@ from __future__ import annotations
 import sys
 from dataclasses import MISSING, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from data.picture_files import find_pictures
 from runtime.arguments import Parser, flag
-from runtime.options import FolderSearchOptions, InferenceOptions
-from runtime.progress import progress
+from runtime.options import COMPONENTS, FeatureOptions, FolderSearchOptions
 from search.gallery import Gallery, export_gallery, read_gallery, write_gallery
 from utils import EXIT_DONE, EXIT_PARTIAL, UserError, command
-
-if TYPE_CHECKING:
-    from inference.predictor import Failure
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,29 +29,34 @@ class Flags:
     remove: str | None = flag(None, "remove this artist")
     export: Path | None = flag(None, "write vectors.npy, of length 1, and vectors.csv to this folder, for other stores",
                                writes="folder")
+    pca: int | None = flag(None, "compare this many principal components of the standardised features (default: up to "
+                                 f"{COMPONENTS}, but pooled features as they are)", at_least=1, metavar="N")
     overwrite: bool = flag(False, "replace an earlier gallery without asking")
     search: FolderSearchOptions
-    network: InferenceOptions
+    network: FeatureOptions
 
 
 def build_parser() -> Parser[Flags]:
     """The flags of this command."""
-    return Parser(Flags, prog="tools/build_gallery.py", description=__doc__, checkpoint=None)
+    return Parser(Flags, prog="tools/build_gallery.py", description=__doc__)
 
 
 @command
 def main(argv: list[str] | None = None) -> int:
-    """Build or change a gallery; 0, or 3 when some pictures could not be read."""
+    """Build or change a gallery; 0, or 3 when some pictures or folders could not be read."""
     flags = build_parser().read(argv)
     given = [name for name in ("images_dir", "add", "remove", "export") if getattr(flags, name) is not None]
     if len(given) != 1:
         raise UserError(f"{len(given)} of --images-dir, --add, --remove and --export", "one of them", "give one")
+    if flags.pca and not flags.images_dir:
+        raise UserError(f"--pca {flags.pca} without --images-dir", "a gallery that is built",
+                        "leave it away: a gallery keeps what it was built with")
     if flags.export:
         export_gallery(read_gallery(flags.gallery), flags.export)
         print(f"vectors.npy and vectors.csv are in {flags.export}")
         return EXIT_DONE
     folders = [folder for folder in (flags.images_dir, flags.add) if folder]
-    failures: list[Failure] = []
+    failures: list[tuple[Path, str]] = []
     if flags.remove is not None:
         gallery = read_gallery(flags.gallery).without(flags.remove)
     else:
@@ -69,23 +69,20 @@ def main(argv: list[str] | None = None) -> int:
     return EXIT_PARTIAL if failures else EXIT_DONE
 
 
-def extract(folder: Path, flags: Flags) -> tuple[Gallery, list[Failure]]:
-    """The gallery of the pictures in `folder`, with --add joined to the earlier one; and the unreadable pictures."""
-    if flags.network.checkpoint is None:
-        raise UserError("no --checkpoint", "the model that looks at the pictures", "add --checkpoint")
+def extract(folder: Path, flags: Flags) -> tuple[Gallery, list[tuple[Path, str]]]:
+    """The gallery of the pictures in `folder`, with --add joined to the earlier one; and what could not be read."""
+    flags.network.check_source()
     from inference.predictor import Predictor
-    from inference.records import extract_features
-    predictor = Predictor.from_options(flags.network)
-    if flags.add:
-        read_gallery(flags.gallery, predictor.fingerprint)  # refuse another network's gallery before the work
+    from inference.records import extract_folder
+    earlier = read_gallery(flags.gallery) if flags.add else None
+    predictor = Predictor.from_options(flags.network, uses_features=True, gallery=earlier.space if earlier else None)
+    if earlier:
+        read_gallery(flags.gallery, predictor.space)  # refuse another network's gallery before the work
     pictures = find_pictures(folder, exclude=flags.search.exclude).of_artists()
-    for line in pictures.report():
-        print(line)
-    answers = predictor.predict_with(pictures.images, flags.network)
-    found, failures = extract_features(progress(answers, len(pictures.images)), folder)
-    gallery = Gallery.of_folder(predictor.fingerprint, folder, found.names, found.rows)
+    found, failures = extract_folder(predictor, pictures, flags.network)
+    gallery = Gallery.of_folder(predictor.space, folder, found.names, found.rows, flags.pca)
     if flags.add:
-        gallery = read_gallery(flags.gallery, predictor.fingerprint).with_pictures(gallery)
+        gallery = read_gallery(flags.gallery, predictor.space).with_pictures(gallery)
     return gallery, failures
 
 

@@ -6,7 +6,8 @@ Example: python tools/evaluate_retrieval.py --features my_results/batch --images
 from __future__ import annotations
 
 import sys
-from dataclasses import MISSING, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,22 +15,25 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from data.picture_files import find_pictures
 from runtime.arguments import Parser, flag
-from runtime.options import NEIGHBOURS, ClusterOptions
+from runtime.options import NEIGHBOURS, ClusterOptions, FeatureOptions, FolderSearchOptions
 from runtime.text_table import RULE, format_table
-from search.gallery import read_gallery
+from search.gallery import Gallery, read_gallery
 from search.gallery_search import GallerySearch, gallery_accuracy
 from search.neighbours import normalised
 from search.retrieval import format_retrieval, read_labels, retrieval_figures
+from search.standardisation import comparable
 from search.vectors import Vectors, missing_pictures, read_vectors
-from utils import EXIT_DONE, command, write_json
+from utils import EXIT_DONE, EXIT_PARTIAL, UserError, command, write_json
 
 
 @dataclass(frozen=True, kw_only=True)
 class Flags:
     """What to judge."""
 
-    features: Path = flag(MISSING, "vectors with names, such as the output folder of inference")
+    features: Path | None = flag(None, "vectors with names, such as the output folder of inference (default: those "
+                                       "that the network of --checkpoint, or --model, extracts from --images-dir)")
     labels: Path | None = flag(None, "text file with the artist of each vector on a line (default: the first folder of "
                                      "its name)")
     images_dir: Path | None = flag(None, "folder of the pictures: also compare clusters of the features with clusters "
@@ -38,6 +42,8 @@ class Flags:
     seed: int = flag(0, "seed of k-means", at_least=0, at_most=2**32 - 1)
     gallery: Path | None = flag(None, "also let this gallery of the same model name the artists")
     output: Path | None = flag(None, "write the figures as JSON", writes="file")
+    search: FolderSearchOptions
+    network: FeatureOptions
 
 
 def build_parser() -> Parser[Flags]:
@@ -47,39 +53,57 @@ def build_parser() -> Parser[Flags]:
 
 @command
 def main(argv: list[str] | None = None) -> int:
-    """Evaluate, print and write."""
+    """Evaluate, print and write; 0, or 3 when some pictures or folders could not be read."""
     flags = build_parser().read(argv)
-    found = read_vectors([flags.features])
+    gallery = read_gallery(flags.gallery) if flags.gallery else None
+    found, failures = (read_vectors([flags.features]), []) if flags.features else extract(flags, gallery)
     artists = read_labels(found.names, flags.labels)
     labels = np.unique(artists, return_inverse=True)[1]
+    rows = comparable(found)[0]
     figures: dict[str, Any] = {"pictures": len(artists), "artists": int(labels.max()) + 1,
-                               "retrieval": retrieval_figures(found.rows, labels)}
+                               "retrieval": retrieval_figures(rows, labels)}
     print(f"{figures['pictures']} pictures by {figures['artists']} artists")
     print(format_retrieval(figures["retrieval"]))
     if flags.images_dir:
-        figures["clusters"] = compare_clusters(found, labels, flags.images_dir, flags)
+        figures["clusters"] = compare_clusters(rows, found.names, labels, flags.images_dir, flags)
         rows = [(kind, f"{each['ari']:.3f}", f"{each['purity']:.3f}") for kind, each in figures["clusters"].items()]
         print(*format_table([("k-means of", "ARI", "purity"), RULE, *rows]), sep="\n")
-    if flags.gallery:
-        search = GallerySearch(read_gallery(flags.gallery), neighbours=NEIGHBOURS)
+    if gallery:
+        if found.space:
+            gallery.space.check(found.space, flags.features or flags.images_dir, flags.gallery)
+        search = GallerySearch(gallery, neighbours=NEIGHBOURS)
         accuracy = figures["gallery"] = gallery_accuracy(search, found.rows, artists)
         rows = [(f"gallery, by {way}", f"{accuracy[way]:.1f}", f"{accuracy[f'balanced_{way}']:.1f}")
                 for way in ("neighbours", "mean")]
         print(*format_table([("", "top-1, %", "mean over artists, %"), RULE, *rows]), sep="\n")
     if flags.output:
         write_json(flags.output, figures)
-    return EXIT_DONE
+    for path, reason in failures:
+        print(f"not read: {path} ({reason})", file=sys.stderr)
+    return EXIT_PARTIAL if failures else EXIT_DONE
 
 
-def compare_clusters(found: Vectors, labels: np.ndarray, folder: Path,
+def extract(flags: Flags, gallery: Gallery | None) -> tuple[Vectors, list[tuple[Path, str]]]:
+    """The features of the artists' pictures in --images-dir, and the pictures and folders that cannot be read."""
+    if flags.images_dir is None:
+        raise UserError("no features to judge", "--features, or --images-dir and a network", "add what is missing")
+    flags.network.check_source()
+    from inference.predictor import Predictor
+    from inference.records import extract_folder
+    predictor = Predictor.from_options(flags.network, uses_features=True, gallery=gallery.space if gallery else None)
+    pictures = find_pictures(flags.images_dir, exclude=flags.search.exclude).without_loose()
+    return extract_folder(predictor, pictures, flags.network)
+
+
+def compare_clusters(rows: np.ndarray, names: Sequence[str], labels: np.ndarray, folder: Path,
                      flags: Flags) -> dict[str, dict[str, float]]:
     """How far clusters of features of length 1, and of the pixels of `folder`'s pictures, agree with the artists."""
     from search.clustering import agreement, group_features, group_numbers, pixel_features
-    missing_pictures(folder, found.names)
+    missing_pictures(folder, names)
     grouping = ClusterOptions(num_clusters=flags.num_clusters or int(labels.max()) + 1, seed=flags.seed)
-    kinds = {"features": normalised(found.rows), "PCA of pixels": pixel_features(folder, found.names)}
-    return {kind: agreement(labels, group_numbers(group_features(rows, found.names, grouping), found.names))
-            for kind, rows in kinds.items()}
+    kinds = {"features": normalised(rows), "PCA of pixels": pixel_features(folder, names)}
+    return {kind: agreement(labels, group_numbers(group_features(values, names, grouping), names))
+            for kind, values in kinds.items()}
 
 
 if __name__ == "__main__":

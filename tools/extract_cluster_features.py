@@ -9,20 +9,16 @@ from __future__ import annotations
 import sys
 from dataclasses import MISSING, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from data.picture_files import find_pictures
 from runtime.arguments import Parser, flag
-from runtime.options import ClusterOptions, FolderSearchOptions, InferenceOptions
-from runtime.progress import progress
+from runtime.options import ClusterOptions, FeatureOptions, FolderSearchOptions
 from search.neighbours import normalised
-from search.vectors import Vectors, missing_pictures, read_vectors, write_features
+from search.vectors import FeatureSpace, Vectors, missing_pictures, read_vectors, write_features
 from utils import EXIT_DONE, EXIT_PARTIAL, UserError, command, write_json
-
-if TYPE_CHECKING:
-    from inference.predictor import Failure
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,27 +31,27 @@ class Flags:
                                        "another file or folder that tools/compare_vectors.py reads")
     recursive: bool = flag(True, "search the folder's sub-folders too")
     normalize: bool | None = flag(None, "group and draw features of length 1, so that only their direction counts "
-                                        "(default: only with --num-clusters auto)")
+                                        "(default: with --num-clusters auto, and for standardised features)")
     projection: Literal["tsne", "pca"] = flag("tsne", "how map.png brings features into the plane")
     output_dir: Path = flag(MISSING, "folder for cluster_assignments.json, clusters.png, map.png and the features",
                             writes="folder")
     search: FolderSearchOptions
     clusters: ClusterOptions
-    network: InferenceOptions
+    network: FeatureOptions
 
 
 def build_parser() -> Parser[Flags]:
     """The flags of this command."""
-    return Parser(Flags, prog="tools/extract_cluster_features.py", description=__doc__, checkpoint=None)
+    return Parser(Flags, prog="tools/extract_cluster_features.py", description=__doc__)
 
 
 @command
 def main(argv: list[str] | None = None) -> int:
-    """Extract and group; 0, or 3 when some pictures could not be read or are missing."""
+    """Extract and group; 0, or 3 when some pictures or folders could not be read, or pictures are missing."""
     flags = build_parser().read(argv)
     if flags.images_dir and not flags.images_dir.is_dir():
         raise UserError(f"no folder {flags.images_dir}", "a folder of pictures", "check --images-dir")
-    failures: list[Failure] = []
+    failures: list[tuple[Path, str]] = []
     if flags.features:
         found = read_vectors([flags.features])
     else:
@@ -64,11 +60,17 @@ def main(argv: list[str] | None = None) -> int:
     from drawing.clusters import MAP, SHEET, cluster_map, cluster_sheet
     from inference.records import print_failures
     from search.clustering import group_features
-    normalize = flags.clusters.num_clusters == "auto" if flags.normalize is None else flags.normalize
-    features = normalised(found.rows) if normalize else found.rows
+    from search.standardisation import comparable
+    features, standardisation = comparable(found, flags.clusters.pca)
+    normalize = flags.normalize
+    if normalize is None:
+        normalize = flags.clusters.num_clusters == "auto" or standardisation is not None
+    features = normalised(features) if normalize else features
     groups = group_features(features, found.names, flags.clusters)
     if not flags.features:
-        write_features(flags.output_dir, found.names, found.rows)
+        write_features(flags.output_dir, found.names, found.rows, found.space or FeatureSpace())
+        if standardisation:
+            standardisation.write(flags.output_dir)
     write_json(flags.output_dir / "cluster_assignments.json", groups)
     if flags.images_dir and groups["clusters"]:
         cluster_sheet(groups["clusters"], flags.images_dir, flags.output_dir / SHEET)
@@ -86,17 +88,15 @@ def main(argv: list[str] | None = None) -> int:
     return EXIT_PARTIAL if failures or missing else EXIT_DONE
 
 
-def extract(flags: Flags) -> tuple[Vectors, list[Failure]]:
-    """The features of the folder's pictures, and the pictures that could not be read."""
-    if flags.images_dir is None or flags.network.checkpoint is None:
-        raise UserError("nothing to group", "--images-dir and --checkpoint, or --features", "add what is missing")
+def extract(flags: Flags) -> tuple[Vectors, list[tuple[Path, str]]]:
+    """The features of the folder's pictures, and the pictures and folders that could not be read."""
+    if flags.images_dir is None:
+        raise UserError("nothing to group", "--images-dir and a network, or --features", "add what is missing")
+    flags.network.check_source()
     from inference.predictor import Predictor
-    from inference.records import extract_features
+    from inference.records import extract_folder
     pictures = find_pictures(flags.images_dir, recursive=flags.recursive, exclude=flags.search.exclude)
-    for line in pictures.report():
-        print(line)
-    answers = Predictor.from_options(flags.network).predict_with(pictures.images, flags.network)
-    return extract_features(progress(answers, len(pictures.images)), flags.images_dir)
+    return extract_folder(Predictor.from_options(flags.network, uses_features=True), pictures, flags.network)
 
 
 if __name__ == "__main__":

@@ -49,7 +49,7 @@ def files(journals: list[Journal], output: Path) -> dict[str, bytes]:
 def expected(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     output = tmp_path_factory.mktemp("undisturbed")
     found = files([run(predictor(), folder, output)], output)
-    assert sorted(found) == ["batch_results.json", "features.npy", "image_names.txt"]
+    assert sorted(found) == ["batch_results.json", "features.json", "features.npy", "image_names.txt"]
     return found
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from inference.label_records import (
     write_label_records,
 )
 from inference.predictor import Failure, Prediction
+from runtime.options import ResultFormat
 from utils import UserError
 
 CLASSES = ["a", "b, c", "画"]
@@ -72,7 +74,7 @@ def test_every_format_has_a_record_for_every_input(tmp_path: Path) -> None:
                Prediction(Path("none.png"), PREDICTION.features, PREDICTION.logits - 9, CLASSES)]
     choice = choose(ratio="all", threshold="0.3")
     records = [make_label_record(answer, choice) for answer in answers]
-    for style in ("json", "jsonl", "csv"):
+    for style in get_args(ResultFormat):
         assert write_label_records(iter(answers), choice, tmp_path / style, style) == [answers[1]]
     assert records[1] == {"image": "bad.png", "error": "damaged"}
     assert json.loads((tmp_path / "json").read_text(encoding="utf-8")) == records

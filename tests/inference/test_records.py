@@ -7,7 +7,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Literal
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -27,10 +27,10 @@ from inference.records import (
     write_results,
     write_single,
 )
-from runtime.options import ResultOptions
+from runtime.options import ResultFormat, ResultOptions
 from search.gallery import Gallery
 from search.gallery_search import GallerySearch
-from search.vectors import read_vectors
+from search.vectors import FeatureSpace, read_vectors
 
 CLASSES = ("anna", "齐白石", "bob")
 
@@ -100,7 +100,7 @@ def test_nothing_readable_is_an_empty_matrix(tmp_path: Path) -> None:
 
 def test_pictures_searched_together_have_the_records_they_have_alone() -> None:
     rows = np.array([[1, 0], [0, 1], [1, 2], [2, 1]], np.float32)
-    gallery = Gallery.of_folder("m", Path("p"), ["Anna/1", "Bob/1", "Bob/2", "Anna/2"], rows)
+    gallery = Gallery.of_folder(FeatureSpace(model="m"), Path("p"), ["Anna/1", "Bob/1", "Bob/2", "Anna/2"], rows)
     ask = request("search", search=GallerySearch(gallery, neighbours=3))
     predictions = [Prediction(Path(f"{row}"), torch.from_numpy(features), torch.zeros(2), ())
                    for row, features in enumerate(rows[:3] + np.float32(0.1))]
@@ -198,7 +198,7 @@ def test_classifying_writes_no_features(tmp_path: Path) -> None:
     assert [path.name for path in output.iterdir()] == ["batch_results.json"]
 
 
-@pytest.mark.parametrize("kind", ["json", "jsonl", "csv"])
+@pytest.mark.parametrize("kind", get_args(ResultFormat))
 def test_a_single_picture_has_the_record_it_has_in_a_folder(tmp_path: Path, kind: str) -> None:
     entry = ("my test.jpg", in_float32(ENTRIES)[0][1])
     path = write_single(Path(entry[0]), entry[1], tmp_path / "out", ResultOptions(format=kind))
@@ -213,15 +213,15 @@ def test_a_single_picture_has_the_record_it_has_in_a_folder(tmp_path: Path, kind
         assert single == folder
 
 
-def singles(output: Path, *pictures: Path, kind: Literal["json", "jsonl", "csv"] = "json") -> list[str]:
+def singles(output: Path, *pictures: Path, kind: ResultFormat = "json") -> list[str]:
     """Names of the results of these pictures, whose records say which they are."""
     return [write_single(picture, {"features": [float(number)]}, output, ResultOptions(format=kind)).name
             for number, picture in enumerate(pictures)]
 
 
-@pytest.mark.parametrize("kind", ["json", "jsonl", "csv"])
+@pytest.mark.parametrize("kind", get_args(ResultFormat))
 def test_pictures_of_one_stem_get_files_of_their_own_and_keep_them(tmp_path: Path,
-                                                                   kind: Literal["json", "jsonl", "csv"]) -> None:
+                                                                   kind: ResultFormat) -> None:
     pictures = [tmp_path / "x" / "a.jpg", tmp_path / "x" / "a.png", tmp_path / "y" / "a.png", tmp_path / "x" / "b.png"]
     names = singles(tmp_path, *pictures, kind=kind)
     assert [names[0], names[1], names[3]] == [f"a_result.{kind}", f"a.png_result.{kind}", f"b_result.{kind}"]

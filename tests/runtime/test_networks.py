@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import timm
 import torch
@@ -11,6 +13,7 @@ from runtime.networks import (
     WithFeatures,
     check_name,
     classifier_names,
+    feature_blocks,
     features_and_logits,
     make_architecture,
     strip_wrappers,
@@ -83,3 +86,26 @@ def test_both_heads_of_a_student_read_the_features() -> None:
     (logits, taught), features = WithFeatures(network)(torch.randn(2, 3, 224, 224))
     assert logits.shape == taught.shape == (2, 3)
     assert features.shape == (2, 384)
+
+
+@pytest.mark.parametrize("name", ["test_efficientnet", "lsnet_t_artist"])
+@pytest.mark.parametrize("feature_dim", [None, 6])
+def test_kinds_of_features_of_one_pass(name: str, feature_dim: int | None) -> None:
+    plain: Any = timm.create_model(name, num_classes=3).eval()
+    headed: Any = timm.create_model("style_network", backbone=name, num_classes=3, feature_dim=feature_dim).eval()
+    headed.backbone.load_state_dict(plain.state_dict(), strict=False)
+    images = torch.randn(2, *plain.pretrained_cfg["input_size"])
+    with torch.inference_mode():
+        style, pooled = (features_and_logits(plain, images, kind)[0] for kind in ("style", "pooled"))
+        both, logits = features_and_logits(plain, images, "both")
+        torch.testing.assert_close(both, torch.cat([style, pooled], 1))
+        torch.testing.assert_close(logits, plain(images))
+        for kind, expected in (("style", style), ("both", both)):
+            features, logits = features_and_logits(headed, images, kind)
+            torch.testing.assert_close(features, expected)
+            torch.testing.assert_close(logits, headed(images))
+            assert feature_blocks(headed, kind) == feature_blocks(plain, kind)
+            assert sum(feature_blocks(plain, kind)) == expected.shape[1]
+        own, logits = features_and_logits(headed, images)
+        torch.testing.assert_close(logits, headed(images))
+        assert feature_blocks(headed, "pooled") == [own.shape[1]] == [feature_dim or pooled.shape[1]]

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from search.gallery import Gallery, export_gallery, read_gallery, write_gallery
-from search.vectors import read_vectors
+from search.gallery_search import GallerySearch
+from search.neighbours import normalised
+from search.standardisation import Standardisation
+from search.vectors import FeatureSpace, read_vectors
 from utils import UserError
 
-MODEL = "0123"
+MODEL = FeatureSpace(model="0123")
+STYLE = FeatureSpace(model="0123", feature_kind="style", blocks=[3, 3])
 NAMES = ["石/1.png", "Anna, B/x/1.png", "石/2.png"]
 ROWS = np.array([[3, 4], [0, 2], [1, 0]], np.float32)
 
@@ -51,8 +56,9 @@ def test_it_comes_back_from_its_folder(gallery: Gallery, tmp_path: Path) -> None
     assert content(found) == content(gallery)
     assert isinstance(found.features, np.memmap)
     about = json.loads((tmp_path / "g" / "gallery.json").read_text(encoding="utf-8"))
-    assert about == {"format": "lsnet-gallery-1", "model": MODEL, "feature_dim": 2, "pictures": 3, "artists": [
-        {"artist": "Anna, B", "pictures": 1}, {"artist": "石", "pictures": 2}]}
+    assert about == {"format": "lsnet-gallery-1", "model": "0123", "feature_dim": 2,
+                     "components": None, "pictures": 3, "artists": [
+                         {"artist": "Anna, B", "pictures": 1}, {"artist": "石", "pictures": 2}]}
     np.testing.assert_array_equal(np.load(tmp_path / "g" / "means.npy"), gallery.means)
     assert list(read_vectors([tmp_path / "g"]).names) == NAMES
 
@@ -63,7 +69,7 @@ def test_adding_and_removing_change_these_artists_only(gallery: Gallery) -> None
     assert content(both) == {"石/1.png": [3, 4], "Anna, B/x/1.png": [0, 2], "石/2.png": [9, 9], "Otto/1.png": [7, 7]}
     assert content(both.without("石")) == {"Anna, B/x/1.png": [0, 2], "Otto/1.png": [7, 7]}
     assert content(both.without("Otto").with_pictures(more)) == content(both)
-    assert both.model == both.without("石").model == MODEL
+    assert both.space == both.without("石").space == MODEL
 
 
 def test_an_artist_who_is_not_there_or_the_last_cannot_go(gallery: Gallery) -> None:
@@ -73,10 +79,52 @@ def test_an_artist_who_is_not_there_or_the_last_cannot_go(gallery: Gallery) -> N
         gallery.without("石").without("Anna, B")
 
 
+def test_a_standardised_gallery_compares_standardised_features(tmp_path: Path) -> None:
+    rows = np.random.default_rng(0).normal(size=(12, 6)).astype(np.float32) * [1, 1, 1, 1000, 1000, 1000]
+    names = [f"{artist}/{number}.png" for artist in "abc" for number in range(4)]
+    built = Gallery.of_folder(STYLE, Path("p"), names, rows.astype(np.float32), components=4)
+    write_gallery(tmp_path / "g", built, overwrite=False)
+    found = read_gallery(tmp_path / "g")
+    expected = Standardisation.fit(built.features, [3, 3], 4).apply(rows)
+    np.testing.assert_allclose(found.comparable(rows), expected, rtol=1e-4, atol=1e-5)
+    assert (found.space, found.components) == (STYLE, 4)
+    match = GallerySearch(found, neighbours=3).find(rows[5:6], 2)[0]
+    assert match["pictures"][0]["image"] == "b/1.png"
+    cosines = normalised(expected) @ normalised(expected[5])
+    assert match["pictures"][1]["cosine_similarity"] == pytest.approx(np.sort(cosines)[-2], abs=1e-5)
+    vectors, _ = exported(found, tmp_path / "out")
+    np.testing.assert_allclose(vectors, normalised(expected), atol=1e-5)
+    write_gallery(tmp_path / "g", found.without("c"), overwrite=True)  # fitted anew on the pictures that are left
+    np.testing.assert_allclose(read_gallery(tmp_path / "g").comparable(rows[:8]),
+                               Standardisation.fit(built.features[:8], [3, 3], 4).apply(rows[:8]), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("change", "told"), [
+    (lambda folder: (folder / "standardisation.npy").unlink(), "no .*standardisation.npy"),
+    (lambda folder: np.save(folder / "standardisation.npy", ROWS), "at least 2 rows of 6"),
+    (lambda folder: (folder / "features.json").write_text('{"model": "0123", "feature_kind": "style", "blocks": [9]}'),
+     "of 9 numbers for features of 6"),
+    (lambda folder: (folder / "features.json").write_text('{"model": "9", "feature_kind": "style"}'), "one gallery"),
+    (lambda folder: (folder / "features.json").write_text('{"feature_kind": "odd"}'), "odd")])
+def test_a_standardised_gallery_whose_parts_do_not_belong_together_is_refused(
+        tmp_path: Path, change: Callable[[Path], object], told: str) -> None:
+    rows = np.arange(12, dtype=np.float32).reshape(2, 6) ** 2
+    write_gallery(tmp_path / "g", Gallery.of_folder(STYLE, Path("p"), NAMES[:2], rows), overwrite=False)
+    change(tmp_path / "g")
+    with pytest.raises(UserError, match=told):
+        read_gallery(tmp_path / "g")
+
+
 def test_another_models_gallery_is_refused(gallery: Gallery, tmp_path: Path) -> None:
     write_gallery(tmp_path / "g", gallery, overwrite=False)
     with pytest.raises(UserError, match=r"of 2 artists, built with another network \(0123…\); expected .*\(4567…\)"):
-        read_gallery(tmp_path / "g", "4567")
+        read_gallery(tmp_path / "g", FeatureSpace(model="4567"))
+
+
+def test_another_kind_of_features_is_refused(gallery: Gallery, tmp_path: Path) -> None:
+    write_gallery(tmp_path / "g", gallery, overwrite=False)
+    with pytest.raises(UserError, match=r"--feature-kind style for the gallery .*expected pooled"):
+        read_gallery(tmp_path / "g", STYLE)
 
 
 @pytest.mark.parametrize(("file", "text", "told"), [

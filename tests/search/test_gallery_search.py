@@ -9,6 +9,7 @@ import pytest
 
 from search.gallery import Gallery
 from search.gallery_search import GallerySearch
+from search.vectors import FeatureSpace
 
 # Directions in degrees: Anna's four lie around 0, the two of Bob around 90.
 ANGLES = {"Anna/1": -10, "Anna/2": 0, "Bob/1": 90, "Anna/3": 10, "Bob/2": 80, "Anna/4": 20}
@@ -21,7 +22,7 @@ def towards(*degrees: float) -> np.ndarray:
 
 def search(*degrees: float, neighbours: int = 20, top_k: int = 2) -> list[dict]:
     rows = towards(*ANGLES.values()) * np.arange(1, 7, dtype=np.float32)[:, None]  # cosine does not see lengths
-    gallery = Gallery.of_folder("m", Path("p"), list(ANGLES), rows)
+    gallery = Gallery.of_folder(FeatureSpace(model="m"), Path("p"), list(ANGLES), rows)
     return GallerySearch(gallery, neighbours=neighbours).find(3 * towards(*degrees), top_k)
 
 
@@ -64,6 +65,6 @@ def test_more_is_asked_for_than_there_is() -> None:
 
 
 def test_pictures_searched_together_are_matched_as_alone() -> None:
-    gallery = Gallery.of_folder("m", Path("p"), list(ANGLES), towards(*ANGLES.values()))
+    gallery = Gallery.of_folder(FeatureSpace(model="m"), Path("p"), list(ANGLES), towards(*ANGLES.values()))
     found, queries = GallerySearch(gallery, neighbours=3), towards(1, 50, 84)
     assert found.find(queries, 2) == [found.find(query[None], 2)[0] for query in queries]

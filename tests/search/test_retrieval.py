@@ -81,3 +81,8 @@ def test_the_first_folder_in_nfc_is_the_label(tmp_path: Path) -> None:
 def test_the_line_names_all_figures() -> None:
     assert format_retrieval({"recall1": 1, "recall5": 2, "recall10": 3, "map": 4, "knn": 5, "queries": 6}) == (
         "retrieval: recall@1 1.000 @5 2.000 @10 3.000 mAP 4.000 kNN 5.000")
+
+
+def test_labels_end_with_line_feeds_only(tmp_path: Path) -> None:
+    (tmp_path / "labels.txt").write_bytes("anna\x0b\r\nbob\u2028\n".encode())
+    assert read_labels(["1.png", "2.png"], tmp_path / "labels.txt") == ["anna\x0b", "bob\u2028"]

@@ -13,6 +13,7 @@ import pytest
 from search.vectors import (
     FEATURES,
     NAMES,
+    FeatureSpace,
     _map_array,
     missing_pictures,
     read_vectors,
@@ -233,5 +234,14 @@ def rows_by_name(output: Path) -> dict[str, list[float]]:
 
 @pytest.mark.parametrize("name", ["a\nb.png", "a\r\nb.png", "a\u2028b.png", "a\x85b.png", "a\x0bb.png"])
 def test_a_line_break_in_a_name_shifts_no_row(name: str, tmp_path: Path) -> None:
-    write_features(tmp_path, ["before.png", name, "after.png"], np.arange(3, dtype=np.float32)[:, None])
+    write_features(tmp_path, ["before.png", name, "after.png"], np.arange(3, dtype=np.float32)[:, None], FeatureSpace())
     assert rows_by_name(tmp_path) == {"before.png": [0.0], "a b.png": [1.0], "after.png": [2.0]}
+
+
+def test_names_keep_signs_at_which_only_python_breaks_lines(tmp_path: Path) -> None:
+    np.save(tmp_path / "features.npy", MANY)
+    (tmp_path / "image_names.txt").write_bytes("a\u2028b\x0b.png\r\nc\x85.png".encode())
+    assert list(read_vectors([tmp_path]).names) == ["a\u2028b\x0b.png", "c\x85.png"]
+    np.save(tmp_path / "other.npy", MANY)
+    (tmp_path / "other.txt").write_bytes("\ufeffx\x0c\ny\n".encode())
+    assert list(read_vectors([tmp_path / "other.npy"]).names) == ["x\x0c", "y"]

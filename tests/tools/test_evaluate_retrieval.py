@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from search.gallery import Gallery, write_gallery
-from search.vectors import write_features
+from search.vectors import FeatureSpace, write_features
 from tests.pictures import stroke_picture
 from tools.evaluate_retrieval import main
 
@@ -22,12 +22,12 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder, rng = tmp_path_factory.mktemp("judged"), np.random.default_rng(0)
     features = np.eye(3, 8)[np.arange(18) % 3] + 0.05 * rng.normal(size=(18, 8))
     features[0] = features[1]
-    write_features(folder / "results", NAMES, features.astype(np.float32))
+    write_features(folder / "results", NAMES, features.astype(np.float32), FeatureSpace())
     for name in NAMES:
         (folder / "pictures" / name).parent.mkdir(parents=True, exist_ok=True)
         stroke_picture(0, rng).save(folder / "pictures" / name)
-    write_gallery(folder / "gallery", Gallery.of_folder("m", folder, NAMES[3:], features[3:].astype(np.float32)),
-                  overwrite=False)
+    gallery = Gallery.of_folder(FeatureSpace(model="m"), folder, NAMES[3:], features[3:].astype(np.float32))
+    write_gallery(folder / "gallery", gallery, overwrite=False)
     return folder
 
 
@@ -79,6 +79,6 @@ def test_labels_that_do_not_fit_are_refused(results: Path, tmp_path: Path, capsy
 
 
 def test_names_without_a_folder_need_labels(tmp_path: Path, capsys) -> None:
-    write_features(tmp_path, ["1.png", "2.png"], np.eye(2, dtype=np.float32))
+    write_features(tmp_path, ["1.png", "2.png"], np.eye(2, dtype=np.float32), FeatureSpace())
     assert main(["--features", str(tmp_path)]) == 2
     assert "add --labels" in capsys.readouterr().err

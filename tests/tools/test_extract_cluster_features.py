@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from search.vectors import read_vectors, write_features
+from search.vectors import FeatureSpace, read_vectors, write_features
 from tools.extract_cluster_features import main
 
 
@@ -30,7 +30,7 @@ def clusters(folder: Path) -> dict:
 
 def test_the_documented_command_leaves_the_documented_files(results: Path) -> None:
     assert sorted(path.name for path in results.iterdir()) == [
-        "cluster_assignments.json", "clusters.png", "features.npy", "image_names.txt", "map.png"]
+        "cluster_assignments.json", "clusters.png", "features.json", "features.npy", "image_names.txt", "map.png"]
     names = (results / "image_names.txt").read_text().splitlines()
     features = dict(zip(names, np.load(results / "features.npy"), strict=True))
     content = clusters(results)
@@ -73,7 +73,7 @@ def test_the_number_can_be_found_and_other_algorithms_asked(results: Path, data_
 def test_auto_groups_by_direction_unless_refused(tmp_path: Path) -> None:
     angles = np.repeat([0.1, 0.8, 1.5], 6) + np.linspace(0, 0.02, 18)
     rows = np.stack([np.cos(angles), np.sin(angles)], 1) * np.random.default_rng(0).uniform(1, 50, (18, 1))
-    write_features(tmp_path, [f"{row}.png" for row in range(18)], rows.astype(np.float32))
+    write_features(tmp_path, [f"{row}.png" for row in range(18)], rows.astype(np.float32), FeatureSpace())
     direction, asked, auto, number, refused = (
         regroup(tmp_path, tmp_path / "out", "--projection", "pca", "--num-clusters", *flags)
         for flags in (("auto",), ("auto", "--normalize"), ("auto", "--no-normalize"), ("3",), ("3", "--no-normalize")))
@@ -104,7 +104,7 @@ def test_missing_pictures_are_counted(results: Path, data_set: Path, tmp_path: P
 ])
 def test_what_cannot_be_grouped_is_said(trained: Path, data_set: Path, tmp_path: Path, capsys, flags: list[str],
                                         told: str) -> None:
-    write_features(tmp_path / "vectors", ["no/such.png", "no/other.png"], np.eye(2, dtype=np.float32))
+    write_features(tmp_path / "vectors", ["no/such.png", "no/other.png"], np.eye(2, dtype=np.float32), FeatureSpace())
     given = [flag.format(data=data_set, run=trained, vectors=tmp_path / "vectors") for flag in flags]
     assert main(["--output-dir", str(tmp_path / "out"), *given]) == 2
     found = capsys.readouterr().err
