@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 from data.picture_files import expand_inputs
 from runtime.arguments import Parser, flag
-from runtime.options import FolderSearchOptions, InferenceOptions
+from runtime.options import FolderSearchOptions, ResultFormat, TrainedOptions
 from runtime.progress import progress
 from utils import UserError, command
 
@@ -30,7 +30,7 @@ class Flags:
                                             "path a line")
     recursive: bool = flag(False, "search the sub-folders of folders, too")
     output: Path = flag(MISSING, "file for the results", writes="file")
-    format: Literal["json", "jsonl", "csv"] | None = flag(
+    format: ResultFormat | None = flag(
         None, "a JSON list, a JSON object per line, or a CSV row per label (default: as the ending of --output says, "
               "else json)")
     top_k: int = flag(5, "labels told per picture, at most", at_least=1)
@@ -43,7 +43,7 @@ class Flags:
     debug_full: bool = flag(False, "tell the confidences of all labels, too, as raw_confidence in the order of their "
                                    "ids")
     search: FolderSearchOptions
-    network: InferenceOptions
+    network: TrainedOptions
 
 
 def build_parser() -> Parser[Flags]:
@@ -53,7 +53,7 @@ def build_parser() -> Parser[Flags]:
 
 @command
 def main(argv: list[str] | None = None) -> int:
-    """Predict; 0, or 3 when some pictures could not be read."""
+    """Predict; 0, or 3 when some pictures or folders could not be read."""
     flags = build_parser().read(argv)
     from inference.label_records import choose_format, format_labels, make_label_record, write_label_records
     from inference.predictor import Predictor
@@ -75,7 +75,8 @@ def main(argv: list[str] | None = None) -> int:
         for line in format_labels(make_label_record(answers[0], choice)):
             print(line)
     failures = write_label_records(answers, choice, flags.output, style)
-    return print_outcome(len(pictures), failures, flags.output)
+    return print_outcome(len(pictures), failures, flags.output,
+                         folders=[each for folder in found.folders for each in folder.unreadable])
 
 
 def make_choice(flags: Flags, predictor: Predictor) -> LabelChoice:

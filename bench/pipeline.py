@@ -16,7 +16,7 @@ from data.transforms import eval_transform
 from inference.predictor import Predictor
 from inference.views import Views
 from runtime.networks import features_and_logits
-from runtime.options import InferenceOptions
+from runtime.options import TrainedOptions
 from runtime.placement import count_cores
 from utils import UserError
 
@@ -65,7 +65,7 @@ class PipelineSpeed:
         return median(each.plain / each.pipeline for each in self.rounds)
 
 
-def measure_pipeline(paths: Sequence[Path], options: InferenceOptions, rounds: int) -> PipelineSpeed:
+def measure_pipeline(paths: Sequence[Path], options: TrainedOptions, rounds: int) -> PipelineSpeed:
     """Run both on the images in turns, after a warm-up of each.
 
     The plain loop decodes, transforms, stacks a batch and runs the same network, folded, in float32 and not compiled.
@@ -99,7 +99,7 @@ def _run_plain_loop(predictor: Predictor, paths: Sequence[Path], batch_size: int
             features_and_logits(predictor.network, predictor.placement.move_images(images))
 
 
-def _core_seconds(predictor: Predictor, paths: Sequence[Path], options: InferenceOptions) -> tuple[float, float]:
+def _core_seconds(predictor: Predictor, paths: Sequence[Path], options: TrainedOptions) -> tuple[float, float]:
     """The time that one core needs for decoding and for the network, s per image, each on one thread."""
     views = Views(predictor.preprocessing, options.view)
     pictures = ImageList(paths, views, max_pixels=options.max_pixels,

@@ -36,7 +36,7 @@ class ImageFolder(LabelledImages):
         `exclude` is that of `find_pictures`.
 
         Raises:
-            UserError: no such folder, no class folder in it, one of them empty, or one that `classes` lacks.
+            UserError: no such folder, no class folder in it, one that `classes` lacks, or without `classes` an empty one.
         """
         super().__init__((), transform, max_pixels=max_pixels)
         self.root, self.exclude = root, exclude
@@ -54,7 +54,7 @@ class ImageFolder(LabelledImages):
             if problem := line_problem(name):
                 raise UserError(f"the class folder {name!r}, which {problem}", "a name that class_mapping.csv can hold",
                                 "rename the folder, or run prepare_dataset.py with --artist-map")
-            if not images:
+            if not images and classes is None:
                 raise UserError(f"no picture in {self.root / name}", "at least one per class",
                                 "add pictures, remove the folder, or run prepare_dataset.py again")
             self.names += images
@@ -73,7 +73,7 @@ class ImageFolder(LabelledImages):
         by_class: dict[str, list[str]] = {name: [] for name in sorted(map(nfc, found.folders))}
         for image in found.images:
             by_class[found.artist(image)].append(found.name(image))
-        self.passed_over = [f"{self.root}: {line}" for line in found.report()]
+        self.passed_over, self.unreadable = [f"{self.root}: {line}" for line in found.report()], found.unreadable
         return by_class
 
     def target(self, index: int) -> int:

@@ -119,17 +119,19 @@ class TrainBatches(Sampler[list[Draw]]):
         return [drawn[number] for number in generator.permutation(len(drawn))]
 
 
-class EvalBatches(Sampler[list[int]]):
+class EvalBatches(Sampler[list[int] | list[Draw]]):
     """Every image once, in order; rank r takes the whole batches r, r + world_size, …
 
-    Batches hold the same images on any number of ranks, so rounding errors are the same.
+    Batches hold the same images on any number of ranks, so rounding errors are the same. With `seed`, numbers, a random
+    transform of an image is a function of them and of the image.
 
     Attributes:
         numbers: each batch's number in the whole evaluation.
         batches: the indices of each.
     """
 
-    def __init__(self, length: int, loading: Loading) -> None:
+    def __init__(self, length: int, loading: Loading, seed: tuple[int, ...] | None = None) -> None:
+        self.seed = seed
         starts = range(0, length, loading.batch_size)
         self.numbers = range(len(starts))[loading.rank::loading.world_size]
         self.batches = [list(range(start, min(start + loading.batch_size, length)))
@@ -138,11 +140,14 @@ class EvalBatches(Sampler[list[int]]):
     def __len__(self) -> int:
         return len(self.batches)
 
-    def __iter__(self) -> Iterator[list[int]]:
-        return iter(self.batches)
+    def __iter__(self) -> Iterator[list[int] | list[Draw]]:
+        seed = self.seed
+        if seed is None:
+            return iter(self.batches)
+        return ([Draw(index, mix_seed(*seed, index)) for index in batch] for batch in self.batches)
 
 
-def make_loader(dataset: ImageList, batches: Sampler[list[Draw]] | Sampler[list[int]],
+def make_loader(dataset: ImageList, batches: Sampler[list[Draw]] | Sampler[list[int]] | EvalBatches,
                 loading: Loading) -> DataLoader[Sample]:
     """A loader of `Batch`es whose worker processes live as long as it does."""
     atexit.unregister(_end_workers)  # register once, however many loaders there are

@@ -12,6 +12,8 @@ from data.prepare.integrity import SCAN_CACHE, scan_images
 from data.worker_pool import Progress
 from utils import UserError
 
+NAMED = 10  # classes in one line
+
 
 def open_train(data_path: Path, *, max_pixels: int, exclude: Sequence[str] = ()) -> ImageFolder:
     """The training images; their folders, in code-point order, are the classes. `exclude` as in `find_pictures`.
@@ -30,10 +32,18 @@ def open_val(data_path: Path, classes: Sequence[str], *, max_pixels: int,
              exclude: Sequence[str] = ()) -> ImageFolder:
     """The validation images, in the class ids of the training set. `exclude` as in `find_pictures`.
 
+    Classes without an image are named in `passed_over`.
+
     Raises:
         UserError: no such folder, or a class that `classes` lacks.
     """
-    return open_pictures(data_path / "val", classes=classes, max_pixels=max_pixels, exclude=exclude)
+    dataset = open_pictures(data_path / "val", classes=classes, max_pixels=max_pixels, exclude=exclude)
+    missing = [name for name, count in zip(classes, dataset.counts(), strict=True) if not count]
+    if missing:
+        more = f" and {len(missing) - NAMED} more" if len(missing) > NAMED else ""
+        dataset.passed_over.append(f"not measured, because {dataset.root} has no picture of them: "
+                                   f"{', '.join(missing[:NAMED])}{more}")
+    return dataset
 
 
 def find_damaged(datasets: Sequence[LabelledImages], cache_folders: Sequence[Path], *, workers: int, max_pixels: int,

@@ -61,8 +61,8 @@ class Evaluation:
 
 
 def evaluate_loader(network: torch.nn.Module, loader: DataLoader[Sample], meter: Meter, placement: Placement,
-                    logbook: Logbook, perturb: Perturb | None = None) -> dict[str, float]:
-    """The figures of `network`, which is at `placement`, over every readable image of `loader`.
+                    logbook: Logbook, perturb: Perturb | None = None, *, title: str = "evaluate") -> dict[str, float]:
+    """The figures of `network`, which is at `placement`, over every readable image of `loader`; `title` of the bar.
 
     The loaders of all ranks together hold every batch once. The figures are the same on every rank.
     """
@@ -70,7 +70,7 @@ def evaluate_loader(network: torch.nn.Module, loader: DataLoader[Sample], meter:
     dataset, batches = loader.dataset, loader.batch_sampler
     assert isinstance(dataset, ImageList)
     assert isinstance(batches, EvalBatches)
-    with torch.inference_mode(), logbook.bar("evaluate", len(loader)) as bar:
+    with torch.inference_mode(), logbook.bar(title, len(loader)) as bar:
         for number, batch in zip(batches.numbers, loader, strict=True):
             log_failures(batch, dataset, logbook)
             if len(batch.targets):

@@ -35,11 +35,14 @@ from runtime.networks import (
     State,
     check_model_args,
     check_name,
+    create_published,
     head_weight,
     infer_architecture,
+    out_of_timm,
     strip_wrappers,
     takes_input_size,
 )
+from runtime.options import FeatureKind
 from utils import UserError, atomic_path, write_json
 
 FORMAT = "lsnet-artist-1"
@@ -85,6 +88,7 @@ class Saved(msgspec.Struct):
     label_names: list[str] | dict[str, str] | None = None
     task: Literal["classification", "multilabel"] | None = None
     options: dict[str, Plain | list[Plain]] | None = None
+    feature_kind: FeatureKind | None = None
 
     @property
     def classes(self) -> list[str] | None:
@@ -159,6 +163,11 @@ class Checkpoint:
     def task(self) -> str | None:
         """What the network answers: `classification` (one artist), `multilabel` (several), None where no one says."""
         return self.saved.task or ("classification" if self.saved.preprocessing else None)
+
+    @property
+    def feature_kind(self) -> FeatureKind:
+        """The kind of features that commands take without a flag: a trained network's own, both of weights alone."""
+        return self.saved.feature_kind or ("both" if self.saved.architecture is None else "pooled")
 
     @property
     def evaluated(self) -> State:
@@ -247,8 +256,8 @@ class Checkpoint:
         is_free = False in (own.get("fixed_input_size"), arguments.get("strict_img_size")) or (
             arguments.get("dynamic_img_size"))  # then img_size is that of the first training
         size = None if is_free and "input_size" in own else arguments.get("img_size")
-        found = Preprocessing.from_pretrained_cfg({**architecture.pretrained_cfg, **own}, input_size=size)
         try:
+            found = Preprocessing.from_pretrained_cfg({**architecture.pretrained_cfg, **own}, input_size=size)
             return Preprocessing.from_dict(found.as_dict())
         except ValueError as error:
             raise self._refuse(str(error)) from error
@@ -278,6 +287,15 @@ def read_checkpoint(path: str | os.PathLike[str], class_csv: str | os.PathLike[s
         raise UserError(f"no file {path}", "a checkpoint (.pth or .safetensors)", "check the path")
     checkpoint = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
     return checkpoint if class_csv is None else _name_classes(checkpoint, class_csv)
+
+
+def published_checkpoint(name: str) -> Checkpoint:
+    """The published weights of the network `name`, as their bare file; timm downloads them once.
+
+    Raises:
+        UserError: see `create_published`.
+    """
+    return Checkpoint(path=Path(name), model=create_published(name).state_dict())
 
 
 def _name_classes(checkpoint: Checkpoint, class_csv: str | os.PathLike[str]) -> Checkpoint:
@@ -431,6 +449,7 @@ def _from_hub(path: Path, state: State) -> Checkpoint:
     if beside.is_file():
         hub = read_json(beside, dict[str, Any], expected="timm's config.json", action="copy it again",
                         most=LARGEST_CONFIG)
+        hub["architecture"], hub["model_args"] = out_of_timm(hub.get("architecture"), hub.get("model_args"))
         if "preprocessing" not in hub:  # older folders have the entries of `pretrained_cfg` at the top
             hub.setdefault("pretrained_cfg", dict(hub))
     return Checkpoint(path=path, model=state, config=hub)
@@ -453,7 +472,7 @@ def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
         torch.save({"format": FORMAT, **content}, partial)
 
 
-def publish_best(folder: Path, content: dict[str, Any], network: torch.nn.Module, architecture: Architecture) -> None:
+def publish_best(folder: Path, content: dict[str, Any], network: Any, architecture: Architecture) -> None:
     """Write the weights that scored best: both documented names, and timm's hub layout beside them.
 
     Args:
@@ -473,12 +492,13 @@ def publish_best(folder: Path, content: dict[str, Any], network: torch.nn.Module
         safetensors.torch.save_file({key: value.contiguous() for key, value in content["model"].items()}, partial,
                                     metadata={"format": "pt"})
     preprocessing = content["config"]["preprocessing"]
-    size = preprocessing["input_size"]
+    name, arguments = architecture.in_timm()
     write_json(folder / HUB_CONFIG, {
-        "architecture": architecture.name, "num_classes": architecture.num_classes,
-        "num_features": network.head_hidden_size, "model_args": architecture.model_args,
+        "architecture": name, "num_classes": architecture.num_classes,
+        "num_features": network.head_hidden_size, "model_args": arguments,
         "preprocessing": preprocessing, "label_names": content["classes"],
         "task": content["config"].get("task", "classification"),
+        **{key: content["config"][key] for key in ("feature_kind",) if key in content["config"]},
         "pretrained_cfg": {**architecture.pretrained_cfg, "num_classes": architecture.num_classes,
-                           "input_size": [3, size, size], **{key: preprocessing[key] for key in (
-                               "crop_pct", "interpolation", "mean", "std")}}})
+                           "classifier": network.pretrained_cfg["classifier"],
+                           **Preprocessing.from_dict(preprocessing).as_pretrained_cfg()}})

@@ -15,8 +15,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from data.picture_files import find_pictures
 from runtime.arguments import Parser, flag
-from runtime.options import FolderSearchOptions, InferenceOptions
-from utils import EXIT_DONE, UserError, command
+from runtime.options import FolderSearchOptions, TrainedOptions
+from utils import EXIT_DONE, EXIT_PARTIAL, UserError, command
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +27,7 @@ class Flags:
     pictures: int = flag(1000, "pictures per turn; a smaller folder is used again", at_least=1)
     rounds: int = flag(3, "turns", at_least=1)
     search: FolderSearchOptions
-    inference: InferenceOptions
+    inference: TrainedOptions
 
 
 def build_parser() -> Parser[Flags]:
@@ -37,7 +37,7 @@ def build_parser() -> Parser[Flags]:
 
 @command
 def main(argv: list[str] | None = None) -> int:
-    """Measure and print."""
+    """Measure and print; 0, or 3 when some folders could not be read."""
     flags = build_parser().read(argv)
     from bench.pipeline import measure_pipeline
 
@@ -55,7 +55,7 @@ def main(argv: list[str] | None = None) -> int:
     print(f"bound       {speed.bound:8.1f} images/s: {speed.cores} cores / ({1e3 / speed.rate('decoding'):.2f} ms "
           f"decoding + {1e3 / speed.rate('network'):.2f} ms network)")
     print(f"reached     {speed.share:8.1%} of the bound")
-    return EXIT_DONE
+    return EXIT_PARTIAL if found.unreadable else EXIT_DONE
 
 
 if __name__ == "__main__":

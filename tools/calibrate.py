@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from data.picture_files import PictureFolder, find_pictures
 from runtime.arguments import Parser, flag
-from runtime.options import FolderSearchOptions, InferenceOptions
+from runtime.options import FolderSearchOptions, TrainedOptions
 from runtime.text_table import format_table
 from utils import EXIT_DONE, EXIT_PARTIAL, UserError, command
 
@@ -41,7 +41,7 @@ class Flags:
 
     calibrate: CalibrateOptions
     search: FolderSearchOptions
-    network: InferenceOptions
+    network: TrainedOptions
 
 
 def build_parser() -> Parser[Flags]:
@@ -51,7 +51,7 @@ def build_parser() -> Parser[Flags]:
 
 @command
 def main(argv: list[str] | None = None) -> int:
-    """Calibrate; 0, or 3 when some pictures could not be read."""
+    """Calibrate; 0, or 3 when some pictures or folders could not be read."""
     flags = build_parser().read(argv)
     options, network = flags.calibrate, flags.network
     pictures = find_folders(options, flags.search)
@@ -70,7 +70,7 @@ def main(argv: list[str] | None = None) -> int:
         raise UserError(f"{network.checkpoint}, which does not name its artists", "a class mapping", "add --class-csv")
     known, failures = collect_answers(predictor, predictor.classes, pictures[:1], network)
     others, other_failures = collect_answers(predictor, predictor.classes, pictures[1:], network)
-    failures += other_failures
+    unread = [*failures, *other_failures, *(each for found in pictures for each in found.unreadable)]
     calibration, figures = fit_calibration(known, others, options.error_rate, predictor.fingerprint, network.view)
     path = calibration_path(network.checkpoint)
     calibration.write(path, figures)
@@ -81,10 +81,10 @@ def main(argv: list[str] | None = None) -> int:
                      {"right": after[known.right], "wrong": after[~known.right],
                       "unknown artists": others.scores(calibration.temperature)},
                      calibration.possible, calibration.confident, path.with_suffix(".png"))
-    print_failures(failures)
+    print_failures(unread)
     print(*format_figures(calibration, figures), sep="\n")
     print(f"written: {path} and {path.with_suffix('.png').name}")
-    return EXIT_PARTIAL if failures else EXIT_DONE
+    return EXIT_PARTIAL if unread else EXIT_DONE
 
 
 def find_folders(options: CalibrateOptions, search: FolderSearchOptions) -> list[PictureFolder]:

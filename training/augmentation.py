@@ -48,7 +48,7 @@ def train_transform(preprocessing: Preprocessing, options: AugmentationOptions) 
     _correct_posterize(augment)
     if preprocessing.fit == "crop":
         return augment
-    square = {"pad": pad_to_square, "squash": squash_to_square}[preprocessing.fit]
+    square = pad_to_square if preprocessing.fit == "pad" else squash_to_square
     limit = LARGEST * preprocessing.input_size
     return transforms.Compose([functools.partial(square, limit=limit, interpolation=preprocessing.interpolation),
                                augment])

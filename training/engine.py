@@ -250,6 +250,12 @@ class Run:
             self._publish(figures, meter, logbook)
         return figures
 
+    def finish_probe(self, logbook: Logbook) -> None:
+        """Evaluate a network whose classifier is fitted, and write the files of a run of one epoch."""
+        self.state.position.epoch = 1
+        logbook.record({"epoch": 1, **{f"val_{name}": value for name, value in self._evaluate(logbook).items()}})
+        self.save(LATEST)
+
     # ---- checkpoints ----
 
     def _metadata(self) -> dict[str, Any]:

@@ -26,11 +26,10 @@ from runtime.processes import rank
 from runtime.text_table import format_table
 from training.augmentation import make_mix
 from training.engine import Task
+from training.run_folder import ROBUSTNESS
 from training.teacher import add_teacher
 from training.trainer import FolderSpec
 from utils import UserError, write_json
-
-ROBUSTNESS = "robustness.json"
 
 
 class ImageNetSpec(FolderSpec[ImageNetOptions]):

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import math
+import shutil
 from pathlib import Path
 
 from data.class_mapping import CLASS_MAPPING, first_difference, read_class_mapping, write_class_mapping
 from data.multilabel.dataset import LABEL_STATS
 from data.prepare.dataset import DATASET_INFO
 from drawing.confusion import CONFUSION
+from evaluation.calibration import CALIBRATION
+from evaluation.multilabel import FIGURES
 from evaluation.report import REPORT
 from evaluation.thresholds import THRESHOLDS
 from runtime.checkpoint import BEST, BEST_ALIAS, HUB_CONFIG, LATEST, WEIGHTS, Checkpoint, check_classes, read_checkpoint
 from runtime.logbook import LOG, METRICS
 from runtime.options import RunOptions
-from utils import UserError
+from utils import UserError, atomic_path
 
-CURVES, EPOCH_CHECKPOINT = "curves.png", "checkpoint_{}.pth"
-RUN_FILES = (LATEST, EPOCH_CHECKPOINT.format("*"), BEST, BEST_ALIAS, HUB_CONFIG, WEIGHTS, CLASS_MAPPING, LOG, METRICS,
-             CURVES, REPORT, CONFUSION, LABEL_STATS, THRESHOLDS, "tensorboard")
+CURVES, EPOCH_CHECKPOINT, ROBUSTNESS = "curves.png", "checkpoint_{}.pth", "robustness.json"
+# What the best network so far has: its weights, and the figures on the way to it.
+BEST_FILES = (BEST, BEST_ALIAS, HUB_CONFIG, WEIGHTS, REPORT, CONFUSION, LABEL_STATS, THRESHOLDS, METRICS)
+BEGINNING = (CLASS_MAPPING, LOG, "tensorboard")  # there is no more of a run that ended in its first epoch
+RUN_FILES = (LATEST, EPOCH_CHECKPOINT.format("*"), *BEST_FILES, CURVES, FIGURES, ROBUSTNESS, CALIBRATION,
+             str(Path(CALIBRATION).with_suffix(".png")), *BEGINNING)
 
 
 def find_checkpoint(options: RunOptions) -> Checkpoint | None:
@@ -36,7 +43,8 @@ def open_output(folder: Path, classes: list[str], resumed: Checkpoint | None) ->
     """Prepare the folder for a run and write its class_mapping.csv; lines for the log.
 
     Unless the run resumes this folder's own checkpoint, the files of an earlier run move to `previous_<n>/`, together
-    with its class mapping. A mapping that contradicts the dataset is named in a warning.
+    with its class mapping. A mapping that contradicts the dataset is named in a warning. A run that resumes in another
+    folder takes its best network so far along.
 
     Raises:
         UserError: the resumed checkpoint, or the mapping beside it, contradicts the dataset.
@@ -55,8 +63,8 @@ def open_output(folder: Path, classes: list[str], resumed: Checkpoint | None) ->
         lines.append(f"warning: the data set contradicts {mapping}: {difference}")
     is_resumed_here = resumed is not None and resumed.path.resolve().parent == folder.resolve()
     try:
-        if not is_resumed_here and any((folder / name).exists() for name in (LATEST, BEST)):
-            lines.append(f"the earlier run in {folder} moves to {_move_aside(folder).name}/")
+        if not is_resumed_here:
+            lines += _move_aside(folder) + (_bring_best(folder, resumed) if resumed else [])
         write_class_mapping(mapping, classes)
     except OSError as error:
         raise UserError(f"{error.filename or folder}, which cannot be written ({error.strerror})",
@@ -65,11 +73,51 @@ def open_output(folder: Path, classes: list[str], resumed: Checkpoint | None) ->
     return lines
 
 
-def _move_aside(folder: Path) -> Path:
+def _move_aside(folder: Path) -> list[str]:
+    """Move an earlier run's files to a folder of their own; a line for the log, unless the run had just begun."""
+    files = [path for name in RUN_FILES for path in folder.glob(name)]
+    if all(path.name in BEGINNING for path in files):
+        return []
     number = 1
     while (aside := folder / f"previous_{number}").exists():
         number += 1
     aside.mkdir()
-    for path in [path for name in RUN_FILES for path in folder.glob(name)]:
+    for path in files:
         path.rename(aside / path.name)
-    return aside
+    return [f"the earlier run in {folder} moves to {aside.name}/"]
+
+
+def _bring_best(folder: Path, resumed: Checkpoint) -> list[str]:
+    """Copy the best network that `resumed` knows of, where it lies beside it; a line for the log."""
+    source = resumed.path.resolve().parent
+    if not _holds_best(source, resumed.content.get("best_metric", -math.inf)):
+        return []
+    for name in BEST_FILES:
+        if (source / name).is_file():
+            with atomic_path(folder / name) as partial:
+                shutil.copyfile(source / name, partial)
+    return [f"the best network so far comes along from {source}"]
+
+
+def _holds_best(folder: Path, metric: float) -> bool:
+    """Whether the model_best.pth in `folder` is the network that reached `metric`."""
+    try:
+        return math.isfinite(metric) and read_checkpoint(folder / BEST).content.get("best_metric") == metric
+    except UserError:  # there is none, or it cannot be read
+        return False
+
+
+def closing_lines(folder: Path, title: str, metric: float, *, improved: bool) -> list[str]:
+    """What to say at the end of a run in `folder`.
+
+    Args:
+        folder: the output folder.
+        title: of the monitored figure.
+        metric: its best value.
+        improved: whether that was reached since the run began or resumed.
+    """
+    best, calibration = f"best {title} {metric:.3f}", folder / CALIBRATION
+    if not _holds_best(folder, metric):
+        return [f"{best}, reached before the resumed checkpoint: these weights are not in {folder}, all else is"]
+    stale = [f"{calibration} is of earlier weights: run tools/calibrate.py again"]
+    return [*(stale if improved and calibration.exists() else []), f"{best}; everything is in {folder}"]

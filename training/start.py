@@ -10,12 +10,14 @@ import torch
 from data.loaders import Loading
 from data.names import nfc
 from data.transforms import Preprocessing
+from model.style_network import StyleNetwork
 from runtime.checkpoint import Checkpoint
 from runtime.networks import (
     Architecture,
     State,
     classifier_names,
     guess_preset,
+    has_style_head,
     is_lsnet,
     load_weights,
     make_architecture,
@@ -26,6 +28,7 @@ from runtime.processes import rank, world_size
 from utils import UserError, seed_everything
 
 DEFAULT_MODEL = "lsnet_t_artist"
+FEW_PICTURES = 20_000  # below, a network from nothing learns less than a published one knows
 # Flags that may differ in a resumed run: they change nothing, or are compared with the network itself.
 FREE_FLAGS = ("resume", "output_dir", "data_path", "device", "num_workers", "pin_mem", "log_every", "save_steps",
               "eval", "dist_eval", "model", "input_size", "feature_dim", "class_csv")
@@ -39,20 +42,34 @@ def choose_architecture(options: ModelOptions, num_classes: int, checkpoint: Che
     """
     if checkpoint is None:
         architecture = make_architecture(options.model or DEFAULT_MODEL, num_classes, input_size=options.input_size,
-                                         feature_dim=options.feature_dim, drop_path_rate=options.drop_path_rate or 0.0)
+                                         feature_dim=options.feature_dim, drop_path_rate=options.drop_path_rate or 0.0,
+                                         style_head="both" if options.head == "style" else None)
     else:
         architecture = checkpoint.resolve(options.model).architecture
         if (outputs := architecture.num_classes) != num_classes:
             raise UserError(f"{num_classes} classes for {checkpoint.path}, which tells {outputs} apart",
                             "the classes it was trained with", "use the data set that belongs to this checkpoint")
-        for name, value, default in (("feature_dim", options.feature_dim, None),
-                                     ("drop_path_rate", options.drop_path_rate, 0.0)):
-            saved = architecture.model_args.get(name, default)
+        has_style = "style" if "style_head" in architecture.model_args else "linear"
+        for name, value, saved in (("feature_dim", options.feature_dim, architecture.model_args.get("feature_dim")),
+                                   ("drop_path_rate", options.drop_path_rate,
+                                    architecture.model_args.get("drop_path_rate", 0.0)),
+                                   ("head", options.head, has_style)):
             if value is not None and value != saved:
                 raise UserError(f"{name} {value} on the command line", f"{saved}, as in {checkpoint.path}",
                                 "repeat the flags of the first start, or leave this one away")
     _check_projection(options, architecture)
     return architecture
+
+
+def check_beginning(model: ModelOptions, run: RunOptions) -> None:
+    """Raise a `UserError` if the flags say twice where the weights come from."""
+    if not model.pretrained:
+        return
+    others = [f"--finetune-from {run.finetune_from}"] if run.finetune_from else []
+    others += [f"--resume {run.resume}"] if run.resume not in (None, "auto") else []
+    others += ["--eval"] if run.eval else []
+    if others:
+        raise UserError(f"--pretrained with {others[0]}", "one or the other", "leave one of the two away")
 
 
 def _check_projection(options: ModelOptions, architecture: Architecture) -> None:
@@ -105,10 +122,12 @@ def adapt_network(source: Checkpoint, options: ModelOptions, fit: str | None, nu
     if not has_teacher:  # the second head has nobody to compare itself with
         name = name.removesuffix("_distill") if options.model is None else name
     preprocessing = _override(spec.preprocessing, options.input_size, fit)
-    wanted = make_architecture(name, num_classes, input_size=preprocessing.input_size, feature_dim=options.feature_dim,
-                               drop_path_rate=options.drop_path_rate or 0.0)
     kept = spec.architecture.model_args if name == spec.architecture.name else {}
-    arguments = {key: value for key, value in kept.items() if key != "distillation"} | wanted.model_args
+    style_head: Any = {"style": "both", "linear": None}.get(options.head or "", kept.get("style_head"))
+    wanted = make_architecture(name, num_classes, input_size=preprocessing.input_size, feature_dim=options.feature_dim,
+                               drop_path_rate=options.drop_path_rate or 0.0, style_head=style_head)
+    dropped = {"distillation", "style_head", *(("feature_dim",) if style_head != kept.get("style_head") else ())}
+    arguments = {key: value for key, value in kept.items() if key not in dropped} | wanted.model_args
     if options.drop_path_rate is not None:
         arguments["drop_path_rate"] = options.drop_path_rate
     architecture = replace(wanted, model_args=arguments)
@@ -126,7 +145,7 @@ def add_distillation_head(architecture: Architecture, kind: str) -> Architecture
     if kind == "none" and has_head:
         raise UserError(f"{architecture.name} with a distillation head, but no teacher", "a teacher to learn from",
                         "add --teacher-model and --teacher-path, or take a model without that head")
-    if kind == "none" or has_head or not is_lsnet(architecture.name):
+    if kind == "none" or has_head or not is_lsnet(architecture.name) or "style_head" in architecture.model_args:
         return architecture
     return replace(architecture, model_args={**architecture.model_args, "distillation": True})
 
@@ -158,14 +177,14 @@ def choose_loading(options: DataOptions, count: int, accumulation: int, placemen
                    world_size=world_size(), pin_memory=options.pin_mem and placement.device.type == "cuda")
 
 
-def create_network(architecture: Architecture, options: RunOptions) -> torch.nn.Module:
-    """A network with the first weights that --seed gives, the same on every rank.
+def create_network(architecture: Architecture, options: RunOptions, *, pretrained: bool = False) -> torch.nn.Module:
+    """A network with the first weights that --seed gives, or all but its head `pretrained`, the same on every rank.
 
     Raises:
-        UserError: --grad-checkpointing for a model that does not support it.
+        UserError: the weights cannot be had; --grad-checkpointing for a model that does not support it.
     """
     seed_everything(options.seed)
-    network: Any = architecture.create()
+    network: Any = architecture.create(pretrained=pretrained)
     if options.grad_checkpointing:
         try:
             network.set_grad_checkpointing()
@@ -173,6 +192,18 @@ def create_network(architecture: Architecture, options: RunOptions) -> torch.nn.
             raise UserError(f"--grad-checkpointing with {architecture.name}", "a model that can",
                             "leave the flag away or choose another model") from error
     return network
+
+
+def describe_beginning(name: str, pictures: int, *, pretrained: bool, probe: bool) -> list[str]:
+    """A line for the log that says what the network begins with, where that matters."""
+    if pretrained:
+        return [f"beginning with the published weights of {name}; the head is new"]
+    if probe:
+        return ["the features are random: the network begins from nothing (--pretrained or --finetune-from)"]
+    if pictures < FEW_PICTURES:
+        return [f"beginning from nothing with {pictures} pictures: fewer than {FEW_PICTURES:,} teach a network little; "
+                "--pretrained begins with what others learned from millions"]
+    return []
 
 
 def load_pretrained(network: Any, source: Checkpoint, classes: list[str]) -> str:
@@ -184,9 +215,13 @@ def load_pretrained(network: Any, source: Checkpoint, classes: list[str]) -> str
     Raises:
         UserError: the file holds another backbone.
     """
-    name = None if source.saved.architecture else network.pretrained_cfg["architecture"]
+    own, backbone = source.evaluated, getattr(network, "backbone", network)
+    name = None if source.saved.architecture else backbone.pretrained_cfg["architecture"]
     spec = source.resolve(name)
-    state = _match_heads(network, source.evaluated)
+    if has_style_head(own) != isinstance(network, StyleNetwork):
+        load_backbone(backbone, own, source.path)
+        return f"finetuning from {source.path}; the head starts anew: it reads other features"
+    state = _match_heads(network, own)
     is_equal = spec.classes is None and spec.architecture.num_classes == len(classes)
     known = {nfc(name): row for row, name in enumerate(spec.classes or [])}
     if [nfc(name) for name in spec.classes or []] == classes or is_equal:
@@ -203,6 +238,20 @@ def load_pretrained(network: Any, source: Checkpoint, classes: list[str]) -> str
                 parameters[key][[new for new, _ in rows]] = state[key][[old for _, old in rows]]
     return (f"finetuning from {source.path}; the head starts anew, but for {len(rows)} of {len(classes)} artists known "
             "to it")
+
+
+def load_backbone(network: Any, state: State, source: object) -> None:
+    """Load all but head and projection from the weights of a network, with a style head or without.
+
+    Raises:
+        UserError: `state` is of another backbone.
+    """
+    if has_style_head(state):
+        state = {key.removeprefix("backbone."): value for key, value in state.items() if key.startswith("backbone.")}
+    own = network.state_dict()
+    head = tuple(f"{name}." for name in (*classifier_names(network), "head.bn", "head_dist", "projection"))
+    state = {key: value for key, value in state.items() if not key.startswith(head)}
+    load_weights(network, state | {key: value for key, value in own.items() if key.startswith(head)}, source)
 
 
 def _match_heads(network: torch.nn.Module, state: State) -> State:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import timm
 import torch
 import torch.nn.functional as F
 
 from data.transforms import Preprocessing
 from losses import DistillationLoss
 from runtime.checkpoint import check_classes, read_checkpoint
-from runtime.networks import check_name, load_weights
+from runtime.networks import create_published, load_weights
 from runtime.options import DistillationOptions
 from runtime.placement import Placement
 from utils import UserError
@@ -68,8 +67,8 @@ def open_teacher(options: DistillationOptions, classes: list[str], student: Prep
         UserError: no such model or file, or one with other classes.
     """
     if options.teacher_path is None:
-        network = _download(str(options.teacher_model))
-        own = Preprocessing.from_pretrained_cfg(network.pretrained_cfg, input_size=None)
+        network: Any = create_published(str(options.teacher_model))
+        own = Preprocessing.from_pretrained_cfg(network.pretrained_cfg, input_size=None, fit="crop")  # the student's
     else:
         checkpoint = read_checkpoint(options.teacher_path)
         check_classes(checkpoint, classes, "the data set")
@@ -83,12 +82,3 @@ def open_teacher(options: DistillationOptions, classes: list[str], student: Prep
     placement.move_network(teacher)
     return teacher
 
-
-def _download(name: str) -> Any:
-    check_name(name)
-    try:
-        return timm.create_model(name, pretrained=True)
-    except (OSError, RuntimeError, ValueError) as error:
-        reason = str(error).partition("\n")[0]
-        raise UserError(f"no weights for --teacher-model {name} ({reason})", "weights that timm can download",
-                        "name a file with --teacher-path") from error

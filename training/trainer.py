@@ -17,21 +17,24 @@ from evaluation.evaluator import Evaluation, Evaluator
 from runtime.checkpoint import Checkpoint, check_classes, read_checkpoint
 from runtime.logbook import Logbook
 from runtime.networks import Architecture, load_weights
-from runtime.options import FolderTrainerOptions, TrainerOptions
+from runtime.options import FolderTrainerOptions, ProbeOptions, TrainerOptions
 from runtime.placement import WORKERS, Placement
 from runtime.processes import on_first_rank, process_group, rank, world_size
 from runtime.progress import progress
 from training.augmentation import train_transform
 from training.engine import Run, Task
-from training.run_folder import find_checkpoint, open_output
+from training.probe import check_probe, fit_probe, probe_architecture
+from training.run_folder import closing_lines, find_checkpoint, open_output
 from training.start import (
     adapt_network,
     add_distillation_head,
     changed_flags,
+    check_beginning,
     choose_architecture,
     choose_loading,
     choose_preprocessing,
     create_network,
+    describe_beginning,
     load_pretrained,
 )
 from utils import EXIT_DONE, UserError
@@ -74,6 +77,11 @@ class TrainerSpec(ABC, Generic[Options, Images]):
     def find_classes(self, checkpoint: Checkpoint) -> list[str]:
         """The classes of a checkpoint for --eval; raises a `UserError` if the dataset contradicts them."""
 
+    @property
+    def probe(self) -> ProbeOptions:
+        """Whether a linear probe is asked for, and how."""
+        return getattr(self.options, "probe", ProbeOptions())
+
     def prepare_network(self, network: torch.nn.Module, preprocessing: Preprocessing) -> torch.nn.Module:
         """The form of the network that --eval evaluates."""
         return network
@@ -104,6 +112,11 @@ class FolderSpec(TrainerSpec[ClassFolderOptions, ImageFolder]):
 def run_trainer(spec: TrainerSpec[Any, Any]) -> int:
     """Train, or evaluate with --eval; the exit code."""
     options = spec.options.run
+    check_beginning(spec.options.model, options)
+    if spec.probe.linear_probe:
+        check_probe(spec.options, spec.probe)
+    elif spec.probe != ProbeOptions():
+        raise UserError("--probe-views or --feature-kind without --linear-probe", "a probe", "add --linear-probe")
     placement = Placement.resolve(options.device, channels_last=options.channels_last, amp=options.amp)
     with process_group(placement.device) as line:
         checkpoint = find_checkpoint(options)
@@ -114,7 +127,7 @@ def run_trainer(spec: TrainerSpec[Any, Any]) -> int:
             evaluate_checkpoint(spec, checkpoint, placement)
         else:
             run, lines = prepare_run(spec, checkpoint, placement)
-            train(run, [line, *lines] if line else lines, checkpoint)
+            train(run, [line, *lines] if line else lines, checkpoint, spec.probe)
     return EXIT_DONE
 
 
@@ -138,6 +151,9 @@ def prepare_run(spec: TrainerSpec[Any, Any], checkpoint: Checkpoint | None,
         source = read_checkpoint(options.run.finetune_from, options.run.class_csv)
     architecture, preprocessing = _choose_network(options, classes, checkpoint, source)
     architecture = add_distillation_head(architecture, options.distillation.kind)
+    if spec.probe.linear_probe:
+        kind = spec.probe.feature_kind or (source.feature_kind if source else "both")
+        architecture = probe_architecture(architecture, kind)
     train_fit = options.data.fit or "crop" if options.run.finetune else preprocessing.fit
     train_preprocessing = replace(preprocessing, fit=train_fit)
     train_set.transform = train_transform(train_preprocessing, spec.augmentation)
@@ -147,30 +163,49 @@ def prepare_run(spec: TrainerSpec[Any, Any], checkpoint: Checkpoint | None,
     if loading.batch_size < options.data.batch_size:
         lines.append(f"batches of {loading.batch_size} pictures: the data set has no more for --batch-size "
                      f"{options.data.batch_size}")
-    network = create_network(architecture, options.run)
+    pretrained = options.model.pretrained and not checkpoint
+    network = create_network(architecture, options.run, pretrained=pretrained)
     if source:
         lines.append(load_pretrained(network, source, classes))
+    elif not checkpoint:
+        lines += describe_beginning(architecture.name, len(train_set), pretrained=pretrained,
+                                    probe=spec.probe.linear_probe)
     config: dict[str, Any] = {"preprocessing": preprocessing.as_dict(), "options": options.as_config()}
     if spec.task:
         config["task"] = spec.task
+    if spec.probe.linear_probe:
+        config["feature_kind"] = architecture.model_args.get("style_head", "pooled")
+    optimizing = replace(options.optimizing, model_ema=False) if spec.probe.linear_probe else options.optimizing
     run = Run(task=spec.make_task(train_set, train_preprocessing, placement),
               network=placement.move_network(network), architecture=architecture, config=config, train_set=train_set,
-              val_set=val_set, loading=loading, optimizing=options.optimizing, options=options.run,
-              placement=placement)
+              val_set=val_set, loading=loading, optimizing=optimizing, options=options.run, placement=placement)
     return run, [*lines, run.restore(checkpoint)] if checkpoint else lines
 
 
-def train(run: Run, lines: list[str], checkpoint: Checkpoint | None) -> None:
-    """Open the output folder, log `lines`, and train to the end."""
+def train(run: Run, lines: list[str], checkpoint: Checkpoint | None, probe: ProbeOptions) -> None:
+    """Open the output folder, log `lines`, and train to the end, or fit a probe; a finished run is left as it is."""
     folder, evaluation = run.options.output_dir, run.task.evaluation
+    position, epochs = run.state.position, run.optimizing.epochs
+    first_best = position.best_metric
+    if checkpoint and position.epoch >= epochs:
+        done = f"finished already: {checkpoint.path} has {position.epoch} of {epochs} epochs; raise --epochs to go on"
+        with Logbook(None, is_writer=rank() == 0) as logbook:
+            for line in [*lines, done]:
+                logbook.log(line)
+        return
     # Everything that can be refused has been: only now is the output folder touched.
     opened = on_first_rank(lambda: open_output(folder, run.train_set.classes, checkpoint))
-    with Logbook(folder, is_writer=rank() == 0, first_epoch=run.state.position.epoch) as logbook:
-        for line in [*lines, *opened, run.summary()]:
+    with Logbook(folder, is_writer=rank() == 0, first_epoch=position.epoch) as logbook:
+        for line in [*lines, *opened, *([] if probe.linear_probe else [run.summary()])]:
             logbook.log(line)
         logbook.hyperparameters(run.config["options"], evaluation.monitor)
-        run.fit(logbook)
-        logbook.log(f"best {evaluation.title} {run.state.position.best_metric:.3f}; everything is in {folder}")
+        if probe.linear_probe:
+            fit_probe(run, probe.probe_views, logbook)
+        else:
+            run.fit(logbook)
+        best = position.best_metric
+        for line in closing_lines(folder, evaluation.title, best, improved=best > first_best):
+            logbook.log(line)
 
 
 def evaluate_checkpoint(spec: TrainerSpec[Any, Any], checkpoint: Checkpoint | None, placement: Placement) -> None:
