@@ -14,6 +14,7 @@ from data.images import DEFAULT_MAX_PIXELS, IMAGE_EXTENSIONS
 from data.picture_files import find_pictures
 from data.prepare.artist_folders import list_artists, read_artist_map
 from data.prepare.dataset import CopySettings, Method, plan_split, write_dataset
+from data.prepare.groups import check_group_names, read_groups
 from data.prepare.output import new_folder
 from data.prepare.splits import Split, SplitRule
 from runtime.arguments import Parser, flag
@@ -46,6 +47,14 @@ class Flags:
             "unknown the content decides)", metavar="EXT")
     artist_map: Path | None = flag(None, "CSV with the columns folder,artist: renames, merges several folders, leaves "
                                          "out where artist is empty", metavar="CSV")
+    group_by: str | None = flag(None, "which pictures stay together, such as those of a book: a CSV file with the "
+                                      "columns path,group (FILE:COLUMN for another column), or a regular expression "
+                                      "with one group that is searched in the path below --source-dir",
+                                metavar="FILE_OR_REGEX")
+    leave_groups_out: tuple[str, ...] = flag((), "groups of --group-by that validate, and nothing else",
+                                             metavar="GROUP")
+    near_duplicates: bool = flag(True, "keep the same picture resized, compressed again, lightly cropped or recoloured "
+                                       "on one side")
     max_pixels: int = flag(DEFAULT_MAX_PIXELS, "pictures whose header claims more count as damaged", at_least=1)
     search: FolderSearchOptions
 
@@ -61,16 +70,23 @@ def main(argv: list[str] | None = None) -> int:
     flags = build_parser().read(argv)
     source, workers = flags.source_dir, flags.workers
     settings = read_copy_settings(flags)
-    rule = SplitRule(val_ratio=flags.val_ratio, min_images=flags.min_images, seed=flags.seed)
+    if flags.leave_groups_out and flags.group_by is None:
+        raise UserError("--leave-groups-out without --group-by", "both", "add --group-by, which makes the groups")
     extensions = read_extensions(flags.image_extensions)
     artist_map = read_artist_map(flags.artist_map) if flags.artist_map else {}
     found = find_pictures(source, extensions=extensions, exclude=flags.search.exclude).without_loose()
     artists = list_artists(found, artist_map=artist_map)
+    groups = None if flags.group_by is None else read_groups(
+        flags.group_by, [picture.source for pictures in artists.values() for picture in pictures])
+    rule = SplitRule(val_ratio=flags.val_ratio, min_images=flags.min_images, seed=flags.seed,
+                     group_by=flags.group_by, leave_groups_out=check_group_names(flags.leave_groups_out, groups or {}))
     with new_folder(flags.output_dir, made_by="prepare_dataset.py", overwrite=flags.overwrite,
                     sources=[source]) as folder:
-        split = plan_split(found, artists, rule, max_pixels=flags.max_pixels, workers=workers, progress=announced)
+        split = plan_split(found, artists, rule, groups=groups, near_duplicates=flags.near_duplicates,
+                           max_pixels=flags.max_pixels, workers=workers, progress=announced)
         print_some(found.report())
         print_left_out(split)
+        print_linked(split)
         if not split.train:
             raise UserError(f"no artist with at least {rule.min_images} usable pictures in {source}",
                             "one at the least", "add pictures or lower --min-images")
@@ -103,11 +119,28 @@ def read_extensions(words: Sequence[str]) -> set[str]:
 
 def print_left_out(split: Split) -> None:
     """Print which pictures will not be in the data set, and why."""
-    print_some([f"in train/ of several artists: {', '.join(group)} (equal files)" for group in split.conflicts])
+    side = split.side_of()
+    print_some([f"in {side[group[0]]}/ of several artists: {', '.join(group)} (equal files)"
+                for group in split.conflicts])
     print_some([f"left out: {name} (same file as {kept})" for name, kept in split.duplicates.items()])
     print_some([f"left out: {name} ({reason})" for name, reason in split.damaged.items()])
     print_some([f"left out: the artist {artist} ({count} usable pictures, fewer than {split.rule.min_images})"
                 for artist, count in split.left_out.items()])
+
+
+def print_linked(split: Split) -> None:
+    """Print which pictures stay together, and which artists have nothing to validate."""
+    side = split.side_of()
+    print_some([f"near-duplicates, all in {side[group[0]]}/: {', '.join(group)}"
+                for group in split.near_duplicates or []])
+    print_some([f"near-duplicates of a long chain, not joined: {', '.join(pair)}" for pair in split.parted])
+    if split.near_duplicates:
+        print(f"{sum(map(len, split.near_duplicates))} near-duplicates in {len(split.near_duplicates)} groups, each "
+              "on one side")
+    if split.groups is not None:
+        sides = list(split.groups.values())
+        print(f"{len(sides)} groups by --group-by: {sides.count('train')} in train/, {sides.count('val')} in val/")
+    print_some([f"not measured: the artist {artist} (no picture in val/)" for artist in split.not_measured()])
 
 
 def print_artists(split: Split) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageEnhance
 
 from data.demo.artists import write_demo_blends
 from data.multilabel.annotations import Annotation, write_annotations
@@ -40,3 +41,24 @@ def write_annotated_set(root: Path, *, artists: int = 3, train: int = 16, val: i
     write_annotations(root / "train.csv", rows[:train])
     write_annotations(root / "val.csv", rows[train:])
     return root
+
+
+def smooth_picture(rng: np.random.Generator, size: tuple[int, int] = (160, 120)) -> Image.Image:
+    """Soft blots of random colours that no two pictures share."""
+    blots = Image.fromarray(rng.integers(0, 256, (9, 12, 3), dtype=np.uint8))
+    return blots.resize(size, Image.Resampling.BICUBIC)
+
+
+def altered_copy(image: Image.Image, rng: np.random.Generator, *, crop: bool) -> Image.Image:
+    """`image` reduced to 30-90 %, recoloured, saved as JPEG of quality 50-90, and with `crop` cut to 90-98 % a side."""
+    if crop:
+        width, height = (round(side * rng.uniform(0.9, 0.98)) for side in image.size)
+        x, y = rng.integers(0, image.width - width + 1), rng.integers(0, image.height - height + 1)
+        image = image.crop((x, y, x + width, y + height))
+    scale = rng.uniform(0.3, 0.9)
+    image = image.resize([max(1, round(side * scale)) for side in image.size], Image.Resampling.BICUBIC)
+    shifted = np.asarray(image, np.float32) * rng.uniform(0.85, 1.15, 3) + rng.uniform(-20, 20, 3)
+    image = ImageEnhance.Color(Image.fromarray(shifted.clip(0, 255).astype(np.uint8))).enhance(rng.uniform(0.5, 1.5))
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=int(rng.integers(50, 91)))
+    return Image.open(file)

@@ -19,7 +19,8 @@ from data.names import fit_file_name, line_problem
 from data.picture_files import PictureFolder
 from data.prepare.artist_folders import Picture
 from data.prepare.integrity import find_copies, scan_images
-from data.prepare.splits import Split, SplitRule, split_artists
+from data.prepare.near_duplicates import NearDuplicates, find_near_duplicates, scan_looks
+from data.prepare.splits import Links, Split, SplitRule, split_artists
 from data.worker_pool import Progress, map_ordered
 from utils import UserError, write_json, write_text
 
@@ -44,22 +45,44 @@ class CopySettings:
     max_pixels: int
 
 
-def plan_split(source: PictureFolder, artists: Mapping[str, Sequence[Picture]], rule: SplitRule, *, max_pixels: int,
-               workers: int | None, progress: Callable[[str], Progress]) -> Split:
-    """Check every picture of `source`, find equal files and split.
+def plan_split(source: PictureFolder, artists: Mapping[str, Sequence[Picture]], rule: SplitRule, *,
+               groups: Mapping[str, str] | None, near_duplicates: bool, max_pixels: int, workers: int | None,
+               progress: Callable[[str], Progress]) -> Split:
+    """Check every picture of `source`, find equal files, and near-duplicates if asked to, and split.
 
-    Pictures of more than `max_pixels` px count as damaged. `workers` is that of `map_ordered`. `progress` turns a word
-    for what is being done into a wrapper of the results.
+    `groups` has the group of each source path that has one; None without groups. Pictures of more than `max_pixels` px
+    count as damaged. `workers` is that of `map_ordered`. `progress` turns a word for what is being done into a wrapper
+    of the results.
+
+    Raises:
+        UserError: see `split_artists`.
     """
     pictures = [picture for pictures in artists.values() for picture in pictures]
     damaged = {picture.source: f"its name {problem}" for picture in pictures
                if (problem := line_problem(picture.source))}
     files = {source.root / picture.source: picture for picture in pictures if picture.source not in damaged}
-    found = scan_images(list(files), workers=workers, max_pixels=max_pixels, progress=progress("checking"))
+    checking = progress("checking")
+    if near_duplicates:
+        found, looks = scan_looks(list(files), workers=workers, max_pixels=max_pixels, progress=checking)
+    else:
+        found, looks = scan_images(list(files), workers=workers, max_pixels=max_pixels, progress=checking), None
     damaged |= {files[path].source: reason for path, reason in found.items()}
-    copies = find_copies([path for path in files if path not in found], workers=workers, progress=progress("comparing"))
-    split = split_artists(artists, rule, damaged=damaged, copies=[[files[path] for path in group] for group in copies])
+    equal = find_copies([path for path in files if path not in found], workers=workers, progress=progress("comparing"))
+    near = find_near_duplicates(looks, skip={path for group in equal for path in group[1:]}) if looks else None
+    links = _find_links(files, equal, near, groups)
+    split = split_artists(artists, rule, damaged=damaged, links=links)
     return dataclasses.replace(split, passed_over=source.passed_over)
+
+
+def _find_links(files: Mapping[Path, Picture], equal: Sequence[Sequence[Path]], near: NearDuplicates | None,
+                groups: Mapping[str, str] | None) -> Links:
+    """The links between pictures; a near-duplicate stands for all files that equal it."""
+    copies = {group[0]: group for group in equal}
+    return Links(
+        groups=groups, copies=[[files[path] for path in group] for group in equal],
+        near_duplicates=None if near is None else [
+            [files[copy] for path in group for copy in copies.get(path, [path])] for group in near.groups],
+        parted=[] if near is None else [(files[first].source, files[second].source) for first, second in near.parted])
 
 
 def write_dataset(folder: Path, source: Path, split: Split, settings: CopySettings, *, workers: int | None,
@@ -88,7 +111,9 @@ def write_dataset(folder: Path, source: Path, split: Split, settings: CopySettin
         **{f"num_{side}": sum(map(len, artists.values())) for side, artists in split.sides().items()},
         "classes": {artist: {"class_id": number, "train": len(split.train[artist]), "val": len(split.val[artist])}
                     for number, artist in enumerate(split.train)},
-        "left_out_artists": split.left_out, "duplicates": split.duplicates, "conflicts": split.conflicts,
+        "left_out_artists": split.left_out, "not_measured": split.not_measured(), "duplicates": split.duplicates,
+        "conflicts": split.conflicts, "num_near_duplicates": sum(map(len, split.near_duplicates or [])),
+        "near_duplicates": split.near_duplicates, "parted_near_duplicates": split.parted, "groups": split.groups,
         **{kind: {name.encode(errors="backslashreplace").decode(): reason for name, reason in names.items()}
            for kind, names in (("damaged", split.damaged), ("passed_over", split.passed_over))}})
     table = ["side\tsource\tfile", *("\t".join(row) for row in rows)]

@@ -152,7 +152,13 @@ def test_a_folder_of_the_users_is_never_replaced(prepare: Prepare, source: Path)
     (["--image-extensions", "jpg", "doc"], [".doc"]), (["--artist-map", "missing.csv"], ["missing.csv"]),
     (["--sed", "1"], ["--seed"]), (["--output-dir", "raw"], ["source folder"]), (["--output-dir", "raw/x"], ["source"]),
     (["--output-dir", "."], ["."]), (["--source-dir", "nowhere"], ["nowhere"]),
-    (["--source-dir", "raw/Anna"], ["no artist folder"])])
+    (["--source-dir", "raw/Anna"], ["no artist folder"]), (["--leave-groups-out", "a"], ["without --group-by"]),
+    (["--group-by", "Anna"], ["with 0 groups"]), (["--group-by", "(book)"], ["none of 33 pictures a group"]),
+    (["--group-by", "(/)"], ["one group in the whole data set"]),
+    (["--group-by", "^([^/]+)"], ["no artist with two groups"]),
+    (["--group-by", "^(.)", "--leave-groups-out", "2"], ["2, a group that no picture has"]),
+    (["--group-by", "^(.)", "--leave-groups-out", "A"], ["no picture to train of 1 artist(s), such as Anna"]),
+    (["--group-by", "^(.)", "--leave-groups-out", "R"], ["no usable picture in the group R"])])
 def test_what_cannot_work_is_one_line_and_nothing_happens(prepare: Prepare, source: Path, flags: list[str],
                                                          complaints: list[str]) -> None:
     before = sorted(source.parent.rglob("*"))
@@ -180,6 +186,61 @@ def test_resize_and_chosen_extensions(prepare: Prepare, source: Path) -> None:
     pictures = list_images(source.parent / "out")
     assert {path.suffix for path in pictures} == {".png"}
     assert {decode_image(path).size for path in pictures} == {(16, 12)}
+
+
+def sides(folder: Path) -> dict[str, str]:
+    """Source path → side, from split_info.txt."""
+    rows = [line.split("\t") for line in (folder / "split_info.txt").read_text(encoding="utf-8").splitlines()[1:]]
+    return {source: side for side, source, _ in rows}
+
+
+def test_no_group_is_on_both_sides(prepare: Prepare, source: Path) -> None:
+    """Books of two and eight pictures, but a single one of 葛飾 北斎's."""
+    names = files(source)
+    books = {name: f"{name[0]}{int(name.rpartition('/')[2][:2]) > 1 and name[0] != '葛'}" for name in names}
+    (source.parent / "books.csv").write_text("book,path\n" + "".join(
+        f"{book},{name}\n" for name, book in books.items()), encoding="utf-8")
+    result = prepare("--group-by", "books.csv:book")
+    assert (result.returncode, result.stderr) == (0, "")
+    side = sides(source.parent / "out")
+    assert {books[name] for name in side if side[name] == "val"} == {"AFalse", "BFalse"}
+    assert "5 groups by --group-by: 3 in train/, 2 in val/" in result.stdout
+    assert "not measured: the artist 葛飾 北斎 (no picture in val/)" in result.stdout
+    info = json.loads((source.parent / "out" / "dataset_info.json").read_text(encoding="utf-8"))
+    assert info["groups"] == {"AFalse": "val", "ATrue": "train", "BFalse": "val", "BTrue": "train", "葛False": "train"}
+    assert info["not_measured"] == ["葛飾 北斎"]
+
+
+def test_groups_that_are_left_out_are_the_validation_set(prepare: Prepare, source: Path) -> None:
+    result = prepare("--group-by", "(Anna/0[0-3])", "--leave-groups-out", "Anna/01", "Anna/02")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert files(source.parent / "out" / "val") == ["Anna/01.JPG", "Anna/02.png"]
+    assert "not measured: the artist Bob B (no picture in val/)" in result.stdout
+    info = json.loads((source.parent / "out" / "dataset_info.json").read_text(encoding="utf-8"))
+    assert (info["leave_groups_out"], info["not_measured"]) == (["Anna/01", "Anna/02"], ["Bob B", "葛飾 北斎"])
+
+
+def test_near_duplicates_stay_on_one_side_and_are_listed(prepare: Prepare, source: Path) -> None:
+    before = prepare("--no-near-duplicates")
+    assert "near-duplicates" not in before.stdout
+    assert prepare("--overwrite").stdout == before.stdout  # nothing is found
+    without = sides(source.parent / "out")
+    for number in range(4):
+        Image.open(source / "Anna" / f"0{2 * number}.png").resize((64, 48)).save(source / "Anna" / f"re{number}.webp")
+    Image.open(source / "Anna" / "01.JPG").resize((64, 48)).save(source / "Bob B" / "of_anna.jpg")
+    result = prepare("--overwrite", "--val-ratio", "0.5")
+    assert (result.returncode, result.stderr) == (0, "")
+    side = sides(source.parent / "out")
+    assert all(side[f"Anna/re{number}.webp"] == side[f"Anna/0{2 * number}.png"] for number in range(4))
+    assert side["Bob B/of_anna.jpg"] == side["Anna/01.JPG"] == "train"
+    assert "near-duplicates, all in train/: Anna/01.JPG, Bob B/of_anna.jpg" in result.stdout
+    assert "10 near-duplicates in 5 groups, each on one side" in result.stdout
+    info = json.loads((source.parent / "out" / "dataset_info.json").read_text(encoding="utf-8"))
+    assert (info["num_near_duplicates"], len(info["near_duplicates"])) == (10, 5)
+    prepare("--overwrite", "--no-near-duplicates", "--exclude", "re?.webp", "of_anna.jpg")
+    assert sides(source.parent / "out") == without
+    info = json.loads((source.parent / "out" / "dataset_info.json").read_text(encoding="utf-8"))
+    assert info["near_duplicates"] is None
 
 
 @pytest.mark.skipif(os.name == "nt", reason="links need a right on Windows")

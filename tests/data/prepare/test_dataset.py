@@ -39,7 +39,8 @@ def prepared(source: Path, settings: CopySettings = COPY, seed: int = 0) -> Path
     folder.mkdir()
     found = find_pictures(source)
     split = plan_split(found, list_artists(found, artist_map={}), SplitRule(val_ratio=0.4, min_images=2, seed=seed),
-                       max_pixels=settings.max_pixels, workers=0, progress=lambda doing: lambda items, total: items)
+                       groups=None, near_duplicates=False, max_pixels=settings.max_pixels, workers=0,
+                       progress=lambda doing: lambda items, total: items)
     write_dataset(folder, source, split, settings, workers=0, progress=lambda items, total: items)
     return folder
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import random
 import unicodedata
+from collections.abc import Mapping, Sequence
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from data.prepare.artist_folders import Picture
-from data.prepare.splits import Split, SplitRule, split_artists
+from data.prepare.splits import Links, Split, SplitRule, split_artists
+from utils import UserError
 
 
 def pictures(artist: str, count: int, form: str = "é{}.png") -> list[Picture]:
@@ -19,9 +21,11 @@ def pictures(artist: str, count: int, form: str = "é{}.png") -> list[Picture]:
 
 
 def split(artists: dict[str, list[Picture]], *, val_ratio: float = 0.2, min_images: int = 1, seed: int = 0,
-          damaged: tuple[str, ...] = (), copies: list[list[Picture]] | None = None) -> Split:
-    return split_artists(artists, SplitRule(val_ratio=val_ratio, min_images=min_images, seed=seed),
-                         damaged=dict.fromkeys(damaged, "damaged"), copies=copies or [])
+          damaged: tuple[str, ...] = (), copies: Sequence[Sequence[Picture]] = (), leave_out: tuple[str, ...] = (),
+          near: Sequence[Sequence[Picture]] | None = None, groups: Mapping[str, str] | None = None) -> Split:
+    rule = SplitRule(val_ratio=val_ratio, min_images=min_images, seed=seed, leave_groups_out=leave_out)
+    return split_artists(artists, rule, damaged=dict.fromkeys(damaged, "damaged"),
+                         links=Links(copies=copies, near_duplicates=near, groups=groups))
 
 
 def names(side: dict[str, list[Picture]]) -> list[str]:
@@ -115,3 +119,117 @@ def test_an_artist_of_conflicts_only_has_nothing_to_validate() -> None:
 def test_an_artist_who_is_left_out_makes_no_conflict() -> None:
     a, b = pictures("A", 10), pictures("B", 2)
     assert split({"A": a, "B": b}, copies=[[a[0], b[0]]], min_images=5).conflicts == []
+
+
+# ---- what stays together ---------------------------------------------------------------------------------------------
+
+
+@given(st.integers(5, 40), st.lists(st.lists(st.integers(0, 39), min_size=2, max_size=5), max_size=5),
+       st.floats(0.05, 0.9), st.integers(0, 9))
+def test_near_duplicates_are_on_one_side_and_the_others_stay(count: int, members: list[list[int]], val_ratio: float,
+                                                             seed: int) -> None:
+    group = pictures("A", count)
+    near = [[group[number] for number in sorted({n % count for n in numbers})] for numbers in members]
+    before = split({"A": group}, val_ratio=val_ratio, seed=seed)
+    made = split({"A": group}, val_ratio=val_ratio, seed=seed, near=near)
+    side, linked = made.side_of(), {picture.source for numbers in near if len(numbers) > 1 for picture in numbers}
+    assert all(len({side[picture.source] for picture in numbers}) == 1 for numbers in near)
+    assert {name: before.side_of()[name] for name in side.keys() - linked} == {
+        name: side[name] for name in side.keys() - linked}
+    assert made.train["A"]
+    assert made.near_duplicates == [[p.source for p in numbers] for numbers in near if len(numbers) > 1]
+
+
+def test_near_duplicates_of_several_artists_train() -> None:
+    a, b = pictures("A", 10), pictures("B", 10)
+    for seed in range(8):
+        side = split({"A": a, "B": b}, near=[[a[0], b[0]], [b[0], b[1]]], val_ratio=0.5, seed=seed).side_of()
+        assert {side[picture.source] for picture in (a[0], b[0], b[1])} == {"train"}
+
+
+def test_only_usable_near_duplicates_count() -> None:
+    a, b = pictures("A", 10), pictures("B", 2)
+    made = split({"A": a, "B": b}, min_images=5, near=[[a[0], b[0]], [a[1], a[2], a[3]]], copies=[[a[1], a[2]]])
+    assert made.near_duplicates == [[a[1].source, a[3].source]]
+    assert split({"A": a}).near_duplicates is None
+
+
+def books(*sizes: int, artist: str = "A") -> tuple[list[Picture], dict[str, str]]:
+    """An artist's pictures in books called `artist`0, `artist`1, … of so many, and the book of each."""
+    group = pictures(artist, sum(sizes))
+    names = [f"{artist}{number}" for number, size in enumerate(sizes) for _ in range(size)]
+    return group, {picture.source: name for picture, name in zip(group, names, strict=True)}
+
+
+@given(st.lists(st.integers(1, 20), min_size=2, max_size=6), st.floats(0.05, 0.9), st.integers(0, 9))
+def test_no_group_is_on_both_sides(sizes: list[int], val_ratio: float, seed: int) -> None:
+    group, named = books(*sizes)
+    made = split({"A": group}, val_ratio=val_ratio, seed=seed, groups=named)
+    assert made.train["A"]
+    assert made.val["A"]
+    assert made.groups == {name: side for name, side in
+                           {named[source]: side for source, side in made.side_of().items()}.items()}
+    assert all(made.groups[named[source]] == side for source, side in made.side_of().items())
+
+
+@pytest.mark.parametrize(("sizes", "validating"), [
+    ((30, 25), [25]), ((200, 5), [5]), ((5, 5, 5, 5, 5), [5]), ((10, 40), [10]), ((1,) * 10, [2])])
+def test_the_groups_come_near_the_share(sizes: tuple[int, ...], validating: list[int]) -> None:
+    group, named = books(*sizes)
+    for seed in range(5):
+        assert len(split({"A": group}, groups=named, seed=seed).val["A"]) in validating
+
+
+def test_the_seed_chooses_among_equal_groups() -> None:
+    group, named = books(30, 30)
+    assert {split({"A": group}, groups=named, seed=seed).val["A"][0].source for seed in range(9)} == {
+        group[0].source, group[30].source}
+
+
+def test_a_group_of_two_artists_is_on_one_side_of_both() -> None:
+    a, in_a = books(5, 20)
+    b, in_b = books(5, 20, artist="B")
+    named = in_a | in_b | {picture.source: "both" for picture in (*a[:5], *b[:5])}
+    for seed in range(5):
+        made = split({"A": a, "B": b}, groups=named, seed=seed)
+        assert (made.val["A"], made.val["B"]) == (a[:5], b[:5])
+
+
+def test_an_artist_with_one_group_trains_and_is_not_measured_until_it_is_left_out() -> None:
+    (a, in_a), (b, in_b) = books(12), books(6, 6, artist="B")
+    made = split({"A": a, "B": b}, groups=in_a | in_b)
+    assert (len(made.train["A"]), made.not_measured()) == (12, ["A"])
+    with pytest.raises(UserError, match="no picture to train of 1 artist"):
+        split({"A": a, "B": b}, groups=in_a | in_b, leave_out=("A0",))
+    with pytest.raises(UserError, match="val/ is empty"):
+        split({"A": a}, groups=in_a)
+
+
+def test_a_picture_without_a_group_is_drawn_as_without_groups() -> None:
+    group, named = books(30, 10)
+    free = pictures("A", 20, "free{}.png")
+    alone = split({"A": [*group, *free]}).side_of()
+    made = split({"A": [*group, *free]}, groups=named).side_of()
+    assert [made[picture.source] for picture in free] == [alone[picture.source] for picture in free]
+
+
+def test_groups_that_are_left_out_validate_and_nothing_else() -> None:
+    (a, in_a), (b, in_b), (c, in_c) = books(3, 9, 9), books(8, 8, artist="B"), books(10, artist="C")
+    made = split({"A": a, "B": b, "C": c}, groups=in_a | in_b | in_c, leave_out=("A1", "B0"))
+    assert made.val == {"A": a[3:12], "B": b[:8], "C": []}
+    assert made.not_measured() == ["C"]
+    joined = split({"A": a, "B": b, "C": c}, groups=in_a | in_b | in_c, leave_out=("A1",), near=[[a[0], a[4]]])
+    assert joined.val["A"] == a[:12]
+
+
+def test_a_left_out_group_without_a_usable_picture_is_an_error() -> None:
+    (a, in_a), (b, in_b) = books(6, 6), books(2, artist="B")
+    with pytest.raises(UserError, match="no usable picture in the group B0"):
+        split({"A": a, "B": b}, groups=in_a | in_b, leave_out=("B0",), min_images=5)
+
+
+def test_a_group_with_a_file_that_another_artist_has_too_trains() -> None:
+    (a, in_a), (b, in_b) = books(5, 5), books(5, 5, artist="B")
+    for seed in range(6):
+        made = split({"A": a, "B": b}, groups=in_a | in_b, copies=[[a[0], b[0]]], seed=seed, val_ratio=0.5)
+        assert made.groups == {"A0": "train", "A1": "val", "B0": "train", "B1": "val"}
