@@ -36,7 +36,8 @@ class ImageFolder(LabelledImages):
         `exclude` is that of `find_pictures`.
 
         Raises:
-            UserError: no such folder, no class folder in it, one that `classes` lacks, or without `classes` an empty one.
+            UserError: no such folder, no class folder in it, one that `classes` lacks, or without `classes` an empty
+                one.
         """
         super().__init__((), transform, max_pixels=max_pixels)
         self.root, self.exclude = root, exclude

@@ -66,7 +66,7 @@ def run_folder(predictor: Predictor, pictures: Sequence[Path], folder: Path, out
         "precision": str(predictor.placement), "batch_size": size, **request.identity(), "compile": network.compile,
         "view": network.view, "draft": network.draft, "max_pixels": network.max_pixels}
     journal_folder = output / UNFINISHED
-    if request.mode.writes_features:
+    if request.mode.writes_features and predictor.space.feature_kind != "pooled":
         about["space"] = msgspec.to_builtins(predictor.space)
     if options.shard:
         shard = Shard.parse(options.shard)

@@ -58,7 +58,7 @@ class InferenceRequest:
         """Plain Python that tells this request from others, for about.json of a journal."""
         values: dict[str, Any] = {"mode": self.mode.name, "top_k": self.top_k, "threshold": self.threshold,
                                   "calibration": asdict(self.calibration) if self.calibration else None}
-        if self.space:
+        if self.space and self.space.feature_kind != "pooled":  # journals of earlier versions know no other kind
             values["features"] = self.space.feature_kind
         if self.search:
             values |= {"gallery": str(self.gallery), "in it": len(self.search.gallery.images),

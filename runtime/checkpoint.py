@@ -6,6 +6,7 @@ import argparse
 import functools
 import hashlib
 import json
+import logging
 import os
 import pickle
 import re
@@ -13,7 +14,7 @@ import shutil
 import struct
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Annotated, Any, Literal
@@ -22,6 +23,7 @@ import msgspec
 import numpy as np
 import safetensors
 import safetensors.torch
+import timm
 import torch
 from msgspec import Meta
 
@@ -35,9 +37,9 @@ from runtime.networks import (
     State,
     check_model_args,
     check_name,
-    create_published,
     head_weight,
     infer_architecture,
+    is_lsnet,
     out_of_timm,
     strip_wrappers,
     takes_input_size,
@@ -56,6 +58,7 @@ Plain = None | bool | int | float | str
 DAMAGED = (ArithmeticError, AssertionError, AttributeError, EOFError, ImportError, LookupError, MemoryError, OSError,
            RuntimeError, TypeError, ValueError, pickle.UnpicklingError, struct.error, zipfile.BadZipFile)
 SEEN = ("input_size", "crop_pct", "crop_mode", "interpolation", "mean", "std")
+SAFE_LOADING = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"  # torch.load then never runs code
 UNPACKED = 16  # times its own size that a file may unpack to; torch.save never compresses
 LARGEST_CONFIG = 2**26  # bytes of a config.json
 
@@ -296,6 +299,56 @@ def published_checkpoint(name: str) -> Checkpoint:
         UserError: see `create_published`.
     """
     return Checkpoint(path=Path(name), model=create_published(name).state_dict())
+
+
+def create_pretrained(architecture: Architecture) -> torch.nn.Module:
+    """A network on the CPU with published weights, all but its head and projection; timm downloads them once.
+
+    Raises:
+        UserError: see `create_published`.
+    """
+    name, arguments = architecture.in_timm()
+    arguments["pretrained" if name == architecture.name else "pretrained_backbone"] = True
+    return _create_pretrained(architecture.name, lambda: timm.create_model(
+        name, num_classes=architecture.num_classes, **arguments))
+
+
+def create_published(name: str) -> torch.nn.Module:
+    """The network `name` as it was published, with weights and head, on the CPU; timm downloads it once.
+
+    Raises:
+        UserError: timm knows no such model, or no weights for it; or they cannot be had.
+    """
+    return _create_pretrained(name, lambda: timm.create_model(name, pretrained=True))
+
+
+def _create_pretrained(name: str, create: Callable[[], torch.nn.Module]) -> torch.nn.Module:
+    check_name(name)
+    cfg = timm.get_pretrained_cfg(name)
+    if cfg is None or not cfg.has_weights:
+        others = [other for other in ("lsnet_t_artist", "lsnet_s_artist", "lsnet_b_artist") if is_lsnet(name)]
+        raise UserError(f"--pretrained for {name}, of which nobody published weights",
+                        f"a model that has them, such as {', '.join(others) or 'those of timm.list_pretrained()'}",
+                        "choose one, start from a file with --finetune-from, or train from nothing")
+    forced, log = os.environ.get(SAFE_LOADING), logging.getLogger("huggingface_hub")
+    level = log.level
+    os.environ[SAFE_LOADING] = "1"  # timm does not always ask for it
+    log.setLevel(logging.ERROR)  # it reports every retry
+    try:
+        return create()
+    except DAMAGED as error:
+        files = cfg.hf_hub_filename or "model.safetensors or pytorch_model.bin"
+        place = f"{files} of https://huggingface.co/{cfg.hf_hub_id}" if cfg.hf_hub_id else str(cfg.url)
+        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise UserError(f"the weights of {name}, which cannot be downloaded ({reason[:200]})", place,
+                        f"fetch that file where there is a network; a trainer takes it as --finetune-from FILE --model "
+                        f"{name}, other commands as --checkpoint FILE --model {name}") from error
+    finally:
+        log.setLevel(level)
+        if forced is None:
+            del os.environ[SAFE_LOADING]
+        else:
+            os.environ[SAFE_LOADING] = forced
 
 
 def _name_classes(checkpoint: Checkpoint, class_csv: str | os.PathLike[str]) -> Checkpoint:

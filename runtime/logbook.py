@@ -16,7 +16,7 @@ from torchvision.utils import make_grid
 from tqdm import tqdm
 
 from data.images import decode_image
-from data.side_files import parse_json, read_text
+from data.side_files import parse_json, read_text, split_lines
 from utils import write_text
 
 if TYPE_CHECKING:
@@ -73,8 +73,8 @@ class Logbook:
     def _drop_records_after(metrics: Path, epoch: int) -> None:
         if metrics.exists():
             told = {"expected": "the log of a run", "action": "move it to another place"}
-            lines = read_text(metrics, **told).splitlines(keepends=True)
-            write_text(metrics, "".join(line for line in lines if line.endswith("\n") and _epoch_of(line) <= epoch))
+            lines = read_text(metrics, **told).split("\n")[:-1]  # a kill may have cut what follows the last end
+            write_text(metrics, "".join(f"{line}\n" for line in lines if _epoch_of(line) <= epoch))
 
     def log(self, text: str) -> None:
         """Write one line to the terminal and to train_log.txt."""
@@ -112,7 +112,7 @@ class Logbook:
         for name, value in values.items():
             if name != "epoch":
                 self._board.add_scalar(name, value, values["epoch"])
-        return [json.loads(line) for line in (self._folder / METRICS).read_text(encoding="utf-8").splitlines()]
+        return [json.loads(line) for line in split_lines((self._folder / METRICS).read_text(encoding="utf-8"))]
 
     def show_images(self, title: str, images: torch.Tensor) -> None:
         """Show the first sixteen of `images`, (B, 3, H, W) in any range, as a grid on TensorBoard."""

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import difflib
-import logging
-import os
-import pickle
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
@@ -27,9 +24,6 @@ from utils import UserError
 WRAPPERS = ("module.", "_orig_mod.", "model.")
 # How a constructor of timm refuses its arguments; a RuntimeError also tells that memory does not suffice.
 REFUSALS = (AssertionError, KeyError, MemoryError, RuntimeError, TypeError, ValueError)
-# What a download of timm raises: connections and files that are not there, and weights that do not fit.
-DOWNLOAD_ERRORS = (OSError, RuntimeError, ValueError, KeyError, pickle.UnpicklingError)
-SAFE_LOADING = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"  # torch.load then never runs code
 State = dict[str, torch.Tensor]
 StyleHead = Literal["style", "both"]
 Side = Annotated[int, Meta(ge=1, le=4096)]  # px
@@ -102,21 +96,14 @@ class Architecture:
     num_classes: int
     model_args: dict[str, Any] = field(default_factory=dict)
 
-    def create(self, *, pretrained: bool = False) -> torch.nn.Module:
-        """A new network on the CPU with random weights, or all but its head and projection `pretrained`.
-
-        timm downloads such weights once.
+    def create(self) -> torch.nn.Module:
+        """A new network with random weights, on the CPU.
 
         Raises:
-            UserError: timm knows no such model, or no weights for it; they cannot be had; or the model refuses one of
-                `model_args`.
+            UserError: timm knows no such model, or the model refuses one of `model_args`.
         """
         check_name(self.name)
         name, arguments = self.in_timm()
-        if pretrained:
-            arguments["pretrained" if name == self.name else "pretrained_backbone"] = True
-            return _create_pretrained(self.name, lambda: timm.create_model(name, num_classes=self.num_classes,
-                                                                           **arguments))
         try:
             return timm.create_model(name, num_classes=self.num_classes, **arguments)
         except REFUSALS as error:
@@ -135,44 +122,6 @@ class Architecture:
         """What timm knows of the model's input and head."""
         cfg = timm.get_pretrained_cfg(self.name)
         return cfg.to_dict() if cfg else {}
-
-
-def create_published(name: str) -> torch.nn.Module:
-    """The network `name` as it was published, with weights and head, on the CPU; timm downloads it once.
-
-    Raises:
-        UserError: timm knows no such model, or no weights for it; or they cannot be had.
-    """
-    check_name(name)
-    return _create_pretrained(name, lambda: timm.create_model(name, pretrained=True))
-
-
-def _create_pretrained(name: str, create: Callable[[], torch.nn.Module]) -> torch.nn.Module:
-    cfg = timm.get_pretrained_cfg(name)
-    if cfg is None or not cfg.has_weights:
-        others = [other for other in ("lsnet_t_artist", "lsnet_s_artist", "lsnet_b_artist") if is_lsnet(name)]
-        raise UserError(f"--pretrained for {name}, of which nobody published weights",
-                        f"a model that has them, such as {', '.join(others) or 'those of timm.list_pretrained()'}",
-                        "choose one, start from a file with --finetune-from, or train from nothing")
-    forced, log = os.environ.get(SAFE_LOADING), logging.getLogger("huggingface_hub")
-    level = log.level
-    os.environ[SAFE_LOADING] = "1"  # timm does not always ask for it
-    log.setLevel(logging.ERROR)  # it reports every retry
-    try:
-        return create()
-    except DOWNLOAD_ERRORS as error:
-        files = cfg.hf_hub_filename or "model.safetensors or pytorch_model.bin"
-        place = f"{files} of https://huggingface.co/{cfg.hf_hub_id}" if cfg.hf_hub_id else str(cfg.url)
-        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise UserError(f"the weights of {name}, which cannot be downloaded ({reason[:200]})", place,
-                        f"fetch that file where there is a network; a trainer takes it as --finetune-from FILE --model "
-                        f"{name}, other commands as --checkpoint FILE --model {name}") from error
-    finally:
-        log.setLevel(level)
-        if forced is None:
-            del os.environ[SAFE_LOADING]
-        else:
-            os.environ[SAFE_LOADING] = forced
 
 
 def out_of_timm(name: Any, arguments: Any) -> tuple[Any, Any]:

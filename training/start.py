@@ -11,7 +11,7 @@ from data.loaders import Loading
 from data.names import nfc
 from data.transforms import Preprocessing
 from model.style_network import StyleNetwork
-from runtime.checkpoint import Checkpoint
+from runtime.checkpoint import Checkpoint, create_pretrained
 from runtime.networks import (
     Architecture,
     State,
@@ -184,7 +184,7 @@ def create_network(architecture: Architecture, options: RunOptions, *, pretraine
         UserError: the weights cannot be had; --grad-checkpointing for a model that does not support it.
     """
     seed_everything(options.seed)
-    network: Any = architecture.create(pretrained=pretrained)
+    network: Any = create_pretrained(architecture) if pretrained else architecture.create()
     if options.grad_checkpointing:
         try:
             network.set_grad_checkpointing()

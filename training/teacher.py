@@ -9,8 +9,8 @@ import torch.nn.functional as F
 
 from data.transforms import Preprocessing
 from losses import DistillationLoss
-from runtime.checkpoint import check_classes, read_checkpoint
-from runtime.networks import create_published, load_weights
+from runtime.checkpoint import check_classes, create_published, read_checkpoint
+from runtime.networks import load_weights
 from runtime.options import DistillationOptions
 from runtime.placement import Placement
 from utils import UserError

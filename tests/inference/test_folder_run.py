@@ -14,13 +14,13 @@ from inference.journal import UNFINISHED, Journal
 from inference.modes import MODES, InferenceRequest
 from inference.predictor import Failure, Prediction, Predictor
 from inference.records import write_results
-from runtime.options import FolderOptions, InferenceOptions, ResultOptions
+from runtime.options import FolderOptions, ResultOptions, TrainedOptions
 from tests.inference.test_predictor import predictor
 from tests.pictures import stroke_picture
 from utils import Interrupted, UserError
 
 REQUEST = InferenceRequest(mode=MODES["both"], top_k=2)
-NETWORK = InferenceOptions(checkpoint=Path("none"), batch_size=3, num_workers=0)
+NETWORK = TrainedOptions(checkpoint=Path("none"), batch_size=3, num_workers=0)
 
 
 @pytest.fixture(scope="module")

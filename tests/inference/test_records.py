@@ -179,7 +179,7 @@ def test_rows_are_lines_whatever_failed_and_in_however_many_parts(tmp_path: Path
 
 def test_an_archive_holds_features_and_exact_names(tmp_path: Path) -> None:
     output = write(tmp_path, ENTRIES, features_format="npz")
-    assert sorted(path.name for path in output.iterdir()) == ["batch_results.json", "features.npz"]
+    assert sorted(path.name for path in output.iterdir()) == ["batch_results.json", "features.json", "features.npz"]
     with np.load(output / "features.npz") as archive:
         assert np.array_equal(archive["features"], np.float32([[1, 2.5], [3, 1 / 3]]))
         assert archive["image_names"].tolist() == ["a.png", "sub/石\n.png"]
