@@ -27,7 +27,7 @@ import timm
 import torch
 from msgspec import Meta
 
-from data.class_mapping import first_difference, read_beside, read_class_mapping
+from data.class_mapping import CLASS_MAPPING, first_difference, read_beside, read_class_mapping
 from data.side_files import read_json
 from data.transforms import Preprocessing
 from runtime.networks import (
@@ -51,7 +51,8 @@ FORMAT = "lsnet-artist-1"
 LATEST, BEST, BEST_ALIAS = "checkpoint.pth", "model_best.pth", "best_checkpoint.pth"
 WEIGHTS, HUB_CONFIG = "model.safetensors", "config.json"
 PICKLED = "pytorch_model.bin"  # the weights in a hub's older repositories, such as those of the published LSNets
-HUB = "hf_hub:"
+HUB_NAME = re.compile(r"hf[_-]hub:([^/@]+/[^/@]+)(?:@([^/]+))?(?:/(.+))?")  # repository, revision, path in it
+WEIGHT_SUFFIXES = (".pth", ".pt", ".bin", ".ckpt", ".safetensors")
 STATES = ("model", "state_dict", "model_ema", "state_dict_ema")  # where files hold weights, the first that there is
 Plain = None | bool | int | float | str
 # What torch.load raises for a file that is damaged or no pickle: its rebuild functions take what the file says.
@@ -272,7 +273,8 @@ class Checkpoint:
 def read_checkpoint(path: str | os.PathLike[str], class_csv: str | os.PathLike[str] | None = None) -> Checkpoint:
     """Read a `.pth` or `.safetensors` file, or the `model.safetensors` of a folder in timm's hub layout, on the CPU.
 
-    `hf_hub:OWNER/NAME` (or `…/NAME@REVISION`) is such a folder on the Hugging Face hub, downloaded once.
+    `hf_hub:OWNER/NAME`, or `hf-hub:…`, is such a folder on the Hugging Face hub, downloaded once; `@REVISION` and then
+    `/PATH`, of a folder or file in it, may follow.
 
     Only tensors and plain Python come out of a `.pth` (and the `Namespace` of older trainers); NumPy's scalars become
     numbers and paths text; code never runs. `class_csv` is a class_mapping.csv for a file that names no classes.
@@ -282,8 +284,8 @@ def read_checkpoint(path: str | os.PathLike[str], class_csv: str | os.PathLike[s
             `class_csv`.
     """
     path = Path(path)
-    if path.as_posix().startswith(HUB):
-        path = _download(path.as_posix().removeprefix(HUB))
+    if path.as_posix().startswith(("hf_hub:", "hf-hub:")):
+        path = _download(path.as_posix())
     if path.is_dir():
         path = path / (PICKLED if (path / PICKLED).is_file() and not (path / WEIGHTS).is_file() else WEIGHTS)
     if not path.is_file():
@@ -406,20 +408,26 @@ def dense(tensor: torch.Tensor) -> torch.Tensor | None:
 
 
 def _download(name: str) -> Path:
+    """The folder, or the file, that `name` means on the hub, in the cache of downloads."""
     from huggingface_hub import snapshot_download
 
-    repository, _, revision = name.partition("@")
+    parts = HUB_NAME.fullmatch(name)
+    if parts is None:
+        raise UserError(name, "hf_hub:OWNER/NAME, with @REVISION and /PATH behind it if needed", "correct it")
+    repository, revision, inside = parts[1], parts[2], PurePosixPath(parts[3] or "")
+    is_file = inside.suffix in WEIGHT_SUFFIXES
+    beside = inside.parent if is_file else inside
     try:
-        for weights in (WEIGHTS, PICKLED):
-            wanted = [HUB_CONFIG, weights]
-            folder = Path(snapshot_download(repository, revision=revision or None, allow_patterns=wanted))
+        for weights in (inside,) if is_file else (inside / WEIGHTS, inside / PICKLED):
+            wanted = [str(beside / HUB_CONFIG), str(weights), str(beside / CLASS_MAPPING)]
+            folder = Path(snapshot_download(repository, revision=revision, allow_patterns=wanted))
             if (folder / weights).is_file():
                 break
-        return folder
+        return folder / inside
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())
-        raise UserError(f"{HUB}{name}, which cannot be downloaded ({reason})", "OWNER/NAME of a public model, or of "
-                        "one that this machine may read", "check the name and the connection") from error
+        raise UserError(f"{name}, which cannot be downloaded ({reason})", "OWNER/NAME of a public model, or of one "
+                        "that this machine may read", "check the name and the connection") from error
 
 
 class NumpyType(str):
@@ -547,7 +555,7 @@ def publish_best(folder: Path, content: dict[str, Any], network: Any, architectu
     preprocessing = content["config"]["preprocessing"]
     name, arguments = architecture.in_timm()
     write_json(folder / HUB_CONFIG, {
-        "architecture": name, "num_classes": architecture.num_classes,
+        "architecture": name, "model": name, "num_classes": architecture.num_classes,
         "num_features": network.head_hidden_size, "model_args": arguments,
         "preprocessing": preprocessing, "label_names": content["classes"],
         "task": content["config"].get("task", "classification"),

@@ -236,6 +236,26 @@ def test_a_model_that_cannot_be_downloaded_is_named(monkeypatch) -> None:
         read_checkpoint("hf_hub:someone/nothing")
     with pytest.raises(UserError, match="hf_hub:a/b/c, which cannot be downloaded"):
         read_checkpoint("hf_hub:a/b/c")
+    with pytest.raises(UserError, match="found hf-hub:a; expected hf_hub:OWNER/NAME"):
+        read_checkpoint("hf-hub:a")
+
+
+@pytest.mark.parametrize("prefix", ["hf_hub:", "hf-hub:"])
+@pytest.mark.parametrize(("inside", "file"), [("", "model.safetensors"), ("/runs/t", "runs/t/model.safetensors"),
+                                              ("/runs/best_checkpoint.pth", "runs/best_checkpoint.pth")])
+def test_a_hub_repository_may_hold_the_weights_anywhere(tmp_path: Path, network: torch.nn.Module, monkeypatch,
+                                                        prefix: str, inside: str, file: str) -> None:
+    folder = (tmp_path / file).parent
+    folder.mkdir(parents=True, exist_ok=True)
+    publish_best(folder, {**CONTENT, "model": network.state_dict()}, network, ARCHITECTURE)
+    asked = []
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda repository, revision, allow_patterns: asked.append(
+        (repository, revision, allow_patterns)) or str(tmp_path))
+    assert read_checkpoint(f"{prefix}someone/nets@v2{inside}").classes == CLASSES
+    (repository, revision, patterns), = asked
+    assert (repository, revision) == ("someone/nets", "v2")
+    assert file in patterns
+    assert (folder / "config.json").relative_to(tmp_path).as_posix() in patterns
 
 
 # ---- odd files -------------------------------------------------------------------------------------------------------
