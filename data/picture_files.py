@@ -7,13 +7,14 @@ import re
 import stat
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
 from data.images import IMAGE_EXTENSIONS, SIGNATURE, SIGNATURE_BYTES
 from data.names import nfc
 from data.prepare.output import MARKER
+from data.side_files import split_lines
 from utils import UserError, read_bytes
 
 # Folders of file systems, servers and tools, in lower case; further ones are hidden, with a dot in front.
@@ -71,12 +72,14 @@ class PictureFolder:
         folders: names, as on disk, of the folders directly in it that may be an artist's, in code-point order: not
             those that were passed over or hold nothing but results of ours.
         passed_over: path relative to `root` of every other file, and of every folder that was not searched → reason.
+        unreadable: those of these folders that could not be read, and the reasons: pictures may be missing.
     """
 
     root: Path
     images: list[Path]
     folders: list[str]
     passed_over: dict[str, str]
+    unreadable: Sequence[tuple[Path, str]]
 
     def name(self, image: Path) -> str:
         """The path of `image` relative to the root, "/"-separated."""
@@ -89,8 +92,8 @@ class PictureFolder:
     def without_loose(self) -> PictureFolder:
         """The same with the pictures that lie directly in the root among what is passed over."""
         loose = {image.name: "a picture in no artist's folder" for image in self.images if image.parent == self.root}
-        return PictureFolder(root=self.root, images=[image for image in self.images if image.parent != self.root],
-                             folders=self.folders, passed_over=self.passed_over | loose)
+        return replace(self, images=[image for image in self.images if image.parent != self.root],
+                       passed_over=self.passed_over | loose)
 
     def of_artists(self) -> PictureFolder:
         """`without_loose`, unless all pictures are loose: then the root is the folder of one artist."""
@@ -143,6 +146,7 @@ class _Search:
         self.root, self.recursive, self.extensions, self.exclude = root, recursive, extensions, exclude
         self.images: list[str] = []
         self.passed_over: dict[str, str] = {}
+        self.unreadable: dict[str, str] = {}
         self.outputs: dict[str, str] = {}  # relative path of a folder of ours → what it is
 
     def run(self) -> PictureFolder:
@@ -157,7 +161,8 @@ class _Search:
         return PictureFolder(
             root=self.root, images=[self.root / name for name in sorted(self.images)],
             folders=sorted(name for name in folders if name in holding or name not in ours | self.passed_over.keys()),
-            passed_over=dict(sorted(self.passed_over.items())))
+            passed_over=dict(sorted(self.passed_over.items())), unreadable=[
+                (self.root / name, problem) for name, problem in self.unreadable.items() if name in self.passed_over])
 
     def _walk(self) -> Iterator[tuple[str, list[str], list[str]]]:
         """Each searched folder relative to the root ("" is the root), its folders to be searched and its files."""
@@ -188,7 +193,8 @@ class _Search:
     def _note_unreadable(self, error: OSError) -> None:
         if os.fspath(error.filename) == os.fspath(self.root):
             raise UserError(f"the folder {self.root}: {error.strerror}", "a folder that can be read", "check the path")
-        self.passed_over[self._name(error.filename)] = f"a folder that cannot be read: {error.strerror}"
+        name = self._name(error.filename)
+        self.passed_over[name] = self.unreadable[name] = f"a folder that cannot be read: {error.strerror}"
 
     def _name(self, path: str) -> str:
         name = Path(path).relative_to(self.root).as_posix()
@@ -309,4 +315,4 @@ def _read_list(path: Path) -> list[str]:
     except UnicodeDecodeError as error:
         raise UserError(f"bytes that are not UTF-8 in the list {path}", "a text file in UTF-8",
                         "save it as UTF-8 (PowerShell: Set-Content -Encoding utf8)") from error
-    return [line for line in text.splitlines() if line.strip()]
+    return [line for line in split_lines(text) if line.strip()]

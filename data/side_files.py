@@ -1,4 +1,4 @@
-"""JSON that others may have made: read as the type that is asked for, or refused; never half understood.
+"""Text that others may have made: lines, and JSON read as the type that is asked for, or refused.
 
 `msgspec` checks types, ranges and lengths. It does not read the text, since it refuses the lone surrogates that stand
 for file names which are no valid Unicode.
@@ -54,6 +54,15 @@ def read_text(path: str | os.PathLike[str], *, expected: str, action: str) -> st
         return read_bytes(path).decode("utf-8-sig")
     except (OSError, ValueError) as error:
         raise unreadable(path, error, expected=expected, action=action) from error
+
+
+def split_lines(text: str) -> list[str]:
+    """The lines of `text`, which end with LF or CRLF; the last may have no end.
+
+    `str.splitlines` would split at U+2028, form feeds and other signs, too, which names of files may have.
+    """
+    lines = [line.removesuffix("\r") for line in text.split("\n")]
+    return lines if lines[-1] else lines[:-1]
 
 
 def read_lines(path: str | os.PathLike[str]) -> Iterator[bytes]:

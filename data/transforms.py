@@ -30,13 +30,14 @@ class Preprocessing:
 
     Attributes:
         input_size: side S of the network's square input, px.
-        crop_pct: share of the resized short side that the centre crop keeps (`fit` = crop), in [0.2, 1];
+        crop_pct: share of the resized short side that the centre crop keeps (`fit` = crop or squash_crop), in [0.2, 1];
             beyond 1, as of few models of timm, the crop has a black border.
         interpolation: bilinear, bicubic, …, as timm names them.
         mean: per channel, of values in [0, 1].
         std: likewise.
         fit: `crop` resizes the short side to S / crop_pct and takes the centre S x S; `pad` resizes the long side to S
-            and adds white; `squash` stretches to S x S.
+            and adds white; `squash` stretches to S x S; `squash_crop`, of some models of timm, stretches to a square of
+            side S / crop_pct and takes the centre S x S.
     """
 
     input_size: Annotated[int, Meta(ge=1, le=4096)]
@@ -44,12 +45,19 @@ class Preprocessing:
     interpolation: Literal["bicubic", "bilinear", "box", "hamming", "lanczos", "nearest"]
     mean: tuple[Channel, Channel, Channel]
     std: tuple[Deviation, Deviation, Deviation]
-    fit: Literal["crop", "pad", "squash"] = "crop"
+    fit: Literal["crop", "pad", "squash", "squash_crop"] = "crop"
 
     @classmethod
     def from_pretrained_cfg(cls, cfg: dict[str, Any], *, input_size: int | None, fit: Any = None) -> Preprocessing:
-        """That of a timm `pretrained_cfg`, at its own input size or at `input_size` px, with its own fit or `fit`."""
-        fit = fit or ("squash" if cfg.get("crop_mode") == "squash" and cfg["crop_pct"] == 1 else "crop")
+        """That of a timm `pretrained_cfg`, at its own input size or at `input_size` px, with its own fit or `fit`.
+
+        Raises:
+            ValueError: its own fit is timm's `border`, which pads with the mean colour.
+        """
+        mode = cfg.get("crop_mode") or "center"
+        if fit is None and mode == "border":
+            raise ValueError("crop_mode border, which only timm has")
+        fit = fit or ("crop" if mode == "center" else "squash" if cfg["crop_pct"] == 1 else "squash_crop")
         return cls(input_size=input_size or cfg["input_size"][-1], crop_pct=cfg["crop_pct"], fit=fit,
                    interpolation=cfg["interpolation"], mean=tuple(cfg["mean"]), std=tuple(cfg["std"]))
 
@@ -64,6 +72,13 @@ class Preprocessing:
         """Plain Python, for checkpoints and JSON."""
         return {name: list(value) if isinstance(value, tuple) else value
                 for name, value in dataclasses.asdict(self).items()}
+
+    def as_pretrained_cfg(self) -> dict[str, Any]:
+        """The entries of timm's `pretrained_cfg`. What comes nearest to `pad` there pads with the mean colour."""
+        is_cropped, size = self.fit in ("crop", "squash_crop"), self.input_size
+        return {"input_size": [3, size, size], "crop_pct": self.crop_pct if is_cropped else 1.0,
+                "crop_mode": {"crop": "center", "pad": "border"}.get(self.fit, "squash"),
+                "interpolation": self.interpolation, "mean": list(self.mean), "std": list(self.std)}
 
 
 def eval_transform(preprocessing: Preprocessing) -> Transform:
@@ -82,8 +97,10 @@ def fit_square(preprocessing: Preprocessing) -> Callable[[Image.Image], Image.Im
         pad = functools.partial(pad_to_square, limit=size, interpolation=preprocessing.interpolation)
         steps = [pad, transforms.Resize((size, size), mode)]
     else:
-        short_side = int(size / preprocessing.crop_pct)
-        steps = [cut_extremes, transforms.Resize(short_side, mode), transforms.CenterCrop(size)]
+        side = int(size / preprocessing.crop_pct)
+        resize = ([transforms.Resize((side, side), mode)] if preprocessing.fit == "squash_crop"
+                  else [cut_extremes, transforms.Resize(side, mode)])
+        steps = [*resize, transforms.CenterCrop(size)]
     return transforms.Compose(steps)
 
 

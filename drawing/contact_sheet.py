@@ -92,13 +92,13 @@ def heading(tiles: Sequence[Tile], title: str, width: int) -> list[TextLine]:
 
 def footnote(tiles: Sequence[Tile], width: int) -> list[TextLine]:
     """What escapes stand for; nothing where there are none."""
-    note = escape_note(text for tile in tiles for text in (*tile.caption.splitlines(), tile.file))
+    note = escape_note(text for tile in tiles for text in (*tile.caption.split("\n"), tile.file))
     return _wrapped(note, SLATE, SMALL, width, 3) if note else []
 
 
 def caption_lines(tile: Tile) -> list[TextLine]:
     """The caption in lines as wide as the tile, the first in its verdict's colour, and the file's name."""
-    lines = [line for number, text in enumerate(tile.caption.splitlines())
+    lines = [line for number, text in enumerate(tile.caption.split("\n"))
              for line in _wrapped(text, INK if number else VERDICTS[tile.good][0], TEXT, SIDE, 2)]
     return [*lines, TextLine(((keep_end(tile.file, SMALL, SIDE), SLATE),), SMALL)] if tile.file else lines
 

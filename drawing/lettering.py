@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import unicodedata
 from collections.abc import Iterable, Iterator
 
 from matplotlib import font_manager
 from PIL import ImageDraw, ImageFont
 
-NOTE = r"\u… and the like: letters that no installed font has (Noto Sans CJK has Chinese, Japanese and Korean ones)"
+NOTE = (r"\u… and the like: invisible signs, and letters that no installed font has (Noto Sans CJK has Chinese, "
+        "Japanese and Korean ones)")
 
 
 def typeset(text: str, size: int) -> tuple[ImageFont.FreeTypeFont, str]:
-    """A font of `size` px, and `text` as that font can draw it: letters that it lacks become escapes, not boxes."""
+    """A font of `size` px, and `text` as that font can draw it: letters that it lacks become escapes, not boxes.
+
+    So do invisible signs, such as joiners and line breaks. Spaces of every kind are drawn as plain ones.
+    """
+    text = _plain_spaces(text)
     missing: dict[str, set[str]] = {}
     for file in _font_files():
         missing[file] = {char for char in text if not char.isprintable() or ord(char) not in _glyphs(file)}
@@ -24,9 +30,14 @@ def typeset(text: str, size: int) -> tuple[ImageFont.FreeTypeFont, str]:
     return ImageFont.truetype(best, size), drawn
 
 
+def _plain_spaces(text: str) -> str:
+    """`text` with one plain space for each no-break, ideographic or other space."""
+    return "".join(" " if unicodedata.category(char) == "Zs" else char for char in text)
+
+
 def escape_note(texts: Iterable[str]) -> str:
     """`NOTE` where one of `texts` is drawn with escapes, else an empty text."""
-    return NOTE if any(typeset(text, 10)[1] != text for text in texts) else ""
+    return NOTE if any(typeset(text, 10)[1] != _plain_spaces(text) for text in texts) else ""
 
 
 def format_count(number: int, noun: str = "picture") -> str:

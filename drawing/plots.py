@@ -19,7 +19,8 @@ from matplotlib.ticker import MaxNLocator
 from drawing.palette import BLUE, GREEN, GREY, INK, RED
 from utils import atomic_path
 
-METRICS = {"val_top1": "top-1", "val_macro_map": "macro mAP"}  # a run has one of the two
+# The monitored figure of a run, which has one of the two, and what its validation loss is.
+METRICS = {"val_top1": ("top-1", "cross-entropy"), "val_macro_map": ("macro mAP", "binary cross-entropy per label")}
 HALO = [withStroke(linewidth=3, foreground="white")]  # keeps text and lines legible upon lines
 ANSWERS = {"right": GREEN, "wrong": GREY, "unknown artists": RED}
 EDGES = (-0.07, 1.07)  # beyond 0 and 1, so that points and lines at the ends are drawn whole
@@ -35,45 +36,52 @@ def _tidy(axes: Axes) -> None:
 
 
 def training_curves(records: Records, path: str | os.PathLike[str]) -> None:
-    """Write a PNG with loss, top-1 or macro mAP (whichever the run has), and learning rate over the epochs.
+    """Write a PNG with both losses, top-1 or macro mAP (whichever the run has), and learning rate over the epochs.
+
+    The losses have a panel each: training's may have smoothing, mixing, weights, shares, features and a teacher in it,
+    validation's is plain.
 
     Args:
         records: the objects of `metrics.jsonl` in order, each with `epoch`; a key that a record lacks (an epoch without
             an evaluation) leaves no point.
         path: the PNG to write.
     """
-    figure = Figure(figsize=(13, 4), dpi=110, layout="constrained")
-    loss, metric, rate = figure.subplots(1, 3)
-    _curve(loss, records, "train_loss", "training", GREY)
-    _curve(loss, records, "val_loss", "validation", RED)
-    found = {key: name for key, name in METRICS.items() if _points(records, key)}
-    for key, name in found.items():
-        _curve(metric, records, key, f"validation {name}", GREEN)
-        _mark_highest(metric, records, key)
-    _curve(rate, records, "lr", "learning rate", BLUE)
-    rate.yaxis.set_major_formatter("{x:.3g}")
-    title = f"validation {' and '.join(found.values())}, %" if found else "no evaluation yet"
-    for axes, name in ((loss, "loss"), (metric, title), (rate, "learning rate")):
-        axes.set_title(name, loc="left", color=INK)
+    figure = Figure(figsize=(16, 4), dpi=110, layout="constrained")
+    found = monitored(records)
+    name, plain_loss = METRICS[found] if found else ("", "loss")
+    panels = {"train_loss": ("training loss (all that training lowers)", GREY),
+              "val_loss": (f"validation {plain_loss}", RED),
+              found or "": (f"validation {name}, %" if found else "no evaluation yet", GREEN),
+              "lr": ("learning rate", BLUE)}
+    for axes, (key, (title, colour)) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
+        _curve(axes, records, key, colour)
+        axes.set_title(title, loc="left", color=INK)
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        if key in METRICS:
+            _mark_highest(axes, records, key)
+        if key == "lr":
+            axes.yaxis.set_major_formatter("{x:.3g}")
         _tidy(axes)
-    if loss.lines:
-        loss.legend(frameon=False)
     with atomic_path(path) as partial:
         figure.savefig(partial, format="png")
+
+
+def monitored(records: Records) -> str | None:
+    """The key of the figure that chooses the best network; None where no record has one."""
+    return next((key for key in METRICS if _points(records, key)), None)
 
 
 def _points(records: Records, key: str) -> list[tuple[int, float]]:
     return [(record["epoch"], record[key]) for record in records if record.get(key) is not None]
 
 
-def _curve(axes: Axes, records: Records, key: str, label: str, colour: str) -> None:
+def _curve(axes: Axes, records: Records, key: str, colour: str) -> None:
     points = _points(records, key)
     if points:
         # A run of few epochs shows its points: a line through a single one has no length.
-        axes.plot(*zip(*points, strict=True), label=label, color=colour, linewidth=1.8,
-                  marker="o" if len(points) <= 30 else None, markersize=3.5)
+        axes.plot(*zip(*points, strict=True), color=colour, linewidth=1.8, marker="o" if len(points) <= 30 else None,
+                  markersize=3.5)
 
 
 def _mark_highest(axes: Axes, records: Records, key: str) -> None:

@@ -533,7 +533,7 @@ def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
         torch.save({"format": FORMAT, **content}, partial)
 
 
-def publish_best(folder: Path, content: dict[str, Any], network: Any, architecture: Architecture) -> None:
+def publish_best(folder: Path, content: dict[str, Any], network: torch.nn.Module, architecture: Architecture) -> None:
     """Write the weights that scored best: both documented names, and timm's hub layout beside them.
 
     Args:
@@ -561,5 +561,4 @@ def publish_best(folder: Path, content: dict[str, Any], network: Any, architectu
         "task": content["config"].get("task", "classification"),
         **{key: content["config"][key] for key in ("feature_kind",) if key in content["config"]},
         "pretrained_cfg": {**architecture.pretrained_cfg, "num_classes": architecture.num_classes,
-                           "classifier": network.pretrained_cfg["classifier"],
                            **Preprocessing.from_dict(preprocessing).as_pretrained_cfg()}})

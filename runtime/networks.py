@@ -121,7 +121,8 @@ class Architecture:
     def pretrained_cfg(self) -> dict[str, Any]:
         """What timm knows of the model's input and head."""
         cfg = timm.get_pretrained_cfg(self.name)
-        return cfg.to_dict() if cfg else {}
+        head = {"classifier": "head.l"} if "style_head" in self.model_args else {}
+        return {**(cfg.to_dict() if cfg else {}), **head}
 
 
 def out_of_timm(name: Any, arguments: Any) -> tuple[Any, Any]:

@@ -45,7 +45,7 @@ def build_parser() -> Parser[Flags]:
 
 @command
 def main(argv: list[str] | None = None) -> int:
-    """Write the pictures; 0, or 3 when some could not be read."""
+    """Write the pictures; 0, or 3 when some, or folders of them, could not be read."""
     flags = build_parser().read(argv)
     import torch
 
@@ -65,7 +65,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"left out: {name} ({reason})", file=sys.stderr)
     print(f"{len(names) - len(failures)} pictures in {len(kinds)} x {len(STRENGTHS)} forms are in "
           f"{flags.output_dir}, such as {flags.output_dir / kinds[0] / '1'}")
-    return EXIT_PARTIAL if failures else EXIT_DONE
+    return EXIT_PARTIAL if failures or images.unreadable else EXIT_DONE
 
 
 if __name__ == "__main__":

@@ -42,7 +42,7 @@ def build_parser() -> Parser[Flags]:
 
 @command
 def main(argv: list[str] | None = None) -> int:
-    """Write the file; 0, or 3 when label files with errors were skipped."""
+    """Write the file; 0, or 3 when label files or folders with errors were left out."""
     flags = build_parser().read(argv)
     folder, output_csv = flags.folder, flags.output.output_csv
     found = read_label_files(folder.input_dir, recursive=folder.recursive, grammar=folder.grammar,
@@ -55,7 +55,7 @@ def main(argv: list[str] | None = None) -> int:
                           folder.label_delimiter)
     labels = {label for annotation in found.annotations for label in annotation.labels}
     print(f"{len(found.annotations)} pictures with {len(labels)} labels are in {output_csv}")
-    return EXIT_PARTIAL if found.invalid else EXIT_DONE
+    return EXIT_PARTIAL if found.invalid or found.unreadable else EXIT_DONE
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Draw the curves of a training run: loss, top-1 and learning rate, from its log.
+"""Draw the curves of a training run: losses, top-1 or macro mAP, and learning rate, from its log.
 
 Example: python tools/plot_log.py my_run/metrics.jsonl --output curves.png
 """
@@ -32,16 +32,18 @@ def build_parser() -> Parser[Options]:
 def main(argv: list[str] | None = None) -> int:
     """Draw; the exit code."""
     options = build_parser().read(argv)
-    from drawing.plots import training_curves
+    from drawing.lettering import format_count
+    from drawing.plots import METRICS, monitored, training_curves
     from training.log import read_log
 
     records = read_log(options.log)
     output = options.output or options.log.with_suffix(".png")
     training_curves(records, output)
-    best = max((record for record in records if record.get("val_top1") is not None),
-               key=lambda record: record["val_top1"], default=None)
-    print(f"{len(records)} epochs" + (f", best top-1 {best['val_top1']:.3f} in epoch {best['epoch']}" if best else "")
-          + f"; {output}")
+    told = format_count(len(records), "epoch")
+    if key := monitored(records):
+        best = max((record for record in records if record.get(key) is not None), key=lambda record: record[key])
+        told += f", best {METRICS[key][0]} {best[key]:.3f} in epoch {best['epoch']}"
+    print(f"{told}; {output}")
     return EXIT_DONE
 
 

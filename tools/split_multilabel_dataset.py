@@ -52,7 +52,7 @@ def build_parser() -> Parser[Flags]:
 
 @command
 def main(argv: list[str] | None = None) -> int:
-    """Write both files; 0, or 3 when pictures are damaged or label files with errors were skipped."""
+    """Write both files; 0, or 3 when pictures, label files or folders with errors were left out."""
     flags = build_parser().read(argv)
     folder, options = flags.folder, flags.split
     found = read_label_files(folder.input_dir, recursive=folder.recursive, grammar=folder.grammar,
@@ -69,7 +69,7 @@ def main(argv: list[str] | None = None) -> int:
             write_annotations(path, found.with_paths(side, relative=folder.relative_paths), folder.label_delimiter)
     print(f"{len(split.train)} pictures to train are in {options.train_csv}, {len(split.val)} to validate in "
           f"{options.val_csv}")
-    return EXIT_PARTIAL if found.invalid or split.damaged else EXIT_DONE
+    return EXIT_PARTIAL if found.invalid or found.unreadable or split.damaged else EXIT_DONE
 
 
 def print_split(split: MultiLabelSplit) -> None:

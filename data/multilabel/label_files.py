@@ -20,6 +20,7 @@ from data.multilabel.grammar import (
 )
 from data.names import line_problem
 from data.picture_files import find_pictures
+from data.side_files import split_lines
 from utils import UserError, read_bytes
 
 SIDECARS = ("{name}.txt", "{stem}.txt", "{name}.caption", "{stem}.caption")  # of a picture; the first there is, is read
@@ -34,6 +35,7 @@ class LabelledFolder:
         annotations: the labelled pictures by their "/"-separated path relative to `folder`, sorted by it.
         left_out: path of a picture without labels → the reason.
         invalid: the errors of label files that were skipped with their pictures.
+        unreadable: folders that could not be read, and the reasons.
         passed_over: lines on what is neither a picture nor a label file, and on label files beside the one read.
     """
 
@@ -41,6 +43,7 @@ class LabelledFolder:
     annotations: list[Annotation] = field(default_factory=list)
     left_out: dict[str, str] = field(default_factory=dict)
     invalid: list[str] = field(default_factory=list)
+    unreadable: Sequence[tuple[Path, str]] = ()
     passed_over: list[str] = field(default_factory=list)
 
     def with_paths(self, annotations: list[Annotation], *, relative: bool) -> list[Annotation]:
@@ -70,7 +73,7 @@ def read_label_files(folder: Path, *, recursive: bool, grammar: LabelGrammar, sk
     pictures = find_pictures(folder, recursive=recursive, exclude=exclude)
     sidecars = {picture: _find_sidecars(picture) for picture in pictures.images}
     used = {pictures.name(file) for files in sidecars.values() for file in files}
-    found = LabelledFolder(folder=folder, passed_over=pictures.report(used=used) + [
+    found = LabelledFolder(folder=folder, unreadable=pictures.unreadable, passed_over=pictures.report(used=used) + [
         f"passed over: {pictures.name(other)} ({files[0].name} is read)" for files in sidecars.values()
         for other in files[1:]])
     contents: dict[Path, list[str]] = {}  # lines of each label file
@@ -120,7 +123,7 @@ def _read_lines(path: Path, grammar: LabelGrammar) -> list[str]:
         raise UserError(f"bytes that are not UTF-8 in {path}", "text saved as UTF-8", "convert it") from error
     if is_list(text) and grammar.format in ("json", None):
         return [text]
-    return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")  # no other sign, which splitlines() would take
+    return split_lines(text)
 
 
 def _parse_lines(path: Path, lines: Sequence[str], grammar: LabelGrammar, spaced: Collection[str]) -> dict[str, float]:

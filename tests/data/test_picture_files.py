@@ -7,6 +7,7 @@ import shutil
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from PIL import Image
@@ -27,9 +28,9 @@ from inference.journal import RECORDS, UNFINISHED
 from inference.records import RESULTS, SHEET
 from runtime.checkpoint import BEST, BEST_ALIAS, LATEST, WEIGHTS
 from runtime.logbook import METRICS
+from runtime.options import ResultFormat
 from search.gallery import ABOUT, VECTOR_NAMES
-from training.imagenet import ROBUSTNESS
-from training.run_folder import RUN_FILES
+from training.run_folder import ROBUSTNESS, RUN_FILES
 from utils import UserError
 
 # ---- list_images -----------------------------------------------------------------------------------------------------
@@ -148,6 +149,9 @@ def test_a_folder_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pyte
     found = find_pictures(tmp_path)
     assert (found.folders, [found.name(image) for image in found.images]) == (["a"], ["a/1.png"])
     assert found.passed_over == {"secret": "a folder that cannot be read: Permission denied"}
+    assert found.unreadable == [(tmp_path / "secret", "a folder that cannot be read: Permission denied")]
+    assert found.without_loose().unreadable == found.unreadable
+    assert find_pictures(tmp_path, exclude=["secret"]).unreadable == []
     with pytest.raises(UserError, match="Permission denied"):
         find_pictures(tmp_path / "secret")
 
@@ -201,7 +205,7 @@ def test_what_our_commands_write_is_known() -> None:
     drawn = {SHEET, *(name for name in RUN_FILES if name.endswith(".png")), clusters.SHEET, clusters.MAP,
              Path(CALIBRATION).with_suffix(".png").name, Path(METRICS).with_suffix(".png").name}
     assert drawn == OUTPUT_PICTURES
-    assert {*(Path(RESULTS).with_suffix(f".{kind}").name for kind in ("json", "jsonl", "csv")), BEST, BEST_ALIAS,
+    assert {*(Path(RESULTS).with_suffix(f".{kind}").name for kind in get_args(ResultFormat)), BEST, BEST_ALIAS,
             LATEST, WEIGHTS, METRICS, REPORT, ROBUSTNESS, FIGURES, CALIBRATION, RECORDS, ABOUT, VECTOR_NAMES,
             UNFINISHED, "cluster_assignments.json"} == OUTPUT_FILES.keys()
 
@@ -255,6 +259,12 @@ def test_a_list_is_read_line_by_line_and_its_missing_files_stay(folder: Path, co
     (folder / "list.txt").write_bytes(content.encode())
     found = expand_inputs(["b.png", "@list.txt"], recursive=False).images
     assert [path.as_posix() for path in found] == ["b.png", "sub/c.png", "画 家.webp", "gone.png"]
+
+
+def test_a_name_in_a_list_may_hold_all_but_a_line_feed(folder: Path) -> None:
+    (folder / "list.txt").write_bytes("a\u2028b\x0b.png\r\nc\x85\x0c.png\n".encode())
+    assert [path.name for path in expand_inputs(["@list.txt"], recursive=False).images] == [
+        "a\u2028b\x0b.png", "c\x85\x0c.png"]
 
 
 @pytest.mark.parametrize(("inputs", "found"), [

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import pytest
 from msgspec import Meta
 
-from data.side_files import LONGEST_LINE, parse_json, read_json, read_lines, read_text
+from data.side_files import LONGEST_LINE, parse_json, read_json, read_lines, read_text, split_lines
 from utils import UserError
 
 needs_posix = pytest.mark.skipif(os.name == "nt", reason="Windows has no pipes in folders")
@@ -62,3 +62,10 @@ def test_a_file_or_line_of_absurd_size_is_not_read_whole(tmp_path: Path) -> None
     with pytest.raises(UserError, match="larger than 1024 MiB"):
         read_text(tmp_path / "huge", expected="text", action="give it")
     assert [len(line) for line in read_lines(tmp_path / "huge")] == [2, LONGEST_LINE]
+
+
+@pytest.mark.parametrize(("text", "lines"), [
+    ("", []), ("a", ["a"]), ("a\n", ["a"]), ("a\r\nb\r\n", ["a", "b"]), ("a\n\nb\n\n", ["a", "", "b", ""]),
+    ("a\u2028b\x0bc\x0cd\x1c\x85e\n\u2029f", ["a\u2028b\x0bc\x0cd\x1c\x85e", "\u2029f"])])
+def test_lines_end_with_line_feeds_only(text: str, lines: list[str]) -> None:
+    assert split_lines(text) == lines

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
@@ -49,6 +50,39 @@ def test_squash_is_one_resize() -> None:
     image = picture(100, 60)
     resized = functional.to_tensor(image.resize((64, 64), Image.Resampling.BICUBIC))
     assert torch.equal(eval_transform(plain("squash"))(image), resized)
+
+
+def cfg_of(**entries: object) -> dict[str, Any]:
+    usual = {"input_size": (3, 64, 64), "crop_pct": 0.875, "interpolation": "bicubic", "mean": MEAN, "std": STD}
+    return usual | entries
+
+
+@pytest.mark.parametrize("crop_pct", [1.0, 0.95, 0.875, 0.5])
+@pytest.mark.parametrize("mode", ["center", "squash"])
+@pytest.mark.parametrize("size", [(100, 60), (40, 150), (64, 64), (7, 5)])
+def test_crop_modes_are_timms_to_the_bit(mode: str, crop_pct: float, size: tuple[int, int]) -> None:
+    image, cfg = picture(*size), cfg_of(crop_mode=mode, crop_pct=crop_pct)
+    found = Preprocessing.from_pretrained_cfg(cfg, input_size=None)
+    assert Preprocessing.from_dict(found.as_dict()) == found
+    timms = create_transform(**{**cfg, "input_size": 64})
+    torch.testing.assert_close(eval_transform(found)(image), timms(image), rtol=0, atol=0)
+    told = {**found.as_pretrained_cfg(), "input_size": 64}
+    torch.testing.assert_close(create_transform(**told)(image), timms(image), rtol=0, atol=0)
+
+
+def test_a_border_is_refused_unless_another_fit_is_chosen() -> None:
+    with pytest.raises(ValueError, match="crop_mode border"):
+        Preprocessing.from_pretrained_cfg(cfg_of(crop_mode="border"), input_size=None)
+    assert Preprocessing.from_pretrained_cfg(cfg_of(crop_mode="border"), input_size=None, fit="pad").fit == "pad"
+
+
+@pytest.mark.parametrize("fit", FITS)
+def test_timm_is_told_how_a_run_of_ours_cuts(fit: str) -> None:
+    told = {**dataclasses.replace(PUBLISHED, fit=fit).as_pretrained_cfg(), "input_size": 64}
+    image = picture(90, 60)
+    ours = eval_transform(dataclasses.replace(PUBLISHED, fit=fit))(image)
+    same = (ours - create_transform(**told)(image)).abs() < 1e-5
+    assert same.all() or (fit == "pad" and same[:, 16:48].all())  # but for the colour of the borders
 
 
 def test_the_interpolation_and_the_statistics_act() -> None:

@@ -106,3 +106,14 @@ def test_lines_end_between_words() -> None:
 def test_of_a_path_the_end_stays() -> None:
     assert keep_end("Hans_Holbein_the_Younger/0001.jpg", 12, 100).startswith("…")
     assert keep_end("Hans_Holbein_the_Younger/0001.jpg", 12, 100).endswith("/0001.jpg")
+
+
+@pytest.mark.parametrize(("text", "drawn"), [
+    ("山田\u3000太郎\u3000", "山田 太郎 "), ("a\u00a0b\u2009c\u202fd", "a b c d"), ("a\u200db", r"a\u200db"),
+    ("a\u202eb\ufeff", r"a\u202eb\ufeff"), ("a\u2028b\x0bc", r"a\u2028b\x0bc")])
+def test_spaces_are_drawn_and_invisible_signs_are_escaped(text: str, drawn: str,
+                                                          monkeypatch: pytest.MonkeyPatch) -> None:
+    known = frozenset(range(0x3000)) | frozenset(map(ord, "山田太郎\ufeff"))
+    monkeypatch.setattr(lettering, "_glyphs", lambda file: known)
+    assert typeset(text, 15)[1] == drawn
+    assert escape_note([text]) == (NOTE if "\\" in drawn else "")

@@ -32,11 +32,10 @@ def test_curves_hold_every_point_that_was_measured(drawn: list[Figure], tmp_path
     records = [{"epoch": 0, "train_loss": 2.0, "lr": 1e-3}, {"epoch": 1, "train_loss": 1.0, "val_loss": 1.5,
                                                             "val_top1": 61.0, "lr": 5e-4}]
     training_curves(records, tmp_path / "curves.png")
-    points = {line.get_label(): line.get_xydata().tolist() for axes in drawn[0].axes for line in axes.lines}
-    assert points["training"] == [[0, 2.0], [1, 1.0]]
-    assert points["validation"] == [[1, 1.5]]
-    assert points["validation top-1"] == [[1, 61.0]]
-    assert points["learning rate"] == [[0, 1e-3], [1, 5e-4]]
+    points = {axes.get_title(loc="left"): axes.lines[0].get_xydata().tolist() for axes in drawn[0].axes}
+    assert points == {"training loss (all that training lowers)": [[0, 2.0], [1, 1.0]],
+                      "validation cross-entropy": [[1, 1.5]], "validation top-1, %": [[1, 61.0]],
+                      "learning rate": [[0, 1e-3], [1, 5e-4]]}
     assert opened(tmp_path / "curves.png").width > 1000
 
 
@@ -46,12 +45,17 @@ def test_curves_of_a_run_that_has_just_begun(tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == ["curves.png"]
 
 
-@pytest.mark.parametrize(("key", "name"), [("val_top1", "validation top-1, %"),
-                                           ("val_macro_map", "validation macro mAP, %"),
-                                           ("val_loss", "no evaluation yet")])
-def test_the_figure_that_the_run_has_is_named(key: str, name: str, drawn: list[Figure], tmp_path: Path) -> None:
-    training_curves([{"epoch": 1, key: 61.0}], tmp_path / "curves.png")
-    assert drawn[0].axes[1].get_title(loc="left") == name
+@pytest.mark.parametrize(("key", "name", "loss"), [
+    ("val_top1", "validation top-1, %", "cross-entropy"),
+    ("val_macro_map", "validation macro mAP, %", "binary cross-entropy per label"),
+    ("lr", "no evaluation yet", "loss")])
+def test_what_the_run_has_is_named_and_no_two_losses_share_an_axis(key: str, name: str, loss: str,
+                                                                   drawn: list[Figure], tmp_path: Path) -> None:
+    training_curves([{"epoch": 1, "train_loss": 40.0, "val_loss": 0.2, key: 61.0}], tmp_path / "curves.png")
+    training, validation, metric, _ = drawn[0].axes
+    assert [validation.get_title(loc="left"), metric.get_title(loc="left")] == [f"validation {loss}", name]
+    assert [[line.get_ydata().tolist() for line in axes.lines] for axes in (training, validation)] == [
+        [[40.0]], [[0.2]]]
 
 
 @pytest.mark.parametrize("values", [[50.0, 82.86, 82.8, 82.7], [82.86], [70.0, 82.86], [82.86] * 3,
@@ -60,7 +64,7 @@ def test_the_best_value_is_written_inside_the_panel_and_above_the_curve(values: 
                                                                         tmp_path: Path) -> None:
     training_curves([{"epoch": epoch, "val_top1": value} for epoch, value in enumerate(values, 1)],
                     tmp_path / "curves.png")
-    axes = drawn[0].axes[1]
+    axes = drawn[0].axes[2]
     text, = axes.texts
     assert text.get_text() == "82.86"
     box, panel = text.get_window_extent(), axes.get_window_extent()

@@ -99,6 +99,7 @@ def test_own_files(tmp_path: Path, form: str) -> None:
     ("lsnet_t", {"img_size": 96}, {}),
     ("test_vit", {"img_size": 96}, {"crop_mode": "squash", "crop_pct": 1.0, "interpolation": "bilinear"}),
     ("lsnet_t_artist", {"img_size": 64, "feature_dim": 48}, {"crop_pct": 0.5}),
+    ("test_resnet", {}, {"crop_mode": "squash", "crop_pct": 0.95}),
 ])
 def test_folders_of_timm(tmp_path: Path, name: str, arguments: dict[str, Any], cfg: dict[str, Any]) -> None:
     network = timm.create_model(name, num_classes=3, pretrained_cfg_overlay={
@@ -114,9 +115,17 @@ def test_folders_of_timm(tmp_path: Path, name: str, arguments: dict[str, Any], c
     assert wanted["input_size"] == (3, seen.input_size, seen.input_size)
     assert (tuple(wanted["mean"]), tuple(wanted["std"]), wanted["crop_pct"]) == (seen.mean, seen.std, seen.crop_pct)
     assert wanted["interpolation"] == seen.interpolation
-    assert seen.fit == ("squash" if wanted["crop_mode"] == "squash" else "crop")
+    assert seen.fit == {(1.0, "squash"): "squash", (0.95, "squash"): "squash_crop"}.get(
+        (wanted["crop_pct"], wanted["crop_mode"]), "crop")
     images = torch.randn(1, *wanted["input_size"])
     torch.testing.assert_close(again(images), theirs(images))
+
+
+def test_a_folder_of_timm_with_a_border_is_refused(tmp_path: Path) -> None:
+    network = timm.create_model("test_resnet", num_classes=3, pretrained_cfg_overlay={"crop_mode": "border"})
+    save_for_hf(network, str(tmp_path), safe_serialization=True)
+    with pytest.raises(UserError, match="crop_mode border, which only timm has"):
+        read_checkpoint(tmp_path).resolve()
 
 
 def test_folders_of_equal_weights_that_see_otherwise_are_two_models(tmp_path: Path) -> None:

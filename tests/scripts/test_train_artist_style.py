@@ -12,7 +12,7 @@ import pytest
 import timm
 import torch
 
-from runtime.checkpoint import read_checkpoint
+from runtime.checkpoint import read_checkpoint, save_checkpoint
 from tests.pictures import write_data_set
 from train_artist_style import main
 
@@ -56,6 +56,30 @@ def test_resume_auto_starts_afresh_and_goes_on(data_set: Path, tmp_path: Path, c
     assert train(data_set, tmp_path, "--resume", "auto", "--epochs", 2) == 0
     assert re.search(r"was begun with: --epochs \d+ is now 2; only(.|\n)*resumed", capsys.readouterr().out)
     assert [json.loads(line)["epoch"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()] == [1, 2]
+
+
+def test_a_finished_run_says_so_and_is_left_alone(trained: Path, data_set: Path, tmp_path: Path, capsys) -> None:
+    latest = trained / "checkpoint.pth"
+    for epochs in (2, 1):
+        assert train(data_set, tmp_path / "new", "--epochs", epochs, "--resume", latest) == 0
+        assert capsys.readouterr().out.endswith(
+            f"finished already: {latest} has 2 of {epochs} epochs; raise --epochs to go on\n")
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_run_resumed_in_another_folder_ends_with_its_best_network(trained: Path, data_set: Path, tmp_path: Path,
+                                                                    capsys) -> None:
+    shutil.copytree(trained, tmp_path / "old")
+    for name in ("checkpoint.pth", "model_best.pth"):
+        content = {**read_checkpoint(tmp_path / "old" / name).content, "best_metric": 101.0}
+        save_checkpoint(tmp_path / "old" / name, content)
+    assert train(data_set, tmp_path / "new", "--epochs", 3, "--resume", tmp_path / "old" / "checkpoint.pth") == 0
+    out = capsys.readouterr().out
+    assert f"the best network so far comes along from {tmp_path / 'old'}\n" in out
+    assert out.endswith(f"best top-1 101.000; everything is in {tmp_path / 'new'}\n")
+    files = ("model_best.pth", "best_checkpoint.pth", "model.safetensors", "config.json", "report.csv")
+    assert all((tmp_path / "new" / name).read_bytes() == (tmp_path / "old" / name).read_bytes() for name in files)
+    assert [json.loads(line)["epoch"] for line in (tmp_path / "new" / "metrics.jsonl").open()] == [1, 2, 3]
 
 
 def test_a_second_run_keeps_the_first(data_set: Path, tmp_path: Path) -> None:

@@ -26,5 +26,12 @@ def test_the_output_can_be_named_and_the_log_must_exist(tmp_path: Path, capsys) 
     (tmp_path / "metrics.jsonl").write_text('{"epoch": 1, "train_loss": 2.0, "lr": 0.1}\n')
     assert main([str(tmp_path / "metrics.jsonl"), "--output", str(tmp_path / "out" / "mine.png")]) == 0
     assert (tmp_path / "out" / "mine.png").exists()
-    assert capsys.readouterr().out.startswith("1 epochs; ")
+    assert capsys.readouterr().out.startswith("1 epoch; ")
     assert main([str(tmp_path / "nowhere.jsonl")]) == 2
+
+
+def test_the_best_macro_map_is_named(tmp_path: Path, capsys) -> None:
+    (tmp_path / "metrics.jsonl").write_text("".join(f'{{"epoch": {epoch}, "val_macro_map": {value}}}\n'
+                                                    for epoch, value in ((1, 50.5), (2, 61.25), (3, 60))))
+    assert main([str(tmp_path / "metrics.jsonl")]) == 0
+    assert capsys.readouterr().out.startswith("3 epochs, best macro mAP 61.250 in epoch 2; ")

@@ -9,6 +9,7 @@ import torch
 
 from data.class_mapping import read_class_mapping, write_class_mapping
 from data.prepare.dataset import DATASET_INFO
+from evaluation.calibration import CALIBRATION
 from runtime.checkpoint import (
     BEST,
     BEST_ALIAS,
@@ -22,12 +23,12 @@ from runtime.checkpoint import (
 from runtime.logbook import LOG, METRICS, Logbook
 from runtime.options import RunOptions
 from training import run_folder
-from training.run_folder import CLASS_MAPPING, find_checkpoint, open_output
+from training.run_folder import CLASS_MAPPING, closing_lines, find_checkpoint, open_output
 from utils import UserError
 
 CLASSES = ["anna", "bob"]
 RUN = (LATEST, BEST, BEST_ALIAS, HUB_CONFIG, WEIGHTS, CLASS_MAPPING, LOG, METRICS, "checkpoint_5.pth",
-       "checkpoint_10.pth")
+       "checkpoint_10.pth", "calibration.json", "calibration.png", "evaluation.json", "robustness.json")
 
 
 def leave_run(folder: Path, classes: list[str] = CLASSES, epoch: int = 3) -> Checkpoint:
@@ -36,7 +37,7 @@ def leave_run(folder: Path, classes: list[str] = CLASSES, epoch: int = 3) -> Che
         logbook.log("old line")
         logbook.record({"epoch": 1, "loss": 1.0})
     save_checkpoint(folder / LATEST, {"model": {"w": torch.zeros(1)}, "classes": classes, "config": {}, "epoch": epoch})
-    for name in (BEST, BEST_ALIAS, HUB_CONFIG, WEIGHTS, "checkpoint_5.pth", "checkpoint_10.pth", "notes.txt"):
+    for name in (*RUN[1:5], *RUN[8:], "notes.txt"):
         (folder / name).write_text(f"old {name}", encoding="utf-8")
     write_class_mapping(folder / CLASS_MAPPING, classes)
     return read_checkpoint(folder / LATEST)
@@ -135,6 +136,55 @@ def test_a_resumed_run_goes_on_in_another_folder(tmp_path: Path) -> None:
     resumed = leave_run(tmp_path / "old")
     assert open_output(tmp_path / "new", CLASSES, resumed) == []
     assert read_class_mapping(tmp_path / "new" / CLASS_MAPPING) == CLASSES
+
+
+def leave_best(folder: Path, metric: float, name: str = BEST) -> Checkpoint:
+    save_checkpoint(folder / name, {"model": {"w": torch.ones(1)}, "classes": CLASSES, "config": {}, "epoch": 2,
+                                    "best_metric": metric})
+    return read_checkpoint(folder / name)
+
+
+def test_the_best_network_comes_along_to_another_folder(tmp_path: Path) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    leave_run(old)
+    best, resumed = leave_best(old, 80.0), leave_best(old, 80.0, LATEST)
+    before = contents(old)
+    assert open_output(new, CLASSES, resumed) == [f"the best network so far comes along from {old}"]
+    brought = contents(new)
+    assert {*brought} == {BEST, BEST_ALIAS, HUB_CONFIG, WEIGHTS, METRICS, CLASS_MAPPING}
+    assert brought[BEST] == best.path.read_bytes()
+    assert contents(old) == before
+    assert closing_lines(new, "top-1", 80.0, improved=False) == [f"best top-1 80.000; everything is in {new}"]
+
+
+@pytest.mark.parametrize("best", [85.0, None])
+def test_a_best_network_of_another_time_stays_and_is_not_claimed(best: float | None, tmp_path: Path) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    if best:
+        leave_best(old, best)
+    assert open_output(new, CLASSES, leave_best(old, 80.0, "checkpoint_5.pth")) == []
+    assert {*contents(new)} == {CLASS_MAPPING}
+    for folder in (old, new):
+        line, = closing_lines(folder, "top-1", 80.0, improved=False)
+        assert line == ("best top-1 80.000, reached before the resumed checkpoint: these weights are not in "
+                        f"{folder}, all else is")
+
+
+def test_a_calibration_of_earlier_weights_is_named_at_the_end(tmp_path: Path) -> None:
+    leave_best(tmp_path, 80.0)
+    (tmp_path / CALIBRATION).write_text("{}")
+    assert len(closing_lines(tmp_path, "top-1", 80.0, improved=False)) == 1
+    stale, line = closing_lines(tmp_path, "top-1", 80.0, improved=True)
+    assert stale == f"{tmp_path / CALIBRATION} is of earlier weights: run tools/calibrate.py again"
+    assert line.endswith(f"everything is in {tmp_path}")
+
+
+@pytest.mark.parametrize("name", [WEIGHTS, HUB_CONFIG, CALIBRATION, "checkpoint_5.pth", METRICS])
+def test_what_belongs_to_other_weights_never_stays_beside_new_ones(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text("old")
+    (tmp_path / LOG).write_text("old")
+    assert "previous_1/" in open_output(tmp_path, CLASSES, None)[0]
+    assert {*contents(tmp_path)} == {f"previous_1/{name}", f"previous_1/{LOG}", CLASS_MAPPING}
 
 
 def test_a_run_resumed_from_elsewhere_overwrites_no_other(tmp_path: Path) -> None:
