@@ -73,22 +73,40 @@ def command(main: Callable[[list[str] | None], int]) -> Callable[..., int]:
                 return main(argv)
             finally:
                 sys.stdout.flush()
-        except BrokenPipeError:
-            if not _reader_has_gone():
+        except (OSError, UserError, Interrupted, KeyboardInterrupt) as error:
+            ending = _ending(error)
+            if ending is None:
                 raise
-            print(f"{name}: stopped, because the program that reads its output has ended", file=sys.stderr)
-            return EXIT_FAILED
-        except UserError as error:
-            print(f"{name}: {error}", file=sys.stderr)
-            return EXIT_USER
-        except Interrupted as stop:
-            print(f"{name}: {stop}", file=sys.stderr)
-            return 128 + stop.signum
-        except KeyboardInterrupt:
-            print(f"{name}: interrupted", file=sys.stderr)
-            return 128 + signal.SIGINT
+            text, code = ending
+            print(f"{name}: {text}", file=sys.stderr)
+            return code
 
     return entry
+
+
+def _ending(error: BaseException) -> tuple[str, int] | None:
+    """The line and the exit code with which a command ends for `error`; None for a bug."""
+    if isinstance(error, UserError):
+        return str(error), EXIT_USER
+    if isinstance(error, Interrupted):
+        return str(error), 128 + error.signum
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted", 128 + signal.SIGINT
+    if isinstance(error, BrokenPipeError) and _reader_has_gone():
+        return "stopped, because the program that reads its output has ended", EXIT_FAILED
+    if is_disk_full(error):
+        return (f"stopped, because the disk is full or a file may not grow ({error}); files that were whole before "
+                "still are; make room, then go on with --resume or start again", EXIT_FAILED)
+    return None
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether `error`, of any library that writes, says that there is no room: disk, quota or a limit of file sizes."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    # NumPy's short write, torch's and safetensors' writers
+    return any(words in str(error) for words in ("requested and", "unexpected pos", "PytorchStreamWriter failed",
+                                                 "No space left", "os error 28", "File too large", "os error 27"))
 
 
 def _reader_has_gone() -> bool:
@@ -135,6 +153,9 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
 
     The content is flushed to disk before the rename and the folder after it, so a kill or a power cut at any moment
     leaves either the old file or the new one. The temporary name is fixed: a later write replaces what a kill left.
+
+    Raises:
+        OSError: also where a library's writer says otherwise that there is no room.
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -148,10 +169,20 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         with open(partial, "rb+") as written:
             os.fsync(written.fileno())
         os.replace(partial, target)
-    except BaseException:
+    except BaseException as error:
         partial.unlink(missing_ok=True)
+        if not isinstance(error, OSError) and is_disk_full(error):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target)) from error
         raise
     _sync_folder(target.parent)
+
+
+def check_writable(folder: Path, what: str) -> None:
+    """Raise a `UserError` about `what` unless this user may write to `folder`, or make it where it is not there."""
+    there = next(place for place in (folder, *folder.parents) if place.exists())
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise UserError(f"{what}, where {there} may not be written to", "a folder that this user may write to",
+                        "choose another one, or ask for the right")
 
 
 def _sync_folder(folder: Path) -> None:

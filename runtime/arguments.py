@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Generic, Literal, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from utils import UserError
+from utils import UserError, check_writable
 
 Group = TypeVar("Group")
 Limits = Mapping[str, float]
@@ -268,6 +268,7 @@ def _check_target(name: str, target: Path | None, kind: Literal["file", "folder"
         if folder.exists() and not folder.is_dir():
             raise UserError(f"{name} {target}, where {folder} is a file", "a folder, which is made if it is not there",
                             "choose another name")
+    check_writable(target if kind == "folder" else target.parent, f"{name} {target}")
 
 
 def as_config(*groups: Any) -> dict[str, Any]:

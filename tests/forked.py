@@ -18,6 +18,10 @@ from collections.abc import Mapping
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+if os.name == "posix":
+    import resource
+
+FILE_LIMIT = "TESTS_FILE_LIMIT"  # in a script's environment: bytes that a file may have, as where a disk is full
 ROOT = Path(__file__).resolve().parent.parent
 CONTEXT = multiprocessing.get_context("forkserver" if os.name == "posix" else "spawn")
 if os.name == "posix":
@@ -108,6 +112,8 @@ def _run(script: str, arguments: list[str], cwd: str, env: dict[str, str], given
     multiprocessing.set_start_method(None, force=True)  # the script's own processes start as they would elsewhere
     os.chdir(cwd)
     os.environ.update(env)
+    if FILE_LIMIT in env:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (int(env[FILE_LIMIT]), resource.RLIM_INFINITY))
     os.dup2(os.open(given, os.O_RDONLY), 0)
     for number, target in ((1, out), (2, err)):
         handle = os.open(target, os.O_WRONLY | os.O_CREAT, 0o600) if isinstance(target, str) else target.fileno()

@@ -17,7 +17,7 @@ from data.picture_files import PictureFolder, find_pictures
 from runtime.arguments import Parser, flag
 from runtime.options import FolderSearchOptions, TrainedOptions
 from runtime.text_table import format_table
-from utils import EXIT_DONE, EXIT_PARTIAL, UserError, command
+from utils import EXIT_DONE, EXIT_PARTIAL, UserError, check_writable, command
 
 if TYPE_CHECKING:
     from evaluation.calibration import Calibration
@@ -64,6 +64,8 @@ def main(argv: list[str] | None = None) -> int:
     from inference.predictor import Predictor
     from inference.records import print_failures
 
+    path = calibration_path(network.checkpoint)
+    check_writable(path.parent, f"{path.name} beside {network.checkpoint}")
     predictor = Predictor.from_options(network)
     predictor.check_task("classification", network.checkpoint)
     if predictor.classes is None:
@@ -72,7 +74,6 @@ def main(argv: list[str] | None = None) -> int:
     others, other_failures = collect_answers(predictor, predictor.classes, pictures[1:], network)
     unread = [*failures, *other_failures, *(each for found in pictures for each in found.unreadable)]
     calibration, figures = fit_calibration(known, others, options.error_rate, predictor.fingerprint, network.view)
-    path = calibration_path(network.checkpoint)
     calibration.write(path, figures)
     before, after = known.scores(1), known.scores(calibration.temperature)
     reliability_plot({f"before, ECE {figures['ece_before']:.3f}": reliability_bins(before, known.right),

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
+import shutil
+import subprocess
+import sys
 from dataclasses import MISSING, dataclass
 from pathlib import Path
 from typing import Literal
@@ -11,6 +15,7 @@ from typing import Literal
 import pytest
 
 from runtime.arguments import Parser, as_config, flag
+from tests.conftest import ROOT
 from utils import UserError
 
 
@@ -187,3 +192,16 @@ def test_groups_nest_and_share_one_parser(tmp_path: Path) -> None:
 def test_an_unknown_flag_is_named_before_a_missing_one() -> None:
     with pytest.raises(UserError, match=r"the unknown argument --datapath x.*did you mean --data-path"):
         parser().read(["--datapath", "x"])
+
+
+@pytest.mark.skipif(os.name != "posix" or not shutil.which("setpriv"), reason="needs setpriv, to be another user")
+def test_where_one_may_not_write_is_refused_before_the_work(tmp_path: Path) -> None:
+    folder = tmp_path / "theirs"
+    folder.mkdir(mode=0o555)
+    for parent in [tmp_path, *tmp_path.parents][:4]:
+        parent.chmod(parent.stat().st_mode | 0o055)
+    code = ("from pathlib import Path; from utils import check_writable\n"
+            f"check_writable(Path({str(folder / 'new' / 'run')!r}), '--output-dir x')")
+    done = subprocess.run(["setpriv", "--reuid=65534", "--clear-groups", sys.executable, "-c", code], cwd=ROOT,
+                          capture_output=True, text=True, check=False)
+    assert f"found --output-dir x, where {folder} may not be written to" in done.stderr
