@@ -124,6 +124,10 @@ class ImageTar(ImageFolder):
                             "class", "check --data-path")
         return dict(sorted(by_class.items()))
 
+    def is_gone(self, path: Path) -> bool:
+        """False: `path` is a name within a tar file."""
+        return False
+
     def files(self) -> list[Path]:
         """None: images in tar files are checked when they are read."""
         return []

@@ -90,6 +90,10 @@ class ImageList(Dataset[Sample]):
         """The image files that can be checked before they are needed."""
         return [self.path(index) for index in range(len(self))]
 
+    def is_gone(self, path: Path) -> bool:
+        """Whether the file of an image that could not be read is not there."""
+        return not path.exists()
+
     def target(self, index: int) -> int | torch.Tensor:
         """The class of image `index`, or the weights of its labels; 0 in a list without classes."""
         return 0

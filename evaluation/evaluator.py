@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,8 @@ from data.loaders import EvalBatches, Loading, make_loader
 from data.transforms import Preprocessing
 from runtime.logbook import Logbook
 from runtime.placement import Placement
+from runtime.processes import gather
+from utils import UserError
 
 Perturb = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # images (B, 3, S, S), targets -> harder images
 
@@ -65,19 +68,29 @@ def evaluate_loader(network: torch.nn.Module, loader: DataLoader[Sample], meter:
     """The figures of `network`, which is at `placement`, over every readable image of `loader`; `title` of the bar.
 
     The loaders of all ranks together hold every batch once. The figures are the same on every rank.
+
+    Raises:
+        PicturesGone: files that were there when the run began are not.
+        UserError: no image can be read, or a figure is not finite, because an answer of the network is not.
     """
     network.eval()
     dataset, batches = loader.dataset, loader.batch_sampler
     assert isinstance(dataset, ImageList)
     assert isinstance(batches, EvalBatches)
+    gone: list[Path] = []
     with torch.inference_mode(), logbook.bar(title, len(loader)) as bar:
         for number, batch in zip(batches.numbers, loader, strict=True):
-            log_failures(batch, dataset, logbook)
+            gone += log_failures(batch, dataset, logbook)
             if len(batch.targets):
                 images, targets = placement.move_images(batch.images), batch.targets.to(placement.device)
                 meter.update(number, network(perturb(images, targets) if perturb else images), targets)
             bar.update()
-    return meter.result()
+    figures = meter.result()
+    check_gone(gone)
+    if odd := [f"{name} {value}" for name, value in figures.items() if not math.isfinite(value)]:
+        raise UserError(f"a network whose answers are not finite ({', '.join(odd)})", "finite ones",
+                        "take an earlier checkpoint, or train with a lower --lr")
+    return figures
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +117,22 @@ class Evaluator:
         return evaluate_loader(network or self.network, loader, meter, self.placement, self.logbook, perturb)
 
 
-def log_failures(batch: Batch, dataset: ImageList, logbook: Logbook) -> None:
-    """Name the images that could be read at the start of the run and cannot be read any more."""
-    for index, reason in batch.failures:
-        logbook.log(f"left out: {dataset.path(index)} ({reason})")
+def log_failures(batch: Batch, dataset: ImageList, logbook: Logbook) -> list[Path]:
+    """Name the images that could be read at the start of the run and cannot be read any more; those that are gone."""
+    failed = [(dataset.path(index), reason) for index, reason in batch.failures]
+    for path, reason in failed:
+        logbook.log(f"left out: {path} ({reason})")
+    return [path for path, _ in failed if dataset.is_gone(path)]
+
+
+class PicturesGone(UserError):
+    """Pictures that were there when the run began are not there any more."""
+
+
+def check_gone(gone: list[Path]) -> None:
+    """Raise `PicturesGone`, on every rank, if on any rank pictures are gone."""
+    everywhere = [path for held in gather(gone) for path in held]
+    if everywhere:
+        raise PicturesGone(f"{len(everywhere)} picture(s) gone since the run began, such as "
+                           f"{everywhere[0]}", "the data set as it was",
+                           "put them back, then go on with --resume auto; without them, add --accept-changed-data")

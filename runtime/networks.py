@@ -253,7 +253,7 @@ def load_weights(network: torch.nn.Module, state: State, source: object, *, keep
         keep_head: False leaves the classifier of `network` as it is and ignores that of `state`.
 
     Raises:
-        UserError: a key is missing, unexpected or of another shape.
+        UserError: a key is missing, unexpected or of another shape, or a weight is not finite.
     """
     try:
         state = checkpoint_filter_fn(state, network) if isinstance(network, LSNet | StyleNetwork) else dict(state)
@@ -261,6 +261,7 @@ def load_weights(network: torch.nn.Module, state: State, source: object, *, keep
         raise UserError(f"{source}, whose attention biases are no table of distances",
                         f"the weights of this {type(network).__name__}", "choose another file") from error
     own = network.state_dict()
+    _check_finite(state, own, source)
     if not keep_head:
         head = tuple(f"{name}." for name in classifier_names(network))
         state = {key: value for key, value in state.items() if not key.startswith(head)}
@@ -275,6 +276,17 @@ def load_weights(network: torch.nn.Module, state: State, source: object, *, keep
             raise UserError(f"{source}, which {kind} {keys[0]}{more}", f"the weights of this {type(network).__name__}",
                             "check --model, --feature-dim and the file (--finetune-from takes a file of other artists)")
     network.load_state_dict(state)
+
+
+def _check_finite(state: State, own: State, source: object) -> None:
+    """Raise a `UserError` if `state` of the file `source` holds NaN or infinity where a new network, `own`, does not.
+
+    Some networks hold infinite limits.
+    """
+    for key, value in state.items():
+        if not value.float().isfinite().all() and (key not in own or own[key].isfinite().all()):
+            raise UserError(f"{source}, whose {key} holds numbers that are not finite", "the weights of a network that "
+                            "learned", "take an earlier checkpoint, or train again with a lower --lr")
 
 
 def classifier_names(network: torch.nn.Module) -> tuple[str, ...]:

@@ -202,6 +202,8 @@ class RunOptions:
     seed: int = flag(42, "seed of the order, the augmentation and the first weights", at_least=0, at_most=2**63 - 1)
     resume: str | None = flag(None, "continue from this checkpoint; auto takes OUTPUT_DIR/checkpoint.pth, or starts "
                                     "afresh where there is none")
+    accept_changed_data: bool = flag(False, "resume although pictures are gone or new since the run began: no exact "
+                                            "resume, and the best figure starts anew")
     finetune_from: str | None = flag(None, "start from the weights of this checkpoint, folder with config.json, or "
                                            "hf_hub:OWNER/NAME, with its architecture, input size and fit where no flag "
                                            "says otherwise; the head starts anew where the artists differ")

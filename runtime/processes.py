@@ -95,7 +95,10 @@ def process_group(device: torch.device) -> Iterator[str]:
 
 
 class StopSignal:
-    """In `with StopSignal() as stop:` the first SIGINT or SIGTERM sets `stop.signum`; a second one ends the process."""
+    """In `with StopSignal() as stop:` the first signal to end sets `stop.signum`; a second one ends the process.
+
+    Such signals are SIGINT, SIGTERM and, where a closed terminal sends it, SIGHUP.
+    """
 
     def __init__(self) -> None:
         self.signum = 0
@@ -106,8 +109,10 @@ class StopSignal:
         return max(gather(self.signum)) if world_size() > 1 else self.signum
 
     def __enter__(self) -> StopSignal:
-        names = ("SIGINT", "SIGTERM", "SIGBREAK")  # SIGBREAK: Ctrl-Break, Windows only
+        names = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")  # SIGBREAK: Ctrl-Break, Windows only
         for signum in (getattr(signal, name) for name in names if hasattr(signal, name)):
+            if signal.getsignal(signum) is signal.SIG_IGN:  # nohup wants it so
+                continue
             self._previous[signum] = signal.signal(signum, self._receive)
         return self
 

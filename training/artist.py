@@ -39,7 +39,7 @@ class ArtistSpec(FolderSpec[ArtistOptions]):
         mix = make_mix(self.augmentation, len(classes))
         weights = sampling_weights(long_tail.sampler, train_set.targets)
         label_loss = ClassificationLoss(self.augmentation.smoothing,
-                                        logit_adjustment(long_tail, train_set.targets, weights))
+                                        logit_adjustment(long_tail, train_set.targets, weights, len(classes)))
         criterion = add_teacher(label_loss, self.options.distillation, classes, preprocessing, placement)
         if long_tail.contrastive_weight:
             if mix:
@@ -64,8 +64,9 @@ class ArtistSpec(FolderSpec[ArtistOptions]):
         return checkpoint.classes or read_class_mapping(mapping)
 
 
-def logit_adjustment(options: LongTailOptions, targets: np.ndarray, weights: np.ndarray | None) -> torch.Tensor | None:
-    """What --logit-adjustment adds to the logits, (classes,): by how often each class is drawn.
+def logit_adjustment(options: LongTailOptions, targets: np.ndarray, weights: np.ndarray | None,
+                     num_classes: int) -> torch.Tensor | None:
+    """What --logit-adjustment adds to the logits, (classes,): by how often each class is drawn; 0 if it never is.
 
     Raises:
         UserError: all classes are drawn equally often, so it would change nothing.
@@ -75,5 +76,6 @@ def logit_adjustment(options: LongTailOptions, targets: np.ndarray, weights: np.
     if options.sampler == "balanced":
         raise UserError("--logit-adjustment with --sampler balanced, which draws all artists equally often",
                         "one or the other", "leave one of the two away")
-    drawn = np.bincount(targets, weights)
-    return options.logit_adjustment * torch.from_numpy(np.log(drawn / drawn.sum())).float()
+    drawn = np.bincount(targets, weights, minlength=num_classes)
+    share = np.where(drawn > 0, drawn / drawn.sum(), 1.0)
+    return options.logit_adjustment * torch.from_numpy(np.log(share)).float()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 from data.image_list import Batch, LabelledImages, refill
 from data.loaders import EvalBatches, Loading, TrainBatches, make_loader
 from drawing.plots import training_curves
-from evaluation.evaluator import Evaluation, Meter, evaluate_loader, log_failures
+from evaluation.evaluator import Evaluation, Meter, check_gone, evaluate_loader, log_failures
 from runtime.checkpoint import LATEST, Checkpoint, publish_best, save_checkpoint
 from runtime.logbook import Logbook
 from runtime.networks import Architecture
@@ -24,10 +26,12 @@ from runtime.processes import StopSignal, gather, rank, world_size
 from training.augmentation import Mix
 from training.epoch_meter import EpochMeter
 from training.optim import Clipping, EvalMode, make_ema, make_optimizer, make_schedule, scale_lr, set_training_mode
+from training.pictures import Pictures
 from training.run_folder import CURVES, EPOCH_CHECKPOINT
 from training.state import Position, TrainingState
 from utils import Interrupted, UserError, mix_seed, seed_everything
 
+PICTURES_GONE = 1000  # in place of the number of a signal
 MOST_SKIPPED = 10  # fp16 updates in a row that may overflow before the run counts as diverged
 
 
@@ -59,13 +63,14 @@ class Run:
 
     def __init__(self, *, task: Task, network: torch.nn.Module, architecture: Architecture, config: dict[str, Any],
                  train_set: LabelledImages, val_set: LabelledImages, loading: Loading, optimizing: OptimizerOptions,
-                 options: RunOptions, placement: Placement) -> None:
+                 options: RunOptions, placement: Placement, pictures: Pictures | None = None) -> None:
         """Assemble a run at its beginning.
 
         `network` is at `placement`, with its first weights; `architecture` builds it again. The classes of `train_set`
         are the rows of its head, and `val_set` has the same. Every checkpoint stores `config`, which is plain Python;
-        inference reads `preprocessing` from it.
+        inference reads `preprocessing` from it. checkpoint.pth also stores which `pictures` the data set had.
         """
+        self.pictures = pictures
         self.task, self.architecture, self.placement = task, architecture, placement
         self.train_set, self.val_set = train_set, val_set
         self.options, self.optimizing = options, optimizing
@@ -95,6 +100,7 @@ class Run:
             self.learner.compile()
             self.state.evaluated.compile()
         self._frozen: bool | None = None
+        self._gone: list[Path] = []
         self._set_mode()
 
     def _set_mode(self) -> None:
@@ -175,7 +181,7 @@ class Run:
         position, meter = self.state.position, EpochMeter(self.state, self.train_set, self.placement.device)
         title = f"epoch {position.epoch + 1}/{self.optimizing.epochs}"
         with logbook.bar(title, self.state.updates_per_epoch, position.step) as bar:
-            for batches in self._batches(logbook):
+            for batches in self._batches(logbook, stop):
                 meter.add(*self.update(batches), batches)
                 bar.set_postfix_str(meter.format_line(), refresh=False)
                 bar.update()
@@ -189,14 +195,19 @@ class Run:
                     self.save(LATEST)
         return meter.result()
 
-    def _batches(self, logbook: Logbook) -> Iterator[tuple[Batch, ...]]:
-        """The rest of the epoch's batches, grouped into updates."""
+    def _batches(self, logbook: Logbook, stop: StopSignal) -> Iterator[tuple[Batch, ...]]:
+        """The rest of the epoch's batches, grouped into updates; asks to stop where pictures are gone."""
         count, position = self.optimizing.accumulation_steps, self.state.position
         self.train_batches.start(position.epoch, position.step * count)
         waiting: list[Batch] = []
+        last: Batch | None = None
         for batch in self.train_loader:
-            log_failures(batch, self.train_set, logbook)
-            batch = refill(batch, self.train_batches.loading.batch_size)
+            if gone := log_failures(batch, self.train_set, logbook):
+                self._gone += gone
+                stop.signum = PICTURES_GONE
+            # Every rank must update as often as the others before they agree to stop.
+            batch = last if last and not len(batch.targets) else refill(batch, self.train_batches.loading.batch_size)
+            last = batch
             if self.state.updates == 0 and not waiting:
                 logbook.show_images("first batch", batch.images)
             waiting.append(batch)
@@ -211,14 +222,18 @@ class Run:
 
         Raises:
             Interrupted: a signal asked to stop; checkpoint.pth holds everything so far.
+            PicturesGone: pictures that were there at the start are not; the same holds.
         """
         position, epochs = self.state.position, self.optimizing.epochs
         with StopSignal() as stop:
             while position.epoch < epochs:
                 record = self.train_epoch(logbook, stop)
-                if position.step == self.state.updates_per_epoch:
-                    self._finish_epoch(record, logbook)
-                self.save(LATEST)
+                try:
+                    check_gone(self._gone)
+                    if position.step == self.state.updates_per_epoch:
+                        self._finish_epoch(record, logbook)
+                finally:
+                    self.save(LATEST)
                 if (signum := stop.agree()) and position.epoch < epochs:
                     raise Interrupted(signum, f"stopped by signal {signum} in epoch {position.epoch + 1}; saved; "
                                               "--resume auto goes on from here")
@@ -272,17 +287,29 @@ class Run:
                 logbook.show_file(title, path, position.epoch)
 
     def save(self, name: str) -> None:
-        """Write everything that an exact resume needs to `name` in the output folder; all ranks wait for it."""
+        """Write everything that an exact resume needs to `name` in the output folder; all ranks wait for it.
+
+        Raises:
+            UserError: a weight is not finite; then the file stays as it was.
+        """
+        if not all(parameter.isfinite().all() for parameter in self.state.network.parameters()):
+            position = self.state.position
+            raise UserError(f"weights that are not finite after epoch {position.epoch}, update {position.step}",
+                            "finite ones", "lower --lr, or resume the last checkpoint with another --seed")
         if rank() == 0:
-            save_checkpoint(self.options.output_dir / name, {**self._metadata(), **self.state.as_content()})
+            pictures = {"pictures": self.pictures.as_content()} if self.pictures else {}
+            save_checkpoint(self.options.output_dir / name, {
+                **self._metadata(), **self.state.as_content(), **pictures})
         gather(None)
 
-    def restore(self, checkpoint: Checkpoint) -> str:
-        """Continue where `checkpoint` stopped; a line for the log.
+    def restore(self, checkpoint: Checkpoint, *, exact: bool = True) -> str:
+        """Continue where `checkpoint` stopped; a line for the log. Its best figure counts only in an `exact` resume.
 
         Raises:
             UserError: the file holds weights only, or the optimiser of another network.
         """
         self.state.restore(checkpoint)
         position = self.state.position
+        if not exact:
+            position.best_metric = -math.inf
         return f"resumed {checkpoint.path} after epoch {position.epoch}, update {position.step}"

@@ -30,8 +30,8 @@ from utils import UserError, seed_everything
 DEFAULT_MODEL = "lsnet_t_artist"
 FEW_PICTURES = 20_000  # below, a network from nothing learns less than a published one knows
 # Flags that may differ in a resumed run: they change nothing, or are compared with the network itself.
-FREE_FLAGS = ("resume", "output_dir", "data_path", "device", "num_workers", "pin_mem", "log_every", "save_steps",
-              "eval", "dist_eval", "model", "input_size", "feature_dim", "class_csv")
+FREE_FLAGS = ("resume", "accept_changed_data", "output_dir", "data_path", "device", "num_workers", "pin_mem",
+              "log_every", "save_steps", "eval", "dist_eval", "model", "input_size", "feature_dim", "class_csv")
 
 
 def choose_architecture(options: ModelOptions, num_classes: int, checkpoint: Checkpoint | None) -> Architecture:

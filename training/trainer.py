@@ -11,7 +11,7 @@ import torch
 from data.image_folder import ImageFolder
 from data.image_list import LabelledImages
 from data.loaders import Loading
-from data.train_val import find_damaged, leave_out, open_train, open_val
+from data.train_val import check_two_classes, find_damaged, leave_out, name_missing, open_train, open_val
 from data.transforms import Preprocessing, eval_transform
 from evaluation.evaluator import Evaluation, Evaluator
 from runtime.checkpoint import Checkpoint, check_classes, read_checkpoint
@@ -23,6 +23,7 @@ from runtime.processes import on_first_rank, process_group, rank, world_size
 from runtime.progress import progress
 from training.augmentation import train_transform
 from training.engine import Run, Task
+from training.pictures import Pictures
 from training.probe import check_probe, fit_probe, probe_architecture
 from training.run_folder import closing_lines, find_checkpoint, open_output
 from training.start import (
@@ -39,6 +40,7 @@ from training.start import (
 )
 from utils import EXIT_DONE, UserError
 
+NOT_MEASURED = "not measured, for want of pictures to validate on"
 Options = TypeVar("Options", bound=TrainerOptions)
 ClassFolderOptions = TypeVar("ClassFolderOptions", bound=FolderTrainerOptions)
 Images = TypeVar("Images", bound=LabelledImages)
@@ -140,6 +142,7 @@ def prepare_run(spec: TrainerSpec[Any, Any], checkpoint: Checkpoint | None,
     """
     options = spec.options
     train_set, train_lines = spec.open_train()
+    check_two_classes(train_set)  # before the scan, which takes time
     classes = train_set.classes
     val_set, val_lines = spec.open_val(classes)
     lines = [*train_lines, *val_lines]
@@ -158,7 +161,9 @@ def prepare_run(spec: TrainerSpec[Any, Any], checkpoint: Checkpoint | None,
     train_preprocessing = replace(preprocessing, fit=train_fit)
     train_set.transform = train_transform(train_preprocessing, spec.augmentation)
     val_set.transform = eval_transform(preprocessing)
-    lines += _leave_out_damaged(options, [train_set, val_set])
+    pictures = Pictures.of(train_set.names, val_set.names)
+    changes = pictures.compare(checkpoint, accept=options.run.accept_changed_data) if checkpoint else []
+    lines += [*changes, *_leave_out_damaged(options, train_set, val_set)]
     loading = choose_loading(options.data, len(train_set), options.optimizing.accumulation_steps, placement)
     if loading.batch_size < options.data.batch_size:
         lines.append(f"batches of {loading.batch_size} pictures: the data set has no more for --batch-size "
@@ -178,8 +183,9 @@ def prepare_run(spec: TrainerSpec[Any, Any], checkpoint: Checkpoint | None,
     optimizing = replace(options.optimizing, model_ema=False) if spec.probe.linear_probe else options.optimizing
     run = Run(task=spec.make_task(train_set, train_preprocessing, placement),
               network=placement.move_network(network), architecture=architecture, config=config, train_set=train_set,
-              val_set=val_set, loading=loading, optimizing=optimizing, options=options.run, placement=placement)
-    return run, [*lines, run.restore(checkpoint)] if checkpoint else lines
+              val_set=val_set, loading=loading, optimizing=optimizing, options=options.run, placement=placement,
+              pictures=pictures)
+    return run, [*lines, run.restore(checkpoint, exact=not changes)] if checkpoint else lines
 
 
 def train(run: Run, lines: list[str], checkpoint: Checkpoint | None, probe: ProbeOptions) -> None:
@@ -229,7 +235,7 @@ def evaluate_checkpoint(spec: TrainerSpec[Any, Any], checkpoint: Checkpoint | No
     evaluation = spec.make_evaluation(classes)
     meter = evaluation.make_meter()
     with Logbook(None, is_writer=rank() == 0) as logbook:
-        for line in lines:
+        for line in [*lines, *name_missing(val_set, NOT_MEASURED)]:
             logbook.log(line)
         evaluator = Evaluator(network=network, classes=classes, preprocessing=preprocessing, loading=loading,
                               placement=placement, logbook=logbook)
@@ -248,8 +254,12 @@ def _choose_network(options: TrainerOptions, classes: list[str], checkpoint: Che
     return architecture, choose_preprocessing(options.model, fit, architecture, checkpoint)
 
 
-def _leave_out_damaged(options: TrainerOptions, datasets: list[LabelledImages]) -> list[str]:
-    data = options.data
-    return leave_out(datasets, on_first_rank(lambda: find_damaged(
+def _leave_out_damaged(options: TrainerOptions, train_set: LabelledImages, val_set: LabelledImages) -> list[str]:
+    """Lines that name the damaged images, which are left out, and the classes that then have none."""
+    data, datasets = options.data, [train_set, val_set]
+    lines = leave_out(datasets, on_first_rank(lambda: find_damaged(
         datasets, [data.data_path, options.run.output_dir], max_pixels=data.max_pixels, progress=progress,
         workers=WORKERS if data.num_workers is None else data.num_workers)))
+    check_two_classes(train_set)
+    return [*lines, *name_missing(train_set, "not learned, for want of pictures to train on"),
+            *name_missing(val_set, NOT_MEASURED)]
