@@ -144,7 +144,7 @@ class LinearHead:
 def fit_head(views: np.ndarray, targets: np.ndarray, classes: Sequence[str], blocks: Sequence[int]) -> LinearHead:
     """Logistic regression with the C of the least log loss in cross-validation within these pictures.
 
-    Several labels per picture are told one against the rest. The views of a picture are never on both sides of a fold,
+    All classes count alike, however many pictures they have. Several labels per picture are told one against the rest. The views of a picture are never on both sides of a fold,
     and only the first is asked about.
 
     Args:
@@ -184,13 +184,14 @@ def choose_strength(rows: np.ndarray, targets: np.ndarray) -> int:
 
 
 def _log_loss(rows: np.ndarray, targets: np.ndarray, train: np.ndarray, test: np.ndarray, strength: float) -> float:
-    """Sum of the log losses of `test` pictures after fitting to `train` pictures."""
+    """Sum of the log losses of `test` pictures, each class counting alike, after fitting to `train` pictures."""
     weight, bias = _fit(rows[:, train], targets[train], strength)
     logits = rows[0, test] @ weight.T + bias
     if targets.ndim == 1:
         highest = logits.max(axis=1)
         total = highest + np.log(np.exp(logits - highest[:, None]).sum(axis=1))
-        return float((total - logits[np.arange(len(test)), targets[test]]).sum())
+        losses = total - logits[np.arange(len(test)), targets[test]]
+        return float((losses / np.bincount(targets)[targets[test]]).sum())
     return float((np.logaddexp(0, logits) - logits * (targets[test] > 0)).sum())
 
 
@@ -200,7 +201,8 @@ def _fit(rows: np.ndarray, targets: np.ndarray, strength: float) -> tuple[np.nda
     features = rows.reshape(-1, rows.shape[2])
     repeated = np.tile(targets, (len(rows),) + (1,) * (targets.ndim - 1))
     if targets.ndim == 1:
-        model = LogisticRegression(C=strength, max_iter=1000).fit(features, repeated)
+        model = LogisticRegression(C=strength, max_iter=1000, class_weight="balanced")
+        model.fit(features, repeated)
         if len(model.classes_) > 2:
             return model.coef_, model.intercept_
         half, shift = model.coef_ / 2, model.intercept_ / 2  # of two classes scikit-learn keeps the difference
