@@ -150,6 +150,8 @@ def print_artists(split: Split) -> None:
     table = format_table([("artist", "train", "val"), RULE, *rows, RULE, total])
     print_some(table[:-2])
     print(*table[-2:], sep="\n")
+    if len(rows) == 1:
+        print("one artist: enough for a gallery, but a trainer needs two to tell apart")
 
 
 def print_some(lines: list[str]) -> None:

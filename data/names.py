@@ -15,6 +15,11 @@ def nfc(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
+def as_text(name: str) -> str:
+    """`name` with escapes for bytes that are no UTF-8, as text files hold it."""
+    return name.encode(errors="backslashreplace").decode()
+
+
 def line_problem(text: str) -> str | None:
     """Why `text` cannot stand on one line of a UTF-8 text file, or None if it can; every class and label must.
 

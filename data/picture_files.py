@@ -165,30 +165,42 @@ class _Search:
                 (self.root / name, problem) for name, problem in self.unreadable.items() if name in self.passed_over])
 
     def _walk(self) -> Iterator[tuple[str, list[str], list[str]]]:
-        """Each searched folder relative to the root ("" is the root), its folders to be searched and its files."""
-        root, visited = os.path.realpath(self.root), set()
-        for path, subfolders, files in os.walk(self.root, onerror=self._note_unreadable, followlinks=True):
-            parent = self._name(path)
-            real = parent.partition("/")[0], os.path.realpath(path)
-            if parent and (real in visited or real[1] == root):
-                self.passed_over[parent] = "a link to a folder that is searched already"
-                subfolders.clear()
-                continue
-            visited.add(real)
-            if parent and MARKER in files:
-                self.passed_over[parent] = self.outputs[parent] = "made by a command of this project"
-                subfolders.clear()
-                continue
-            if output := next((what for name in (*files, *subfolders) if (what := _output_kind(name))), None):
-                self.outputs[parent] = output
-            kept = []
-            for name in sorted(subfolders):
-                if problem := self._name_problem(_join(parent, name), folder=True):
-                    self.passed_over[_join(parent, name)] = problem
-                else:
-                    kept.append(name)
-            subfolders[:] = kept
-            yield parent, subfolders, files
+        """Each searched folder relative to the root ("" is the root), its folders to be searched and its files.
+
+        Links come last: a folder is read under its own name if it has one here.
+        """
+        starts, visited = [os.fspath(self.root)], {("", os.path.realpath(self.root))}
+        for start in starts:
+            for path, subfolders, files in os.walk(start, onerror=self._note_unreadable, followlinks=True):
+                parent = self._name(path)
+                if parent and not self._is_searched(parent, path, files, visited):
+                    subfolders.clear()
+                    continue
+                if output := next((what for name in (*files, *subfolders) if (what := _output_kind(name))), None):
+                    self.outputs[parent] = output
+                kept = self._keep_folders(parent, subfolders)
+                links = [name for name in kept if os.path.islink(os.path.join(path, name))]
+                starts += [os.path.join(path, name) for name in links]
+                subfolders[:] = [name for name in kept if name not in links]
+                yield parent, kept, files
+
+    def _is_searched(self, folder: str, path: str, files: Collection[str], visited: set[tuple[str, str]]) -> bool:
+        """Whether a folder below the root is searched; else notes why not."""
+        real = os.path.realpath(path)
+        if not visited.isdisjoint({("", real), (folder.partition("/")[0], real)}):
+            self.passed_over[folder] = "a link to a folder that is searched already"
+            return False
+        visited.add((folder.partition("/")[0], real))
+        if MARKER in files:
+            self.passed_over[folder] = self.outputs[folder] = "made by a command of this project"
+            return False
+        return True
+
+    def _keep_folders(self, parent: str, folders: Sequence[str]) -> list[str]:
+        """Those of the folders in `parent` that are not passed over because of their name, sorted."""
+        problems = {name: self._name_problem(_join(parent, name), folder=True) for name in sorted(folders)}
+        self.passed_over |= {_join(parent, name): problem for name, problem in problems.items() if problem}
+        return [name for name, problem in problems.items() if not problem]
 
     def _note_unreadable(self, error: OSError) -> None:
         if os.fspath(error.filename) == os.fspath(self.root):

@@ -19,31 +19,35 @@ def open_train(data_path: Path, *, max_pixels: int, exclude: Sequence[str] = ())
     """The training images; their folders, in code-point order, are the classes. `exclude` as in `find_pictures`.
 
     Raises:
-        UserError: no such folder, an empty class folder, or fewer than two classes.
+        UserError: no such folder, or an empty class folder.
     """
-    dataset = open_pictures(data_path / "train", max_pixels=max_pixels, exclude=exclude)
-    if len(dataset.classes) < 2:
-        raise UserError(f"one class ({dataset.classes[0]}) in {dataset.root}", "at least two to tell apart",
-                        "add the folders of others")
-    return dataset
+    return open_pictures(data_path / "train", max_pixels=max_pixels, exclude=exclude)
 
 
 def open_val(data_path: Path, classes: Sequence[str], *, max_pixels: int,
              exclude: Sequence[str] = ()) -> ImageFolder:
     """The validation images, in the class ids of the training set. `exclude` as in `find_pictures`.
 
-    Classes without an image are named in `passed_over`.
-
     Raises:
         UserError: no such folder, or a class that `classes` lacks.
     """
-    dataset = open_pictures(data_path / "val", classes=classes, max_pixels=max_pixels, exclude=exclude)
-    missing = [name for name, count in zip(classes, dataset.counts(), strict=True) if not count]
-    if missing:
-        more = f" and {len(missing) - NAMED} more" if len(missing) > NAMED else ""
-        dataset.passed_over.append(f"not measured, because {dataset.root} has no picture of them: "
-                                   f"{', '.join(missing[:NAMED])}{more}")
-    return dataset
+    return open_pictures(data_path / "val", classes=classes, max_pixels=max_pixels, exclude=exclude)
+
+
+def check_two_classes(dataset: LabelledImages) -> None:
+    """Raise a `UserError` if fewer than two classes have an image in the training set `dataset`."""
+    present = [name for name, count in zip(dataset.classes, dataset.counts(), strict=True) if count]
+    if len(present) < 2:
+        raise UserError(f"one class ({present[0]}) with readable pictures in {dataset.root}",
+                        "at least two to tell apart", "add pictures of others; features can be compared without "
+                        "training (tools/build_gallery.py)")
+
+
+def name_missing(dataset: LabelledImages, what: str) -> list[str]:
+    """A line on the classes that have no image in `dataset`, and `what` becomes of them; none where all have one."""
+    missing = [name for name, count in zip(dataset.classes, dataset.counts(), strict=True) if not count]
+    more = f" and {len(missing) - NAMED} more" if len(missing) > NAMED else ""
+    return [f"{what}: {', '.join(missing[:NAMED])}{more}"] if missing else []
 
 
 def find_damaged(datasets: Sequence[LabelledImages], cache_folders: Sequence[Path], *, workers: int, max_pixels: int,
@@ -64,7 +68,9 @@ def leave_out(datasets: Sequence[LabelledImages], damaged: dict[Path, str]) -> l
         UserError: no image of a dataset can be read.
     """
     for dataset in datasets:
+        first = next((path for path in dataset.files() if path in damaged), None)
         dataset.leave_out(damaged)
-        if not len(dataset):
-            raise UserError(f"no picture in {dataset.root} that can be read", "at least one", "see the list above")
+        if first and not len(dataset):
+            raise UserError(f"no picture in {dataset.root} that can be read, such as {first} ({damaged[first]})",
+                            "at least one", "replace them")
     return [f"left out: {path} ({reason})" for path, reason in damaged.items()]

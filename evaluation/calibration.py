@@ -19,6 +19,7 @@ from utils import UserError, write_json
 
 CALIBRATION = "calibration.json"
 BINS = 15  # of equal width, for reliability
+LEAST, MOST = 1e-12, 1e12  # temperature
 CONFIDENT, POSSIBLE, UNKNOWN = VERDICTS = "confident", "possible", "unknown"
 
 
@@ -38,7 +39,7 @@ class Calibration:
 
     fingerprint: str
     view: str
-    temperature: Annotated[float, Meta(ge=1e-12, le=1e12)]
+    temperature: Annotated[float, Meta(ge=LEAST, le=MOST)]
     confident: Annotated[float, Meta(ge=0, le=2)]
     possible: Annotated[float, Meta(ge=0, le=2)]
     error_rate: Annotated[float, Meta(ge=0, le=1)]
@@ -143,6 +144,8 @@ def fit_calibration(known: Answers, others: Answers, error_rate: float, fingerpr
 def fit_temperature(logits: torch.Tensor, targets: torch.Tensor) -> float:
     """The temperature that gives the logits, (N, classes), the least cross-entropy with the targets, (N,).
 
+    It ends at `LEAST` or `MOST`: the best one is 0 where every answer is right, and infinite where every one is wrong.
+
     **Source:** Guo et al., On Calibration of Modern Neural Networks, ICML 2017, section 4.2.
     """
     logits, log_temperature = logits.double(), torch.zeros((), dtype=torch.float64, requires_grad=True)
@@ -155,7 +158,7 @@ def fit_temperature(logits: torch.Tensor, targets: torch.Tensor) -> float:
         return value
 
     optimizer.step(loss)
-    return log_temperature.exp().item()
+    return min(max(log_temperature.exp().item(), LEAST), MOST)
 
 
 def reliability_bins(scores: np.ndarray, right: np.ndarray) -> list[tuple[float, float, int]]:

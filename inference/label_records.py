@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 import torch
+import torch.nn.functional as F
 
 from data.csv_files import write_rows
 from data.images import IMAGE_EXTENSIONS
@@ -78,10 +79,12 @@ def make_label_record(answer: Prediction | Failure, choice: LabelChoice) -> Reco
     image = answer.path.as_posix()
     if isinstance(answer, Failure):
         return {"image": image, "error": answer.reason}
-    confidences = answer.logits.double().sigmoid()
+    logits = answer.logits.double()
+    confidences = logits.sigmoid()
     kept = confidences.where(confidences >= choice.thresholds, -1.0)
     best, ids = kept.topk(min(choice.top_k, int((kept >= 0).sum())))
-    shares = best / (confidences if choice.ratio == "all" else best).sum()
+    log_p = F.logsigmoid(logits)  # its p may all be too small for a number above 0
+    shares = (log_p[ids] - (log_p if choice.ratio == "all" else log_p[ids]).logsumexp(0)).exp()
     labels = [{"class_id": label, "label": answer.classes[label], "confidence": confidence} |
               ({"ratio": share} if choice.ratio else {})
               for label, confidence, share in zip(ids.tolist(), best.tolist(), shares.tolist(), strict=True)]

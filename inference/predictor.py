@@ -23,11 +23,12 @@ from runtime.checkpoint import Checkpoint, published_checkpoint, read_checkpoint
 from runtime.networks import feature_blocks, features_and_logits, load_weights
 from runtime.options import FeatureKind, FeatureOptions, InferenceOptions, TrainedOptions
 from runtime.placement import WORKERS, Placement
-from search.vectors import FeatureSpace
+from search.vectors import LARGEST_NUMBER, FeatureSpace
 from utils import UserError
 
 TASKS = {"classification": ("one artist per picture", "inference_artist.py"),
          "multilabel": ("several artists per picture", "predict_artist_multilabel.py")}
+NOT_FINITE = "the network's answer is not finite, or huge"  # the reason of a `Failure`
 Item = TypeVar("Item")
 Output = TypeVar("Output")
 
@@ -57,7 +58,7 @@ class Prediction:
 
 
 class Failure(NamedTuple):
-    """A file that is no readable picture, and why."""
+    """A file without an answer, and why: it is no readable picture, or the answer is not finite."""
 
     path: Path
     reason: str
@@ -72,11 +73,13 @@ class Predictor:
         fingerprint: tells this model from others; empty where no checkpoint was read.
         space: whose features those of `predict` are, and which.
         task: what the network was trained for, see `Checkpoint.task`.
+        source: the checkpoint, for messages.
     """
 
     def __init__(self, network: torch.nn.Module, classes: Sequence[str] | None, preprocessing: Preprocessing,
                  placement: Placement, *, compile: bool = False, fingerprint: str = "",
-                 task: str | None = None, feature_kind: FeatureKind = "pooled") -> None:
+                 task: str | None = None, feature_kind: FeatureKind = "pooled",
+                 source: Path | str = "this network") -> None:
         """Fold `network` for inference and move it to its device; see `from_checkpoint`."""
         network = network.eval()
         network = network.for_inference() if isinstance(network, LSNet | StyleNetwork) else network
@@ -87,7 +90,7 @@ class Predictor:
         self.forward = torch.compile(features_and_logits) if compile else features_and_logits
         self.normalise = Normalise(preprocessing, placement.device)
         self.classes, self.preprocessing, self.placement = classes, preprocessing, placement
-        self.fingerprint, self.task = fingerprint, task
+        self.fingerprint, self.task, self.source = fingerprint, task, source
 
     @classmethod
     def from_options(cls, options: TrainedOptions | FeatureOptions, *, uses_features: bool = False,
@@ -134,7 +137,7 @@ class Predictor:
         load_weights(network, checkpoint.evaluated, checkpoint.path)
         return cls(network, spec.classes, spec.preprocessing, placement, compile=compile,
                    fingerprint=checkpoint.fingerprint, task=checkpoint.task,
-                   feature_kind=feature_kind or checkpoint.feature_kind)
+                   feature_kind=feature_kind or checkpoint.feature_kind, source=checkpoint.path)
 
     def check_task(self, task: str, checkpoint: Path) -> None:
         """Raise a `UserError` unless `checkpoint` was trained for `task`, or does not say for what."""
@@ -158,7 +161,29 @@ class Predictor:
 
         `start` leaves out so many paths; if they are whole batches of readable pictures, the other answers stay the
         same. `InferenceOptions` documents the other arguments: they are flags.
+
+        Raises:
+            UserError: the network answers, but no answer is finite; then it is raised before the first answer comes,
+                unless `start` leaves some out.
         """
+        answers = self._answer(paths, batch_size=batch_size, num_workers=num_workers, max_pixels=max_pixels, view=view,
+                               draft=draft, start=start)
+        held: list[Failure] = []
+        for answer in answers:
+            if isinstance(answer, Prediction):
+                yield from held
+                yield answer
+                yield from answers
+                return
+            held.append(answer)
+        if not start and any(failure.reason == NOT_FINITE for failure in held):
+            raise UserError(f"{self.source}, whose answers are all not finite, or huge", "a network that answers",
+                            "take another checkpoint, or --amp off")
+        yield from held
+
+    def _answer(self, paths: Sequence[Path], *, batch_size: int, num_workers: int | None, max_pixels: int, view: str,
+                draft: bool, start: int) -> Iterator[Prediction | Failure]:
+        """The answers of `predict`, each as it comes."""
         size = min(batch_size, len(paths)) or 1
         views = Views(self.preprocessing, view)
         pictures = ImageList(paths, views, max_pixels=max_pixels, reduction=views.reduction if draft else None)
@@ -169,7 +194,9 @@ class Predictor:
                 answers: dict[int, Prediction | Failure] = {
                     index: Failure(paths[index], reason) for index, reason in batch.failures}
                 for row, index in enumerate(batch.indices.tolist()):
-                    answers[index] = Prediction(paths[index], features[row], logits[row], self.classes or ())
+                    answers[index] = (Prediction(paths[index], features[row], logits[row], self.classes or ())
+                                      if _is_sound(features[row]) and _is_sound(logits[row])
+                                      else Failure(paths[index], NOT_FINITE))
                 yield from (answers[index] for index in sorted(answers))
 
     def _load(self, pictures: ImageList, batches: BatchSampler, num_workers: int | None,
@@ -198,6 +225,11 @@ class Predictor:
         features, logits = self.forward(self.network, images.to(self.dtype, memory_format=self.placement.memory_format),
                                         self.space.feature_kind)
         return features.float(), logits.float()
+
+
+def _is_sound(numbers: torch.Tensor) -> bool:
+    """Whether all numbers are finite, and no larger than those that can be compared."""
+    return bool((numbers.abs() <= LARGEST_NUMBER).all())
 
 
 class Lanes:

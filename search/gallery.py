@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 
 from data.csv_files import read_table, write_rows
-from data.names import nfc
+from data.names import as_text, nfc
 from data.picture_files import artist_of
 from data.prepare.output import new_folder
 from data.side_files import read_json
@@ -70,7 +70,9 @@ class Gallery:
                             "check the path and the list of damaged pictures")
         if any("/" not in name for name in names):
             names = [f"{folder.resolve().name}/{name}" for name in names]
-        images = [nfc(name) for name in names]
+        names = [as_text(name) for name in names]
+        counts = Counter(map(nfc, names))
+        images = [name if counts[nfc(name)] > 1 else nfc(name) for name in names]  # two spellings of one name stay two
         if components is None and space.feature_kind != "pooled":
             components = COMPONENTS
         return cls(space=space, images=images, artists=[artist_of(name) or "" for name in images], features=features,

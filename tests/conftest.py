@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from hypothesis import settings
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # test processes share the cores; set before torch is imported
@@ -17,6 +18,7 @@ from tests.pictures import write_data_set
 
 ROOT = Path(__file__).resolve().parent.parent
 Completed = subprocess.CompletedProcess[str]
+MODEL = "test_efficientnet"  # of `trained`: where the network does not matter, a training costs a third of LSNet's
 
 settings.register_profile("project", deadline=None)  # no test judges time: machines are shared
 settings.load_profile("project")
@@ -41,9 +43,17 @@ def data_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def trained(data_set: Path, run_script: Callable[..., Completed], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The output folder of two epochs on `data_set`, trained as a user trains. Tests leave it as it is."""
-    output = tmp_path_factory.mktemp("trained") / "run"
-    done = run_script("train_artist_style.py", "--model", "lsnet_t_artist", "--data-path", data_set, "--output-dir",
-                      output, "--input-size", 32, "--epochs", 2, "--batch-size", 8, "--num_workers", 1)
-    assert done.returncode == 0, done.stderr
+    """The output folder of two epochs on `data_set`, trained as a user trains. Tests leave it as it is.
+
+    The first process of this test run that needs it makes it for all.
+    """
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "trained"
+    output, ready = folder / "run", folder / "ready"
+    with FileLock(f"{folder}.lock"):
+        if not ready.exists():
+            done = run_script("train_artist_style.py", "--model", MODEL, "--data-path", data_set, "--output-dir",
+                              output, "--input-size", 32, "--epochs", 2, "--batch-size", 8, "--num_workers", 1)
+            assert done.returncode == 0, done.stderr
+            ready.touch()
     return output

@@ -97,6 +97,14 @@ def test_the_second_head_answers_the_teacher_and_the_first_the_labels() -> None:
     torch.testing.assert_close(distil(heads, OTHER, alpha=0.0), F.cross_entropy(LOGITS, TARGETS))
 
 
+@pytest.mark.parametrize("multilabel", [False, True])
+@pytest.mark.parametrize("kind", ["soft", "hard"])
+def test_a_teacher_without_a_finite_answer_shows_in_the_loss(kind: str, multilabel: bool) -> None:
+    taught = torch.cat([OTHER[:5], torch.full((1, 4), torch.nan)])
+    assert math.isnan(distil(LOGITS, taught, kind=kind, alpha=0.5, multilabel=multilabel))
+    assert math.isfinite(distil(LOGITS, OTHER, kind=kind, alpha=0.5, multilabel=multilabel))
+
+
 def test_no_gradient_reaches_the_teacher() -> None:
     teacher = torch.nn.Linear(4, 4)
     student = LOGITS.clone().requires_grad_()

@@ -144,8 +144,8 @@ class LinearHead:
 def fit_head(views: np.ndarray, targets: np.ndarray, classes: Sequence[str], blocks: Sequence[int]) -> LinearHead:
     """Logistic regression with the C of the least log loss in cross-validation within these pictures.
 
-    All classes count alike, however many pictures they have. Several labels per picture are told one against the rest. The views of a picture are never on both sides of a fold,
-    and only the first is asked about.
+    All classes count alike, however many pictures they have. Several labels per picture are told one against the rest.
+    The views of a picture are never on both sides of a fold, and only the first is asked about.
 
     Args:
         views: features (V, N, D): of the pictures as evaluation sees them, then of augmented ones.

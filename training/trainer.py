@@ -175,15 +175,11 @@ def prepare_run(spec: TrainerSpec[Any, Any], checkpoint: Checkpoint | None,
     elif not checkpoint:
         lines += describe_beginning(architecture.name, len(train_set), pretrained=pretrained,
                                     probe=spec.probe.linear_probe)
-    config: dict[str, Any] = {"preprocessing": preprocessing.as_dict(), "options": options.as_config()}
-    if spec.task:
-        config["task"] = spec.task
-    if spec.probe.linear_probe:
-        config["feature_kind"] = architecture.model_args.get("style_head", "pooled")
     optimizing = replace(options.optimizing, model_ema=False) if spec.probe.linear_probe else options.optimizing
     run = Run(task=spec.make_task(train_set, train_preprocessing, placement),
-              network=placement.move_network(network), architecture=architecture, config=config, train_set=train_set,
-              val_set=val_set, loading=loading, optimizing=optimizing, options=options.run, placement=placement,
+              network=placement.move_network(network), architecture=architecture,
+              config=_make_config(spec, architecture, preprocessing), train_set=train_set, val_set=val_set,
+              loading=loading, optimizing=optimizing, options=options.run, placement=placement,
               pictures=pictures)
     return run, [*lines, run.restore(checkpoint, exact=not changes)] if checkpoint else lines
 
@@ -242,6 +238,17 @@ def evaluate_checkpoint(spec: TrainerSpec[Any, Any], checkpoint: Checkpoint | No
         figures = evaluator.evaluate(val_set, meter, network=evaluation.wrap_model(network))
         logbook.log(evaluation.format_line(figures))
         spec.finish_evaluation(evaluator, val_set, figures, meter)
+
+
+def _make_config(spec: TrainerSpec[Any, Any], architecture: Architecture,
+                 preprocessing: Preprocessing) -> dict[str, Any]:
+    """What checkpoints say of the network besides its architecture."""
+    config: dict[str, Any] = {"preprocessing": preprocessing.as_dict(), "options": spec.options.as_config()}
+    if spec.task:
+        config["task"] = spec.task
+    if spec.probe.linear_probe:
+        config["feature_kind"] = architecture.model_args.get("style_head", "pooled")
+    return config
 
 
 def _choose_network(options: TrainerOptions, classes: list[str], checkpoint: Checkpoint | None,

@@ -20,7 +20,7 @@ class Picture:
     Attributes:
         artist: its class.
         source: its path relative to the source folder, "/"-separated, as it is spelled on disk.
-        name: its path inside the artist's folder of the output; unique for the artist.
+        name: its path inside the artist's folder of the output in NFC, if no other picture has it.
     """
 
     artist: str

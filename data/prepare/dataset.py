@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import functools
+import itertools
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +16,7 @@ from PIL import Image
 
 from data.class_mapping import write_class_mapping
 from data.images import EXTENSION_FORMATS, decode_image
-from data.names import fit_file_name, line_problem
+from data.names import as_text, fit_file_name, line_problem, nfc
 from data.picture_files import PictureFolder
 from data.prepare.artist_folders import Picture
 from data.prepare.integrity import find_copies, scan_images
@@ -94,8 +95,9 @@ def write_dataset(folder: Path, source: Path, split: Split, settings: CopySettin
     Raises:
         UserError: links are not possible here, or two names are one on this file system.
     """
-    rows = [(side, picture.source, f"{side}/{artist}/{_output_name(picture.name, settings, folder)}")
-            for side, artists in split.sides().items() for artist, pictures in artists.items() for picture in pictures]
+    rows = [(side, picture.source, f"{side}/{artist}/{name}")
+            for side, artists in split.sides().items() for artist, pictures in artists.items()
+            for picture, name in zip(pictures, _choose_names(pictures, settings, folder), strict=True)]
     for side, artists in split.sides().items():
         for artist in artists:
             (folder / side / artist).mkdir(parents=True)
@@ -114,14 +116,30 @@ def write_dataset(folder: Path, source: Path, split: Split, settings: CopySettin
         "left_out_artists": split.left_out, "not_measured": split.not_measured(), "duplicates": split.duplicates,
         "conflicts": split.conflicts, "num_near_duplicates": sum(map(len, split.near_duplicates or [])),
         "near_duplicates": split.near_duplicates, "parted_near_duplicates": split.parted, "groups": split.groups,
-        **{kind: {name.encode(errors="backslashreplace").decode(): reason for name, reason in names.items()}
+        **{kind: {as_text(name): reason for name, reason in names.items()}
            for kind, names in (("damaged", split.damaged), ("passed_over", split.passed_over))}})
     table = ["side\tsource\tfile", *("\t".join(row) for row in rows)]
     write_text(folder / "split_info.txt", "\n".join(table) + "\n")
 
 
+def _choose_names(pictures: Sequence[Picture], settings: CopySettings, folder: Path) -> list[str]:
+    """The name of each picture of one folder of the output: its own, numbered if an earlier picture has it.
+
+    Names are compared as Windows and macOS do, without case: the source may tell more names apart.
+    """
+    names: dict[str, str] = {}
+    for picture in pictures:
+        name = own = PurePosixPath(_output_name(picture.name, settings, folder))
+        for number in itertools.count(2):
+            if nfc(str(name)).casefold() not in names:
+                break
+            name = own.with_name(fit_file_name(f"{own.stem}-{number}", own.suffix, folder))
+        names[nfc(str(name)).casefold()] = name.as_posix()
+    return list(names.values())
+
+
 def _output_name(name: str, settings: CopySettings, folder: Path) -> str:
-    """Reduced pictures are JPEG or PNG; any other name gets a second extension, so that no two names collide.
+    """Reduced pictures are JPEG or PNG; any other name gets a second extension.
 
     A name that gets too long for the file system of `folder` is shortened.
     """

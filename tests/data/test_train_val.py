@@ -12,7 +12,7 @@ import torch
 from data import train_val
 from data.images import DEFAULT_MAX_PIXELS
 from data.prepare.integrity import SCAN_CACHE
-from data.train_val import find_damaged, open_train, open_val
+from data.train_val import check_two_classes, find_damaged, name_missing, open_train, open_val
 from data.transforms import Preprocessing, eval_transform
 from runtime.options import AugmentationOptions
 from tests.pictures import write_data_set
@@ -58,7 +58,24 @@ def test_validation_uses_the_class_ids_of_training(data_path: Path) -> None:
 def test_one_artist_is_not_enough(data_path: Path) -> None:
     (data_path / "train" / "artist_0").rename(data_path / "train" / ".artist_0")
     with pytest.raises(UserError, match=r"one class \(artist_1\)"):
-        open_both(data_path)
+        check_two_classes(open_train(data_path, max_pixels=DEFAULT_MAX_PIXELS))
+
+
+def test_classes_that_lose_all_pictures_are_named_until_one_is_left(data_path: Path) -> None:
+    train, val = open_both(data_path)
+    check_two_classes(train)
+    assert name_missing(train, "missing") == name_missing(val, "missing") == []
+    for picture in (data_path / "train" / "artist_0").iterdir():
+        picture.write_bytes(b"bad")
+    leave_out([train], data_path)
+    assert name_missing(train, "missing") == ["missing: artist_0"]
+    with pytest.raises(UserError, match=r"one class \(artist_1\) with readable pictures"):
+        check_two_classes(train)
+
+
+def test_of_many_missing_classes_ten_are_named(data_path: Path) -> None:
+    val = open_val(data_path, ["artist_0", "artist_1", *(f"b{number:02}" for number in range(12))], max_pixels=10**6)
+    assert name_missing(val, "missing") == [f"missing: {', '.join(f'b{n:02}' for n in range(10))} and 2 more"]
 
 
 @pytest.mark.parametrize("side", ["train", "val"])
@@ -97,7 +114,7 @@ def test_the_verdicts_lie_in_the_first_folder_that_can_be_written(data_path: Pat
 def test_a_half_without_a_readable_picture_is_refused(data_path: Path) -> None:
     for picture in (data_path / "val").rglob("*.png"):
         picture.write_bytes(b"x")
-    with pytest.raises(UserError, match=r"no picture in .*val that can be read"):
+    with pytest.raises(UserError, match=r"no picture in .*val that can be read, such as .*val_0.png \(.+\)"):
         leave_out(open_both(data_path), data_path)
 
 

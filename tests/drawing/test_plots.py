@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +40,15 @@ def test_curves_hold_every_point_that_was_measured(drawn: list[Figure], tmp_path
     assert opened(tmp_path / "curves.png").width > 1000
 
 
+def test_panels_of_long_numbers_are_whole_and_apart(drawn: list[Figure], tmp_path: Path) -> None:
+    training_curves([{"epoch": epoch, "train_loss": 123456 / epoch, "val_loss": 2345.6 / epoch, "lr": 1.2345e-5 * epoch,
+                      "val_top1": 33.25 + epoch} for epoch in (998, 999, 1000)], tmp_path / "curves.png")
+    boxes = [drawn[0].bbox, *(axes.get_tightbbox() for axes in drawn[0].axes)]
+    assert all(boxes[0].x0 < box.x0 < box.x1 < boxes[0].x1 and boxes[0].y0 < box.y0 < box.y1 < boxes[0].y1
+               for box in boxes[1:])
+    assert all(box.x1 < following.x0 for box, following in itertools.pairwise(boxes[1:]))
+
+
 def test_curves_of_a_run_that_has_just_begun(tmp_path: Path) -> None:
     training_curves([], tmp_path / "curves.png")
     assert opened(tmp_path / "curves.png")
@@ -58,8 +68,7 @@ def test_what_the_run_has_is_named_and_no_two_losses_share_an_axis(key: str, nam
         [[40.0]], [[0.2]]]
 
 
-@pytest.mark.parametrize("values", [[50.0, 82.86, 82.8, 82.7], [82.86], [70.0, 82.86], [82.86] * 3,
-                                    [*range(50, 82), 82.86]])
+@pytest.mark.parametrize("values", [[50.0, 82.86, 82.8, 82.7], [82.86], [*range(50, 82), 82.86]])
 def test_the_best_value_is_written_inside_the_panel_and_above_the_curve(values: list[float], drawn: list[Figure],
                                                                         tmp_path: Path) -> None:
     training_curves([{"epoch": epoch, "val_top1": value} for epoch, value in enumerate(values, 1)],
@@ -109,8 +118,7 @@ def draw_reliability(scores: np.ndarray, right: np.ndarray, unknown: np.ndarray,
     reliability_plot({"before": bins, "after": bins}, groups, 0.4, confident, path)
 
 
-@pytest.mark.parametrize("others", [0, 30])
-@pytest.mark.parametrize("confident", [0.8, 2.0])
+@pytest.mark.parametrize(("others", "confident"), [(0, 0.8), (30, 2.0)])
 def test_reliability_is_a_picture(tmp_path: Path, others: int, confident: float) -> None:
     rng = np.random.default_rng(0)
     scores = rng.uniform(0.2, 1, 80)

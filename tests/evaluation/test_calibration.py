@@ -30,6 +30,14 @@ def test_the_temperature_that_made_the_logits_overconfident_is_found(temperature
     assert fit_temperature(honest * temperature, targets) == pytest.approx(temperature, rel=0.03)
 
 
+def test_a_temperature_that_would_be_infinite_can_be_written_and_read(tmp_path: Path) -> None:
+    targets = torch.tensor([0, 1, 2])
+    logits = -1e10 * torch.nn.functional.one_hot(targets, 3).float()  # always wrong
+    calibration = Calibration(**{**vars(ANY), "temperature": fit_temperature(logits, targets)})
+    calibration.write(tmp_path / "calibration.json", {})
+    assert Calibration.beside(tmp_path, ANY.fingerprint, ANY.view) == calibration
+
+
 def test_calibrating_lowers_the_error_and_keeps_the_order() -> None:
     generator = torch.Generator().manual_seed(1)
     honest = 2 * torch.randn(5000, 4, generator=generator)

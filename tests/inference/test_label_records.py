@@ -47,6 +47,15 @@ def test_shares_add_up_over_all_labels_or_over_those_told(ratio: str, expected: 
     assert sum(label["ratio"] for label in whole) == pytest.approx(1)
 
 
+@pytest.mark.parametrize("ratio", ["all", "kept"])
+def test_shares_of_confidences_that_are_too_small_for_a_number(ratio: str) -> None:
+    tiny = Prediction(PREDICTION.path, PREDICTION.features, torch.tensor([3.0, 2.0, 1.0]).log() - 5000, CLASSES)
+    labels = make_label_record(tiny, choose(ratio=ratio))["labels"]
+    assert [label["confidence"] for label in labels] == [0, 0, 0]
+    assert {label["label"]: label["ratio"] for label in labels} == pytest.approx(
+        dict(zip(CLASSES, (3 / 6, 2 / 6, 1 / 6), strict=True)), rel=1e-3)
+
+
 def test_all_confidences_are_told_in_the_order_of_ids() -> None:
     other = Prediction(PREDICTION.path, PREDICTION.features, PREDICTION.logits.flip(0), CLASSES)
     record = make_label_record(other, choose(top_k=1, raw=True))

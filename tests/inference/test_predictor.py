@@ -15,6 +15,7 @@ from data.transforms import Preprocessing, eval_transform
 from inference.predictor import Failure, Lanes, Prediction, Predictor
 from runtime.placement import Placement
 from tests.pictures import stroke_picture
+from utils import UserError
 
 HOW = Preprocessing(input_size=64, crop_pct=0.875, interpolation="bicubic", mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.2))
 
@@ -120,6 +121,46 @@ def test_a_compiled_network_answers_alike(pictures: list[Path]) -> None:
     compiled = list(predictor(compile=True).predict(pictures, batch_size=3))
     torch.testing.assert_close(logits(compiled), logits(list(predictor().predict(pictures, batch_size=3))), rtol=1e-4,
                                atol=1e-5)
+
+
+# ---- answers that are not finite -------------------------------------------------------------------------------------
+
+
+def spoiled(network: Predictor, numbers: set[int], part: int, value: float) -> Predictor:
+    """`network`, whose features (`part` 0) or logits (1) hold `value` for the pictures of these numbers."""
+    seen, run = iter(range(100)), network.run
+
+    def spoil(pixels: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        outputs = [output.clone() for output in run(pixels)]
+        for row in range(len(pixels)):
+            if next(seen) in numbers:
+                outputs[part][row, 1] = value
+        return tuple(outputs)
+
+    network.run = spoil  # type: ignore[method-assign]
+    return network
+
+
+@pytest.mark.parametrize("part", [0, 1])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), 1e16])
+def test_an_answer_that_is_not_finite_is_a_failure_and_changes_no_other(pictures: list[Path], part: int,
+                                                                        value: float) -> None:
+    sound = list(predictor().predict(pictures[:4], batch_size=2))
+    found = list(spoiled(predictor(), {0, 2}, part, value).predict(pictures[:4], batch_size=2))
+    assert [answer.path for answer in found] == pictures[:4]
+    assert [isinstance(answer, Failure) and "not finite" in answer.reason for answer in found] == [
+        True, False, True, False]
+    assert torch.equal(logits(found), logits(sound[1::2]))
+
+
+def test_a_network_that_gives_nothing_else_is_refused_before_the_first_answer(pictures: list[Path],
+                                                                              tmp_path: Path) -> None:
+    files = [tmp_path / "gone.png", *pictures[:3]]
+    network = spoiled(predictor(source="net.pth"), set(range(100)), 1, float("nan"))
+    with pytest.raises(UserError, match=r"net\.pth, whose answers are all not finite"):
+        next(network.predict(files, batch_size=2))
+    assert all(isinstance(answer, Failure) for answer in network.predict(files, batch_size=2, start=2))  # a run goes on
+    assert [type(answer) for answer in network.predict(files[:1])] == [Failure]  # the network was not asked
 
 
 # ---- lanes -----------------------------------------------------------------------------------------------------------

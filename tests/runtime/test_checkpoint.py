@@ -45,6 +45,18 @@ def network() -> torch.nn.Module:
     return ARCHITECTURE.create().eval()
 
 
+@pytest.fixture(scope="module")
+def target() -> torch.nn.Module:
+    """A network into which nothing is loaded."""
+    return ARCHITECTURE.create()
+
+
+def write_head(path: Path, network: torch.nn.Module, **change: object) -> None:
+    """Write a checkpoint whose weights are those of the head alone, as much as a description is checked against."""
+    head = {key: tensor for key, tensor in network.state_dict().items() if key.startswith(("head.", "projection."))}
+    save_checkpoint(path, {**CONTENT, "model": head, **change})
+
+
 @pytest.mark.parametrize("content", [b"", b"id,artist\n0,Anna\n", b"{}", b"\xff\xd8\xff\xe0"])
 def test_what_is_no_checkpoint_is_called_so(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "x.pth").write_bytes(content)
@@ -141,11 +153,29 @@ def test_other_classes_are_refused_with_the_first_difference(tmp_path: Path, net
     lambda state: state.update(strange=torch.ones(1)),
     lambda state: state.update({"head.l.bias": torch.ones(5)}),
 ])
-def test_a_key_too_few_too_many_or_of_another_shape_is_an_error(network: torch.nn.Module, spoil) -> None:
+def test_a_key_too_few_too_many_or_of_another_shape_is_an_error(network: torch.nn.Module, target: torch.nn.Module,
+                                                                spoil) -> None:
     state = dict(network.state_dict())
     spoil(state)
     with pytest.raises(UserError, match=r"file\.pth, which (lacks|has)"):
-        load_weights(ARCHITECTURE.create(), state, "file.pth")
+        load_weights(target, state, "file.pth")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e300])
+@pytest.mark.parametrize(("name", "keep_head"), [("head.l.bias", True), ("head.l.bias", False),
+                                                 ("patch_embed.0.bn.running_var", True)])
+def test_weights_that_are_not_finite_are_refused(network: torch.nn.Module, target: torch.nn.Module, value: float,
+                                                 name: str, keep_head: bool) -> None:
+    state = {key: tensor.double() for key, tensor in network.state_dict().items()}
+    state[name][1] = value
+    with pytest.raises(UserError, match=rf"file\.pth, whose {name} holds numbers that are not finite"):
+        load_weights(target, state, "file.pth", keep_head=keep_head)
+
+
+def test_limits_that_a_network_has_from_its_maker_may_be_infinite() -> None:
+    network = torch.nn.BatchNorm2d(2)
+    network.register_buffer("limit", torch.tensor(torch.inf))
+    load_weights(network, network.state_dict(), "file.pth")
 
 
 def test_a_head_of_other_artists_is_left_out_only_when_asked(network: torch.nn.Module) -> None:
@@ -276,8 +306,7 @@ def test_broken_pickles_are_refused_in_one_line(tmp_path: Path, content: bytes) 
     torch.zeros(3, 48, dtype=torch.complex64)], ids=["sparse", "meta", "a billion rows", "complex"])
 @pytest.mark.parametrize("entry", ["model", "model_ema"])
 def test_odd_tensors_are_named(tmp_path: Path, network: torch.nn.Module, tensor: torch.Tensor, entry: str) -> None:
-    state = network.state_dict()
-    save_checkpoint(tmp_path / "x.pth", {**CONTENT, "model": state, entry: {**state, "head.l.weight": tensor}})
+    write_head(tmp_path / "x.pth", network, **{entry: {"head.l.weight": tensor}})
     with pytest.raises(UserError, match=r"x\.pth, whose head\.l\.weight is sparse"):
         read_checkpoint(tmp_path / "x.pth")
 
@@ -300,7 +329,9 @@ def test_a_file_that_unpacks_to_much_more_is_refused(tmp_path: Path) -> None:
     {"config": {**CONTENT["config"], "options": {"epochs": torch.ones(2)}}}, {"classes": [1, 2, 3]},
     {"config": torch.ones(1)}, {"classes": ["one"]}])
 def test_odd_descriptions_are_refused(tmp_path: Path, network: torch.nn.Module, change: dict) -> None:
-    save_checkpoint(tmp_path / "x.pth", {**CONTENT, "model": network.state_dict(), **change})
+    write_head(tmp_path / "sound.pth", network)
+    assert read_checkpoint(tmp_path / "sound.pth").resolve().architecture == ARCHITECTURE
+    write_head(tmp_path / "x.pth", network, **change)
     with pytest.raises(UserError, match=r"x\.pth") as refused:
         read_checkpoint(tmp_path / "x.pth").resolve()
     assert "\n" not in str(refused.value)

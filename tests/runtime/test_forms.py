@@ -81,17 +81,22 @@ def test_other_programs_files(tmp_path: Path, form: str) -> None:
     assert are_equal(checkpoint.evaluated, state)
 
 
-@pytest.mark.parametrize("form", ["file", "file with average", "safetensors", "folder"])
-def test_own_files(tmp_path: Path, form: str) -> None:
-    state = state_of(ARTIST.name)
-    content = ours(other(state), model_ema=state) if form == "file with average" else ours(state)
-    save_checkpoint(tmp_path / "x.pth", content)
-    publish_best(tmp_path, ours(state), argparse.Namespace(head_hidden_size=48), ARTIST)
-    name = {"safetensors": "model.safetensors", "folder": "."}.get(form, "x.pth")
-    checkpoint = read_checkpoint(tmp_path / name)
+@pytest.fixture(scope="module")
+def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the files that trainers write."""
+    folder, state = tmp_path_factory.mktemp("own"), state_of(ARTIST.name)
+    save_checkpoint(folder / "x.pth", ours(state))
+    save_checkpoint(folder / "average.pth", ours(other(state), model_ema=state))
+    publish_best(folder, ours(state), argparse.Namespace(head_hidden_size=48), ARTIST)
+    return folder
+
+
+@pytest.mark.parametrize("name", ["x.pth", "average.pth", "model.safetensors", "."])
+def test_own_files(own: Path, name: str) -> None:
+    checkpoint = read_checkpoint(own / name)
     spec = checkpoint.resolve()
     assert (spec.architecture, spec.classes, spec.preprocessing.as_dict()) == (ARTIST, CLASSES, OURS)
-    assert are_equal(checkpoint.evaluated, state)
+    assert are_equal(checkpoint.evaluated, state_of(ARTIST.name))
 
 
 @pytest.mark.parametrize(("name", "arguments", "cfg"), [

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import MODEL
 from train_artist_style import main
 
 
@@ -21,8 +22,8 @@ def test_an_evaluation_has_a_second_line(trained: Path, data_set: Path, capsys) 
 
 
 def test_a_run_records_it_and_learns_the_same(trained: Path, data_set: Path, tmp_path: Path) -> None:
-    assert main(["--data-path", str(data_set), "--output-dir", str(tmp_path), "--input-size", "32", "--epochs", "2",
-                 "--batch-size", "8", "-j", "0", "--eval-retrieval"]) == 0
+    assert main(["--model", MODEL, "--data-path", str(data_set), "--output-dir", str(tmp_path), "--input-size", "32",
+                 "--epochs", "2", "--batch-size", "8", "-j", "0", "--eval-retrieval"]) == 0
     records, plain = ([json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
                       for folder in (tmp_path, trained))
     for record, without in zip(records, plain, strict=True):

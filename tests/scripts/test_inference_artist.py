@@ -10,12 +10,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import timm
 import torch
 from PIL import Image
 
 from inference.predictor import Failure, Predictor
 from inference_artist import main
 from runtime.checkpoint import read_checkpoint
+from tests.conftest import MODEL
 
 
 def infer(checkpoint: Path, source: Path, output: Path, *more: object) -> int:
@@ -37,7 +39,7 @@ def folder(data_set: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def results(trained: Path, folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("results")
     assert infer(trained / "model_best.pth", folder, output, "--mode", "both", "--batch-size", 5, "--contact-sheet",
-                 "--model", "lsnet_t_artist", "--class-csv", trained / "class_mapping.csv") == 3
+                 "--model", MODEL, "--class-csv", trained / "class_mapping.csv") == 3
     return output
 
 
@@ -51,7 +53,7 @@ def test_every_input_has_a_record_and_rows_are_lines(results: Path, folder: Path
     names = (results / "image_names.txt").read_text(encoding="utf-8").splitlines()
     features = np.load(results / "features.npy")
     assert features.dtype == np.float32
-    assert features.shape == (len(names), 384)
+    assert features.shape == (len(names), 256)
     assert names == [name for name, record in records.items() if "error" not in record]
     assert set(records) - set(names) == {"artist_1/val_1_damaged.JPG"}
     for row, name in enumerate(names):
@@ -83,7 +85,7 @@ def test_the_contact_sheet_is_a_picture(results: Path) -> None:
 
 def test_one_picture_has_the_record_of_the_folder(results: Path, trained: Path, folder: Path, tmp_path: Path,
                                                   run_script) -> None:
-    done = run_script("inference_artist.py", "--mode", "both", "--model", "lsnet_t_artist", "--checkpoint",
+    done = run_script("inference_artist.py", "--mode", "both", "--model", MODEL, "--checkpoint",
                       trained / "model_best.pth", "--class-csv", trained / "class_mapping.csv", "--input",
                       folder / "artist_1" / "val_2.png", "--output", tmp_path)
     assert done.returncode == 0, done.stderr
@@ -114,8 +116,8 @@ def test_two_pictures_of_one_stem_keep_both_results(trained: Path, folder: Path,
     assert len(list((tmp_path / "out").glob("*_result.json"))) == 3
 
 
-def test_cluster_mode_needs_no_classes(trained: Path, data_set: Path, tmp_path: Path) -> None:
-    torch.save({"model": read_checkpoint(trained / "model_best.pth").model,
+def test_cluster_mode_needs_no_classes(data_set: Path, tmp_path: Path) -> None:
+    torch.save({"model": timm.create_model("lsnet_t_artist", num_classes=3).state_dict(),
                 "args": argparse.Namespace(model="lsnet_t_artist")}, tmp_path / "old.pth")
     assert infer(tmp_path / "old.pth", data_set / "val", tmp_path / "out", "--mode", "cluster") == 0
     assert np.load(tmp_path / "out" / "features.npy").shape == (12, 384)
@@ -128,9 +130,14 @@ def test_classify_mode_writes_no_features(trained: Path, data_set: Path, tmp_pat
     assert all(len(record["classification"]) <= 1 for record in read(tmp_path / "batch_results.json").values())
 
 
+@pytest.fixture(scope="module")
+def predictor(trained: Path) -> Predictor:
+    return Predictor.from_checkpoint(trained / "model_best.pth", device="cpu")
+
+
 @pytest.mark.parametrize("place", range(4))
-def test_a_damaged_picture_shifts_no_other_answer(trained: Path, data_set: Path, tmp_path: Path, place: int) -> None:
-    predictor = Predictor.from_checkpoint(trained / "model_best.pth", device="cpu")
+def test_a_damaged_picture_shifts_no_other_answer(predictor: Predictor, data_set: Path, tmp_path: Path,
+                                                  place: int) -> None:
     good = sorted((data_set / "val" / "artist_0").iterdir())[:3]
     bad = tmp_path / "bad.png"
     bad.write_bytes(b"bad")
@@ -147,7 +154,7 @@ def test_a_damaged_picture_shifts_no_other_answer(trained: Path, data_set: Path,
 @pytest.mark.parametrize(("arguments", "expected"), [
     (["--input", "nowhere"], "no nowhere"),
     (["--checkpoint", "nowhere.pth"], "no file nowhere.pth"),
-    (["--model", "lsnet_s_artist"], "holds lsnet_t_artist"),
+    (["--model", "lsnet_s_artist"], f"holds {MODEL}"),
     (["--class-csv", "{tmp}/other.csv"], "class 0 is 'somebody'"),
     (["--class-csv", "{tmp}/short.csv"], "class 2 is missing"),
     (["--input", "{tmp}/nothing"], "no picture in"),
@@ -173,13 +180,13 @@ def test_an_old_file_needs_its_classes_named(trained: Path, data_set: Path, tmp_
     source, output = data_set / "val", tmp_path / "out"
     assert infer(tmp_path / "old.pth", source, output) == 2
     assert "add --model" in capsys.readouterr().err
-    assert infer(tmp_path / "old.pth", source, output, "--model", "lsnet_t_artist") == 2
+    assert infer(tmp_path / "old.pth", source, output, "--model", MODEL) == 2
     assert "--class-csv" in capsys.readouterr().err
     (tmp_path / "bom.csv").write_bytes(b"\xef\xbb\xbfclass_id,class_name\r\n0,a\r\n1,b\r\n2,c\r\n")
-    assert infer(tmp_path / "old.pth", source, output, "--model", "lsnet_t_artist", "--class-csv",
+    assert infer(tmp_path / "old.pth", source, output, "--model", MODEL, "--class-csv",
                  tmp_path / "bom.csv") == 0
     (tmp_path / "four.csv").write_text("class_id,class_name\n0,a\n1,b\n2,c\n3,d\n")
-    assert infer(tmp_path / "old.pth", source, output, "--model", "lsnet_t_artist", "--class-csv",
+    assert infer(tmp_path / "old.pth", source, output, "--model", MODEL, "--class-csv",
                  tmp_path / "four.csv") == 2
     assert "4 classes" in capsys.readouterr().err
 
@@ -188,7 +195,8 @@ def test_formats_resume_and_views_of_a_folder(trained: Path, folder: Path, resul
     common = ("--mode", "both", "--batch-size", 5, "--resume", "--no-draft")
     assert infer(trained / "model_best.pth", folder, tmp_path / "csv", *common, "--format", "csv", "--features-format",
                  "npz") == 3
-    assert sorted(path.name for path in (tmp_path / "csv").iterdir()) == ["batch_results.csv", "features.npz"]
+    assert sorted(path.name for path in (tmp_path / "csv").iterdir()) == [
+        "batch_results.csv", "features.json", "features.npz"]
     with np.load(tmp_path / "csv" / "features.npz") as archive:
         assert np.array_equal(archive["features"], np.load(results / "features.npy"))
     assert infer(trained / "model_best.pth", folder, tmp_path / "crops", "--view", "multicrop", "--format", "jsonl",

@@ -18,6 +18,7 @@ from data.multilabel.dataset import STATS_COLUMNS
 from data.multilabel.grammar import parse_labels
 from evaluation.thresholds import read_thresholds
 from runtime.checkpoint import read_checkpoint
+from tests.conftest import MODEL
 from tests.pictures import write_annotated_set
 
 SMALL = ("--input-size", 32, "--epochs", 2, "--num_workers", 1)
@@ -35,7 +36,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, run_script) -> Path:
         labels.write("\n(re:zero:1.4)\n")
     annotations, run = folder / "annotations", folder / "run"
     train = ("--data-path", pictures, "--train-ann", annotations / "train_multilabel.csv", "--val-ann",
-             annotations / "val_multilabel.csv", "--model", "lsnet_t_artist")
+             annotations / "val_multilabel.csv", "--model", MODEL)
     for script, *arguments in (
             ("tools/generate_multilabel_csv.py", "--input-dir", pictures, "--output-csv",
              annotations / "all_multilabel.csv", "--recursive"),

@@ -18,20 +18,20 @@ from inference.predictor import Predictor
 from predict_artist_multilabel import main
 from runtime.checkpoint import publish_best, read_checkpoint
 from runtime.networks import Architecture
+from tests.conftest import MODEL
 
 CLASSES = ["re:zero", "画家", "van Gogh (copy)", "d"]
-TINY = {"img_size": 64}
 PREPROCESSING = Preprocessing(input_size=64, crop_pct=1.0, interpolation="bicubic", mean=(0.5,) * 3, std=(0.5,) * 3)
 
 
 def write_run(folder: Path, **config: object) -> Path:
     """The output folder of a tiny network that learned nothing."""
     torch.manual_seed(0)
-    architecture = Architecture(name="lsnet_t_artist", num_classes=len(CLASSES), model_args=TINY)
-    network = timm.create_model(architecture.name, num_classes=len(CLASSES), **TINY)
-    torch.nn.init.normal_(network.head.l.weight)
+    architecture = Architecture(name=MODEL, num_classes=len(CLASSES))
+    network = architecture.create()
+    torch.nn.init.normal_(network.get_classifier().weight)
     content = {"model": network.state_dict(), "classes": CLASSES, "config": {
-        "architecture": architecture.name, "num_classes": len(CLASSES), "model_args": TINY,
+        "architecture": architecture.name, "num_classes": len(CLASSES), "model_args": {},
         "preprocessing": PREPROCESSING.as_dict(), **config}}
     publish_best(folder, content, network, architecture)
     write_class_mapping(folder / "class_mapping.csv", CLASSES)
@@ -136,9 +136,9 @@ def test_a_network_of_several_artists_is_refused_where_one_is_named(run: Path, s
 
 def test_an_older_file_needs_its_labels_named(run: Path, samples: Path, tmp_path: Path,
                                               capsys: pytest.CaptureFixture) -> None:
-    network = timm.create_model("lsnet_t_artist", num_classes=len(CLASSES), img_size=64)
+    network = timm.create_model(MODEL, num_classes=len(CLASSES))
     torch.save({"model": network.state_dict()}, tmp_path / "best_checkpoint.pth")
-    arguments = ["--inputs", samples / "a.png", "--model", "lsnet_t_artist"]
+    arguments = ["--inputs", samples / "a.png", "--model", MODEL]
     assert predict(tmp_path, tmp_path / "out.json", *arguments) == 2
     assert "--class-mapping" in capsys.readouterr().err
     assert predict(tmp_path, tmp_path / "out.json", *arguments, "--class-mapping", run / "class_mapping.csv") == 0

@@ -15,11 +15,11 @@ import inference_artist
 import train_artist_multilabel
 import train_artist_style
 from runtime.checkpoint import read_checkpoint
+from tests.conftest import MODEL
 from tests.hub_cache import fill_hub_cache, use_hub_cache
 from tests.pictures import write_annotated_set
 from tools import build_gallery, evaluate_retrieval, extract_cluster_features
 
-MODEL = "test_efficientnet"
 NETWORK = ["--model", MODEL, "--pretrained"]
 FAST = ["--num-workers", "0", "--batch-size", "8", "--input-size", "32"]
 

@@ -1,9 +1,10 @@
-"""train.sh and eval.sh: the commands they start."""
+"""train.sh, eval.sh and run_multigpu_linux.sh: the commands they start."""
 
 from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,11 +17,17 @@ from tests.conftest import ROOT
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="bash scripts")
 
 
+def write_echo(path: Path) -> Path:
+    """A program that prints its arguments, one a line."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    path.chmod(0o755)
+    return path
+
+
 def started(tmp_path: Path, script: str, *arguments: str, **environment: str) -> list[str] | str:
     """The words that `script` would start Python with, or its complaint."""
-    echo = tmp_path / "python"
-    echo.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
-    echo.chmod(0o755)
+    echo = write_echo(tmp_path / "python")
     done = subprocess.run(["bash", str(ROOT / script), *arguments], cwd=tmp_path, capture_output=True, text=True,
                           env={**os.environ, "PYTHON": str(echo), **environment}, check=False)
     assert done.returncode == (2 if done.stderr else 0)
@@ -52,6 +59,25 @@ def test_evaluation_passes_further_flags_on(tmp_path: Path) -> None:
     assert words[1:] == ["--eval", "--model", "lsnet_t", "--resume", "a b.pth", "--data-path", "imagenet", "--deploy",
                          "--inc_path", "c"]
     build_parser().parse_args(words[1:])
+
+
+def test_the_launcher_of_several_gpus_passes_flags_on(tmp_path: Path) -> None:
+    shutil.copy(ROOT / "run_multigpu_linux.sh", tmp_path)
+    write_echo(tmp_path / ".venv" / "bin" / "python")
+    for trainer in ("train_artist_style.py", "main.py"):
+        (tmp_path / trainer).touch()
+
+    def start(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(["bash", str(tmp_path / "run_multigpu_linux.sh"), *arguments], cwd=tmp_path.parent,
+                              env={**os.environ, "RESTARTS": "3"}, capture_output=True, text=True, check=False)
+
+    for named, trainer in (((), "train_artist_style.py"), (("main.py",), "main.py")):
+        assert start("2", *named, "--data-path", "a b").stdout.splitlines() == [
+            "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "--max-restarts=3",
+            str(tmp_path / trainer), "--data-path", "a b"]
+    for wrong in ((), ("two", "--epochs", "1"), ("2", "nothing.py")):
+        done = start(*wrong)
+        assert (done.returncode, done.stderr[:6], done.stderr.count("\n")) == (2, "found ", 1)
 
 
 @pytest.mark.exhaustive

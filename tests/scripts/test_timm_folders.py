@@ -26,7 +26,7 @@ CLOSE = {"atol": 1e-5, "rtol": 1e-5}
 
 
 @pytest.fixture(scope="module", params=[
-    "resnet18", "lsnet_t", "run of ours", pytest.param("saved by timm", marks=pytest.mark.exhaustive)])
+    "test_resnet", "lsnet_t", "run of ours", pytest.param("saved by timm", marks=pytest.mark.exhaustive)])
 def folder(request: pytest.FixtureRequest, trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with config.json and weights."""
     if request.param == "run of ours":
@@ -36,7 +36,7 @@ def folder(request: pytest.FixtureRequest, trained: Path, tmp_path_factory: pyte
         network = timm.create_model(f"local-dir:{trained}", pretrained=True)
     else:
         cfg = {"num_classes": 3, "label_names": CLASSES}
-        if request.param == "resnet18":
+        if request.param == "test_resnet":
             cfg |= {"mean": (0.5,) * 3, "std": (0.5,) * 3, "input_size": (3, 192, 192)}
         network = timm.create_model(request.param, num_classes=3, pretrained_cfg_overlay=cfg)
     path = tmp_path_factory.mktemp("folder")

@@ -13,6 +13,7 @@ import timm
 import torch
 
 from runtime.checkpoint import read_checkpoint, save_checkpoint
+from tests.conftest import MODEL
 from tests.pictures import write_data_set
 from train_artist_style import main
 
@@ -20,8 +21,19 @@ HEADLINE = re.compile(r"^\* top-1 (\d+\.\d{3}) top-5 (\d+\.\d{3}) loss (\d+\.\d{
 FAST = ["--input-size", "32", "--epochs", "1", "--batch-size", "8", "--num-workers", "0"]
 
 
-def train(data_set: Path, output: Path, *more: object) -> int:
-    return main(["--data-path", str(data_set), "--output-dir", str(output), *FAST, *map(str, more)])
+def train(data_set: Path, output: Path, *more: object, model: str = MODEL) -> int:
+    return main(["--model", model, "--data-path", str(data_set), "--output-dir", str(output), *FAST, *map(str, more)])
+
+
+@pytest.fixture(scope="module")
+def lsnet(data_set: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The output folder of a run of LSNet with switches of all kinds."""
+    output = tmp_path_factory.mktemp("lsnet") / "run"
+    assert train(data_set, output, "--feature-dim", 64, "--use-projection", "--fit", "pad", "--mixup", 0.8,
+                 "--cutmix", 1.0, "--aa", "rand-m9-mstd0.5-inc1", "--reprob", 0.25, "--no-model-ema", "--finetune",
+                 "--clip-mode", "agc", "--clip-grad", 0.02, "--drop-path", 0.1, "--accumulation-steps", 2,
+                 model="lsnet_t_artist") == 0
+    return output
 
 
 def test_a_run_leaves_every_promised_file(trained: Path) -> None:
@@ -41,11 +53,14 @@ def test_the_output_folder_is_a_model_for_timm(trained: Path) -> None:
     assert network(torch.zeros(1, 3, 32, 32)).shape == (1, 3)
 
 
-def test_evaluation_repeats_the_best_figures(trained: Path, data_set: Path, capsys) -> None:
-    assert main(["--eval", "--resume", str(trained / "best_checkpoint.pth"), "--model", "lsnet_t_artist",
+@pytest.mark.parametrize(("run", "model"), [("trained", MODEL), ("lsnet", "lsnet_t_artist")])
+def test_evaluation_repeats_the_best_figures(request: pytest.FixtureRequest, data_set: Path, capsys, run: str,
+                                             model: str) -> None:
+    folder = request.getfixturevalue(run)
+    assert main(["--eval", "--resume", str(folder / "best_checkpoint.pth"), "--model", model,
                  "--data-path", str(data_set), "--num-workers", "0", "--batch-size", "5"]) == 0
-    top1, _, loss = HEADLINE.search(capsys.readouterr().out).groups()
-    best = read_checkpoint(trained / "model_best.pth").content
+    top1, _, loss = HEADLINE.findall(capsys.readouterr().out)[-1]
+    best = read_checkpoint(folder / "model_best.pth").content
     assert float(top1) == pytest.approx(best["best_metric"], abs=1e-3)
     assert float(loss) == pytest.approx(best["metrics"]["loss"], abs=1e-3)
 
@@ -82,11 +97,11 @@ def test_a_run_resumed_in_another_folder_ends_with_its_best_network(trained: Pat
     assert [json.loads(line)["epoch"] for line in (tmp_path / "new" / "metrics.jsonl").open()] == [1, 2, 3]
 
 
-def test_a_second_run_keeps_the_first(data_set: Path, tmp_path: Path) -> None:
-    assert train(data_set, tmp_path) == 0
-    first = (tmp_path / "checkpoint.pth").read_bytes()
-    assert train(data_set, tmp_path, "--seed", 7) == 0
-    assert (tmp_path / "previous_1" / "checkpoint.pth").read_bytes() == first
+def test_a_second_run_keeps_the_first(trained: Path, data_set: Path, tmp_path: Path) -> None:
+    mine = shutil.copytree(trained, tmp_path / "run")
+    first = (mine / "checkpoint.pth").read_bytes()
+    assert train(data_set, mine, "--seed", 7) == 0
+    assert (mine / "previous_1" / "checkpoint.pth").read_bytes() == first
 
 
 def test_finetuning_keeps_the_rows_of_known_artists(trained: Path, tmp_path: Path, capsys) -> None:
@@ -98,21 +113,21 @@ def test_finetuning_keeps_the_rows_of_known_artists(trained: Path, tmp_path: Pat
     assert "1 of 2 artists" in capsys.readouterr().out
     old, new = read_checkpoint(trained / "model_best.pth"), read_checkpoint(tmp_path / "out" / "model_best.pth")
     assert new.classes == ["artist_1", "new_artist"]
-    torch.testing.assert_close(new.model["head.l.weight"][0], old.model["head.l.weight"][1], atol=1e-6, rtol=0)
-    torch.testing.assert_close(new.model["blocks4.0.c.weight"], old.model["blocks4.0.c.weight"], atol=1e-6, rtol=0)
+    torch.testing.assert_close(new.model["classifier.weight"][0], old.model["classifier.weight"][1], atol=1e-6, rtol=0)
+    torch.testing.assert_close(new.model["conv_stem.weight"], old.model["conv_stem.weight"], atol=1e-6, rtol=0)
 
 
-def test_finetuning_at_another_input_size_resamples_the_position_biases(trained: Path, data_set: Path,
-                                                                        tmp_path: Path) -> None:
-    assert train(data_set, tmp_path, "--finetune-from", trained / "model_best.pth", "--input-size", 96) == 0
-    assert read_checkpoint(tmp_path / "model_best.pth").config["preprocessing"]["input_size"] == 96
+def test_finetuning_at_another_input_size_resamples_the_position_biases(lsnet: Path, tmp_path: Path) -> None:
+    few = write_data_set(tmp_path / "few", train=2, val=1)
+    assert train(few, tmp_path / "out", "--finetune-from", lsnet / "model_best.pth", "--input-size", 96,
+                 model="lsnet_t_artist") == 0
+    best = read_checkpoint(tmp_path / "out" / "model_best.pth")
+    assert best.config["preprocessing"]["input_size"] == 96
+    assert {tensor.shape[1] for key, tensor in best.model.items() if key.endswith("attention_biases")} == {4}  # 2 x 2
 
 
-def test_switches_reach_the_network_and_the_checkpoint(data_set: Path, tmp_path: Path) -> None:
-    assert train(data_set, tmp_path, "--feature-dim", 64, "--use-projection", "--fit", "pad", "--mixup", 0.8,
-                 "--cutmix", 1.0, "--aa", "rand-m9-mstd0.5-inc1", "--reprob", 0.25, "--no-model-ema", "--finetune",
-                 "--clip-mode", "agc", "--clip-grad", 0.02, "--drop-path", 0.1, "--accumulation-steps", 2) == 0
-    checkpoint = read_checkpoint(tmp_path / "checkpoint.pth")
+def test_switches_reach_the_network_and_the_checkpoint(lsnet: Path) -> None:
+    checkpoint = read_checkpoint(lsnet / "checkpoint.pth")
     assert checkpoint.config["model_args"] == {"feature_dim": 64, "img_size": 32, "drop_path_rate": 0.1}
     assert checkpoint.config["preprocessing"]["fit"] == "squash"
     assert checkpoint.content["model_ema"] is None
@@ -120,7 +135,7 @@ def test_switches_reach_the_network_and_the_checkpoint(data_set: Path, tmp_path:
 
 
 def test_any_timm_model_trains(data_set: Path, tmp_path: Path) -> None:
-    assert train(data_set, tmp_path, "--model", "test_resnet.r160_in1k") == 0
+    assert train(data_set, tmp_path, model="test_resnet.r160_in1k") == 0
     assert read_checkpoint(tmp_path / "checkpoint.pth").config["architecture"] == "test_resnet.r160_in1k"
 
 
@@ -200,7 +215,7 @@ def test_resuming_with_other_artists_or_another_network_is_refused(trained: Path
     other = write_data_set(tmp_path / "other", artists=4)
     common = ["--output-dir", mine, *FAST, "--resume", mine / "checkpoint.pth"]
     refuses(capsys, "class 3.*artist_3", "--data-path", other, *common)
-    refuses(capsys, "holds lsnet_t_artist", "--data-path", data_set, *common, "--model", "lsnet_s_artist")
+    refuses(capsys, f"holds {MODEL}", "--data-path", data_set, *common, "--model", "lsnet_s_artist")
     refuses(capsys, "--input-size 64", "--data-path", data_set, *common, "--input-size", 64)
     refuses(capsys, "feature_dim", "--data-path", data_set, *common, "--feature-dim", 64)
     (mine / "checkpoint.pth").write_bytes((mine / "checkpoint.pth").read_bytes()[:1000])
@@ -209,24 +224,24 @@ def test_resuming_with_other_artists_or_another_network_is_refused(trained: Path
     assert all(path.read_bytes() == content for path, content in before.items())
 
 
-def test_a_contradicting_class_mapping_is_named_and_kept(data_set: Path, tmp_path: Path, capsys) -> None:
-    assert train(data_set, tmp_path) == 0
-    mapping = (tmp_path / "class_mapping.csv").read_text()
+def test_a_contradicting_class_mapping_is_named_and_kept(trained: Path, tmp_path: Path, capsys) -> None:
+    mine = shutil.copytree(trained, tmp_path / "run")
+    mapping = (mine / "class_mapping.csv").read_text()
     other = write_data_set(tmp_path / "other", artists=4)
-    assert train(other, tmp_path) == 0
+    assert train(other, mine) == 0
     assert re.search("warning: .*class 3", capsys.readouterr().out)
-    assert (tmp_path / "previous_1" / "class_mapping.csv").read_text() == mapping
+    assert (mine / "previous_1" / "class_mapping.csv").read_text() == mapping
 
 
 # ---- distillation ----
 
 
-@pytest.mark.parametrize("kind", ["soft", "hard"])
+@pytest.mark.parametrize("kind", ["soft", pytest.param("hard", marks=pytest.mark.exhaustive)])  # and in test_main
 def test_a_taught_student_has_a_head_for_its_teacher_and_reloads(data_set: Path, tmp_path: Path, kind: str) -> None:
     teacher, student = tmp_path / "teacher", tmp_path / "student"
-    assert train(data_set, teacher, "--model", "test_resnet", "--input-size", 64) == 0
+    assert train(data_set, teacher, "--input-size", 64, model="test_resnet") == 0
     assert train(data_set, student, "--teacher-path", teacher / "model_best.pth", "--distillation-type", kind,
-                 "--distillation-alpha", 0.7, "--distillation-tau", 2) == 0
+                 "--distillation-alpha", 0.7, "--distillation-tau", 2, model="lsnet_t_artist") == 0
     best = read_checkpoint(student / "best_checkpoint.pth")
     assert best.resolve().architecture.model_args["distillation"] is True
     assert "head_dist.l.weight" in best.model
@@ -271,4 +286,4 @@ def test_a_frozen_backbone_keeps_the_weights_it_came_with(trained: Path, data_se
     after = read_checkpoint(tmp_path / "checkpoint.pth").model
     moved = {key for key in before if not before[key].equal(after[key])}
     assert moved
-    assert all(key.startswith("head.") for key in moved)
+    assert all(key.startswith("classifier.") for key in moved)

@@ -78,7 +78,7 @@ def test_a_loose_picture_beside_artists_is_named_and_left_out(built: Path, train
 
 def test_an_export_is_made_without_the_model(built: Path, tmp_path: Path) -> None:
     assert main(["--gallery", str(built), "--export", str(tmp_path)]) == 0
-    assert np.load(tmp_path / "vectors.npy").shape == (12, 384)
+    assert np.load(tmp_path / "vectors.npy").shape == (12, 256)
     assert len((tmp_path / "vectors.csv").read_text(encoding="utf-8").splitlines()) == 13
 
 

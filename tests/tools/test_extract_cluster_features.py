@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from search.vectors import FeatureSpace, read_vectors, write_features
+from tests.conftest import MODEL
 from tools.extract_cluster_features import main
 
 
@@ -18,7 +19,7 @@ def results(trained: Path, data_set: Path, run_script, tmp_path_factory: pytest.
     """What the documented command leaves."""
     output = tmp_path_factory.mktemp("clusters")
     done = run_script("tools/extract_cluster_features.py", "--images-dir", data_set / "val", "--model",
-                      "lsnet_t_artist", "--checkpoint", trained / "model_best.pth", "--num-clusters", 3, "--output-dir",
+                      MODEL, "--checkpoint", trained / "model_best.pth", "--num-clusters", 3, "--output-dir",
                       output)
     assert done.returncode == 0, done.stderr
     return output
@@ -97,7 +98,7 @@ def test_missing_pictures_are_counted(results: Path, data_set: Path, tmp_path: P
     (["--images-dir", "{data}/val", "--checkpoint", "{run}/model_best.pth", "--num-clusters", "13"],
      "--num-clusters 13 for 12 readable"),
     (["--images-dir", "{data}/nowhere", "--checkpoint", "{run}/model_best.pth"], "no folder"),
-    (["--images-dir", "{data}/val"], "nothing to group"), (["--checkpoint", "{run}/model_best.pth"], "nothing to"),
+    (["--images-dir", "{data}/val"], "no --checkpoint"), (["--checkpoint", "{run}/model_best.pth"], "nothing to"),
     (["--features", "{data}/nowhere.npy"], "no "),
     (["--features", "{vectors}", "--images-dir", "{data}/train"], "nor another picture"),
     (["--images-dir", "{data}/val", "--checkpoint", "{run}/model_best.pth", "--no-recursive"], "0 readable"),

@@ -169,6 +169,27 @@ def test_a_loss_that_is_not_finite_stops_the_run_with_epoch_step_and_files(data_
     assert not (tmp_path / LATEST).exists(), "weights that are no numbers must not replace a good checkpoint"
 
 
+def test_weights_that_are_not_finite_replace_no_checkpoint(data_path: Path, tmp_path: Path) -> None:
+    class Broken(nn.Module):
+        def forward(self, outputs, targets, images):
+            return (outputs * 0).abs().sqrt().sum()  # 0, with a gradient of 0 times infinity
+
+    run = make_run(data_path, tmp_path, batch_size=24, criterion=Broken())
+    run.save(LATEST)
+    before = (tmp_path / LATEST).read_bytes()
+    with pytest.raises(UserError, match="not finite"):
+        run.fit(SILENT)
+    assert (tmp_path / LATEST).read_bytes() == before
+    assert not (tmp_path / BEST).exists()
+
+
+def test_answers_that_are_not_finite_are_no_figures(data_path: Path, tmp_path: Path) -> None:
+    run = make_run(data_path, tmp_path, network=with_state)
+    run.state.network.layers[3].running_var[:] = -1  # only evaluation reads it
+    with pytest.raises(UserError, match=r"answers are not finite \(loss nan\)"):
+        evaluate_loader(run.state.network, run.val_loader, ClassificationMeter(3), run.placement, SILENT)
+
+
 def test_the_best_model_holds_the_weights_that_scored(data_path: Path, tmp_path: Path) -> None:
     run = make_run(data_path, tmp_path, batch_size=8, lr=0.01)
     run.fit(SILENT)

@@ -48,7 +48,7 @@ def test_files_are_the_same_for_the_same_arguments(tmp_path: Path) -> None:
 def test_colour_does_not_tell_the_artists_apart() -> None:
     """A nearest-mean-colour classifier, on pictures it has not seen, stays at 50 % or below (chance: 17 %)."""
     artists = list(ARTISTS)[:6]
-    train, val = (np.array([[drawn(artist, mix_seed(side, place, number)).mean((0, 1)) for number in range(30)]
+    train, val = (np.array([[drawn(artist, mix_seed(side, place, number)).mean((0, 1)) for number in range(10)]
                             for place, artist in enumerate(artists)]) for side in (0, 1))
     distances = np.linalg.norm(val[:, :, None] - train.mean(1), axis=-1)
     accuracy = 100 * (distances.argmin(-1) == np.arange(6)[:, None]).mean()
@@ -67,7 +67,7 @@ def test_the_style_tells_the_artists_apart() -> None:
         return np.array([*(part.mean() for part in moved), *(part.std() for part in moved), (grey ** 3).mean() ** 2])
 
     artists = list(ARTISTS)[:6]
-    train, val = (np.array([[edges(drawn(artist, mix_seed(side, place, number), 64)) for number in range(20)]
+    train, val = (np.array([[edges(drawn(artist, mix_seed(side, place, number), 64)) for number in range(12)]
                             for place, artist in enumerate(artists)]) for side in (0, 1))
     scale = train.std((0, 1))
     distances = np.linalg.norm((val[:, :, None] - train.mean(1)) / scale, axis=-1)
