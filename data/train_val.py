@@ -68,9 +68,9 @@ def leave_out(datasets: Sequence[LabelledImages], damaged: dict[Path, str]) -> l
         UserError: no image of a dataset can be read.
     """
     for dataset in datasets:
-        first = next((path for path in dataset.files() if path in damaged), None)
+        lost = [f"{path}: {damaged[path]}" for path in dataset.files() if path in damaged]
         dataset.leave_out(damaged)
-        if first and not len(dataset):
-            raise UserError(f"no picture in {dataset.root} that can be read, such as {first} ({damaged[first]})",
-                            "at least one", "replace them")
+        if not len(dataset):
+            why = f" (such as {lost[0]})" if lost else ""
+            raise UserError(f"no picture in {dataset.root} that can be read{why}", "at least one", "add pictures")
     return [f"left out: {path} ({reason})" for path, reason in damaged.items()]

@@ -10,6 +10,7 @@ from bench import workload as module
 from bench.formulations import FORMULATIONS, PlainLSConv
 from bench.workload import prepare
 from model.layers import LSConv
+from model.lsnet import LSNet, Preset, register_presets
 from model.ska import ska
 from runtime.options import Workload
 from runtime.placement import Placement
@@ -54,9 +55,16 @@ def test_training(name: str, dtype: str) -> None:
     assert all(new.dtype == torch.float32 and new.grad is None for new in after)
 
 
-def test_formulations_answer_alike() -> None:
+@pytest.fixture(scope="module")
+def tiny() -> str:
+    """The name of a preset with a block of each kind."""
+    register_presets(LSNet, {"lsnet_tiny": Preset((16, 16, 24, 32), (0, 2, 0, 1), 2, img_size=64)})
+    return "lsnet_tiny"
+
+
+def test_formulations_answer_alike(tiny: str) -> None:
     answers = []
-    for name in ("lsnet_t", "lsnet_t:unfold", "lsnet_t:shifted", "lsnet_t:plain-unfold", "lsnet_t:plain-shifted"):
+    for name in (tiny, f"{tiny}:unfold", f"{tiny}:shifted", f"{tiny}:plain-unfold", f"{tiny}:plain-shifted"):
         torch.manual_seed(0)
         network, step = prepare(name, small(), PLACEMENT)
         assert {getattr(layer, "aggregate", ska) for layer in network.modules()
@@ -72,8 +80,8 @@ def test_formulations_answer_alike() -> None:
         torch.testing.assert_close(other, answers[0])
 
 
-def test_formulations_compile_with_nothing_of_ours() -> None:
-    network, _ = prepare("lsnet_t:plain-unfold@bfloat16", small(), PLACEMENT)
+def test_formulations_compile_with_nothing_of_ours(tiny: str) -> None:
+    network, _ = prepare(f"{tiny}:plain-unfold@bfloat16", small(), PLACEMENT)
     graphs = []
 
     def remember(graph: torch.fx.GraphModule, _: object) -> torch.fx.GraphModule:
@@ -109,10 +117,10 @@ def test_pictures_per_batch() -> None:
     assert Workload(latency=True, batch_size=8).pictures == 8
 
 
-def test_a_name_sets_its_own_mode(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_name_sets_its_own_mode(tiny: str, monkeypatch: pytest.MonkeyPatch) -> None:
     compiled: list[str] = []
     monkeypatch.setattr(module, "_compile", lambda network: compiled.append(type(network).__name__) or network)
-    network, step = prepare("lsnet_t:unfold@bfloat16", small(), PLACEMENT)
+    network, step = prepare(f"{tiny}:unfold@bfloat16", small(), PLACEMENT)
     assert {parameter.dtype for parameter in network.parameters()} == {torch.bfloat16}
     step()
     assert not compiled

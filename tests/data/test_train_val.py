@@ -114,7 +114,7 @@ def test_the_verdicts_lie_in_the_first_folder_that_can_be_written(data_path: Pat
 def test_a_half_without_a_readable_picture_is_refused(data_path: Path) -> None:
     for picture in (data_path / "val").rglob("*.png"):
         picture.write_bytes(b"x")
-    with pytest.raises(UserError, match=r"no picture in .*val that can be read, such as .*val_0.png \(.+\)"):
+    with pytest.raises(UserError, match=r"no picture in .*val that can be read \(such as .*val_0.png: .+\)"):
         leave_out(open_both(data_path), data_path)
 
 

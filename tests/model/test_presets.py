@@ -14,7 +14,7 @@ from model import lsnet, lsnet_artist
 from model.lsnet import LSNet, Preset, register_presets
 from tests.model import golden
 
-USUAL = ("lsnet_t_distill", "lsnet_s", "lsnet_t_artist", "lsnet_b_artist")  # one of each kind; the rest is exhaustive
+USUAL = ("lsnet_t_distill", "lsnet_t_artist")  # one of each class; the rest is exhaustive
 PRESETS = lsnet.PRESETS | lsnet_artist.PRESETS
 
 
@@ -94,7 +94,8 @@ def test_pretrained_cfg_tells_the_truth(preset):
     classifiers = [cfg["classifier"]] if isinstance(cfg["classifier"], str) else cfg["classifier"]
     assert len(classifiers) == 1 + name.endswith("_distill")
     assert all(f"{layer}.weight" in keys for layer in (*classifiers, cfg["first_conv"]))
-    assert cfg.get("hf_hub_id") == (None if name.endswith(("_artist", "_448")) else f"jameslahm/{name}")
+    published = f"jameslahm/{name.removesuffix('_artist')}"
+    assert cfg.get("hf_hub_id") == (None if name.startswith(("lsnet_l_", "lsnet_xl_")) else published)
 
 
 @torch.no_grad()
