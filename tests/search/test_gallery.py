@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import re
+import runpy
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,6 +23,15 @@ MODEL = FeatureSpace(model="0123")
 STYLE = FeatureSpace(model="0123", feature_kind="style", blocks=[3, 3])
 NAMES = ["石/1.png", "Anna, B/x/1.png", "石/2.png"]
 ROWS = np.array([[3, 4], [0, 2], [1, 0]], np.float32)
+ROOT = Path(__file__).resolve().parents[2]
+READMES = ("README.md", "README.zh-CN.md")
+
+
+def documented(readme: str, mark: str, word: str) -> str:
+    """The one fenced block of `readme` with this mark and word in it."""
+    blocks = re.findall(f"^```{mark}\n(.*?)^```", (ROOT / readme).read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    block, = (block for block in blocks if word in block)
+    return block
 
 
 @pytest.fixture
@@ -188,3 +199,38 @@ def test_an_export_has_unit_vectors_and_their_names(gallery: Gallery, tmp_path: 
     assert vectors.dtype == np.float32
     assert rows[0] == ["row", "artist", "image"]
     assert rows[1:] == [["0", "石", NAMES[0]], ["1", "Anna, B", NAMES[1]], ["2", "石", NAMES[2]]]
+
+
+@pytest.mark.parametrize("readme", READMES)
+def test_the_documented_gallery_is_read(readme: str, tmp_path: Path) -> None:
+    text, space = documented(readme, "json", "lsnet-gallery-1"), documented(readme, "json", "blocks")
+    about = json.loads(text)
+    built = Gallery.of_folder(MODEL, Path("p"), NAMES, ROWS)
+    write_gallery(tmp_path / "g", built, overwrite=False)
+    assert about.keys() == json.loads((tmp_path / "g" / "gallery.json").read_text(encoding="utf-8")).keys()
+    assert json.loads(space).keys() == json.loads((tmp_path / "g" / "features.json").read_text(encoding="utf-8")).keys()
+    (tmp_path / "g" / "gallery.json").write_text(text, encoding="utf-8")
+    (tmp_path / "g" / "features.json").write_text(space, encoding="utf-8")
+    rows = [["row", "artist", "image"], *([row, "A", f"A/{row}.png"] for row in range(about["pictures"]))]
+    with open(tmp_path / "g" / "pictures.csv", "w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows(rows)
+    width = about["feature_dim"]
+    np.save(tmp_path / "g" / "features.npy", np.zeros((about["pictures"], width), np.float32))
+    np.save(tmp_path / "g" / "standardisation.npy", np.ones((1 + about["components"], width), np.float32))
+    found = read_gallery(tmp_path / "g", FeatureSpace(**json.loads(space)))
+    assert found.space.feature_kind == "both"
+    assert found.comparable(found.features).shape == (about["pictures"], about["components"])
+
+
+@pytest.mark.parametrize("readme", READMES)
+def test_queries_standardised_as_documented_are_those_of_search(readme: str, tmp_path: Path,
+                                                                monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows = np.random.default_rng(0).normal(size=(12, 6)).astype(np.float32)
+    write_gallery(Path("g"), Gallery.of_folder(STYLE, Path("p"), [f"a/{row}.png" for row in range(12)], rows),
+                  overwrite=False)
+    vectors, _ = exported(read_gallery(Path("g")), Path("my_vectors"))
+    Path("my_results/batch").mkdir(parents=True)
+    np.save("my_results/batch/features.npy", rows)
+    Path("queries.py").write_text(documented(readme, "python", "standardisation.npy"), encoding="utf-8")
+    np.testing.assert_allclose(runpy.run_path("queries.py")["queries"], vectors, atol=1e-5)
