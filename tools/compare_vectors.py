@@ -46,6 +46,8 @@ def main(argv: list[str] | None = None) -> int:
     if length != expected:
         raise UserError(f"vectors of {length} numbers in {flags.query_vector}",
                         f"{expected}, as in {flags.reference_vectors[0]}", "compare features of one model")
+    if queries.space and references.space:
+        references.space.check(queries.space, flags.query_vector, flags.reference_vectors[0])
     index = Index(normalised(references.rows) if flags.normalize else references.rows, flags.metric)
     own = list(same_rows(queries, references))  # a row is not its own neighbour
     rows, scores = index.nearest(normalised(queries.rows) if flags.normalize else queries.rows,

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from search.vectors import FeatureSpace, write_features
 from tools.compare_vectors import main
 
 VECTORS = {"vector1": [1, 0], "vector2": [3, 4], "vector3": [0, 10]}
@@ -107,3 +108,12 @@ def test_what_does_not_fit_is_named(refs: Path, capsys, broken, told: str) -> No
     assert found.count("\n") == 1
     assert re.search(told, found), found
     assert not output.exists()
+
+
+def test_features_of_two_networks_or_kinds_are_not_compared(tmp_path: Path, capsys) -> None:
+    for name, space in (("a", FeatureSpace(model="1")), ("b", FeatureSpace(model="2")),
+                        ("c", FeatureSpace(model="1", feature_kind="style"))):
+        write_features(tmp_path / name, ["x"], np.ones((1, 2), np.float32), space)
+    for other, told in (("b", "features of another network"), ("c", "pooled ones")):
+        assert main(["--query-vector", str(tmp_path / other), "--reference-vectors", str(tmp_path / "a")]) == 2
+        assert told in capsys.readouterr().err
