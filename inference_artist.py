@@ -11,6 +11,7 @@ from dataclasses import MISSING, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from data.output_folder import output_lock
 from data.picture_files import PictureFolder, find_pictures
 from inference.modes import MODES, InferenceRequest, Mode, ModeName
 from runtime.arguments import Parser, flag
@@ -54,12 +55,15 @@ def main(argv: list[str] | None = None) -> int:
     mode = MODES[flags.mode]
     check_flags(flags, mode)
     found = find_input(flags) if flags.input.is_dir() else None
+    from inference.folder_run import Shard
     from inference.predictor import Predictor
     from search.vectors import FeatureSpace
-    predictor = Predictor.from_options(flags.network, uses_features=mode.writes_features or mode.needs_gallery,
-                                       gallery=FeatureSpace.read(flags.gallery) if flags.gallery else None)
-    request = make_request(flags, mode, predictor)
-    return infer_folder(flags, predictor, request, found) if found else infer_picture(flags, predictor, request)
+    shard = flags.folder.shard
+    with output_lock(Shard.parse(shard).folder(flags.output) if shard else flags.output):
+        predictor = Predictor.from_options(flags.network, uses_features=mode.writes_features or mode.needs_gallery,
+                                           gallery=FeatureSpace.read(flags.gallery) if flags.gallery else None)
+        request = make_request(flags, mode, predictor)
+        return infer_folder(flags, predictor, request, found) if found else infer_picture(flags, predictor, request)
 
 
 def find_input(flags: Flags) -> PictureFolder:

@@ -11,6 +11,7 @@ from dataclasses import MISSING, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from data.output_folder import output_lock
 from data.picture_files import expand_inputs
 from runtime.arguments import Parser, flag
 from runtime.options import FolderSearchOptions, ResultFormat, TrainedOptions
@@ -74,7 +75,8 @@ def main(argv: list[str] | None = None) -> int:
         answers = list(answers)
         for line in format_labels(make_label_record(answers[0], choice)):
             print(line)
-    failures = write_label_records(answers, choice, flags.output, style)
+    with output_lock(flags.output):
+        failures = write_label_records(answers, choice, flags.output, style)
     return print_outcome(len(pictures), failures, flags.output,
                          folders=[each for folder in found.folders for each in folder.unreadable])
 

@@ -11,11 +11,11 @@ from dataclasses import MISSING, dataclass
 from pathlib import Path
 
 from data.images import DEFAULT_MAX_PIXELS, IMAGE_EXTENSIONS
+from data.output_folder import new_folder
 from data.picture_files import find_pictures
 from data.prepare.artist_folders import list_artists, read_artist_map
 from data.prepare.dataset import CopySettings, Method, plan_split, write_dataset
 from data.prepare.groups import check_group_names, read_groups
-from data.prepare.output import new_folder
 from data.prepare.splits import Split, SplitRule
 from runtime.arguments import Parser, flag
 from runtime.options import FolderSearchOptions

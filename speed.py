@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.published import PUBLISHED
+from data.output_folder import output_lock
 from runtime.arguments import Parser, as_config, flag
 from runtime.options import Workload
 from runtime.text_table import RULE, format_table
@@ -56,9 +57,11 @@ def main(argv: list[str] | None = None) -> int:
     print(f"Medians of {workload.rounds} turns; batches of {workload.pictures} at {workload.resolution} px, "
           f"{workload.dtype}.\nspread: between quartiles. peak: what a batch holds at most besides the weights.")
     if flags.json:
-        write_json(flags.json, {"machine": machine, "workload": as_config(workload), "results": records})
+        with output_lock(flags.json, wait=True):
+            write_json(flags.json, {"machine": machine, "workload": as_config(workload), "results": records})
     if flags.plot:
-        plot(records, workload, machine, flags.plot)
+        with output_lock(flags.plot, wait=True):
+            plot(records, workload, machine, flags.plot)
     return EXIT_DONE
 
 

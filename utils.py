@@ -174,7 +174,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         if not isinstance(error, OSError) and is_disk_full(error):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target)) from error
         raise
-    _sync_folder(target.parent)
+    sync_folder(target.parent)
 
 
 def check_writable(folder: Path, what: str) -> None:
@@ -185,7 +185,8 @@ def check_writable(folder: Path, what: str) -> None:
                         "choose another one, or ask for the right")
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Flush the names in `folder` to disk, where the system can."""
     if os.name == "nt":  # Windows has no handle for a folder; os.replace is journalled by NTFS.
         return
     handle = os.open(folder, os.O_RDONLY)

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 
 from data.images import IMAGE_EXTENSIONS, SIGNATURE, SIGNATURE_BYTES
 from data.names import nfc
-from data.prepare.output import MARKER
+from data.output_folder import MARKER
 from data.side_files import split_lines
 from utils import UserError, read_bytes
 

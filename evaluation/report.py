@@ -41,7 +41,6 @@ def write_report(folder: Path, meter: ClassificationMeter, classes: Sequence[str
          _share(hits[number], support[number]), *most_taken_for.get(number, ("", 0)))
         for number, name in enumerate(classes))])
     picture = folder / CONFUSION
-    picture.unlink(missing_ok=True)  # that of an earlier, worse epoch
     drawn = confusion_picture(meter.confusions, hits, support, classes, picture)
     return {"most confused artists": picture} if drawn else {}
 

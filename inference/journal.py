@@ -89,10 +89,12 @@ class Journal:
     @classmethod
     def begin(cls, folder: Path, about: dict[str, Any]) -> Journal:
         """An empty journal; it replaces an earlier one."""
-        write_json(folder / ABOUT, about)
-        for name in (RECORDS, FEATURES):
+        for name in (ABOUT, RECORDS, FEATURES):  # about.json says what the others are: it goes first and comes last
             (folder / name).unlink(missing_ok=True)  # what a link names is no part of the journal
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in (RECORDS, FEATURES):
             (folder / name).touch()
+        write_json(folder / ABOUT, about)
         return cls(folder, about)
 
     @classmethod

@@ -22,6 +22,7 @@ import torch
 
 from data.csv_files import write_rows
 from data.names import fit_file_name
+from data.output_folder import replace_together
 from data.picture_files import PictureFolder
 from data.side_files import parse_json, read_lines
 from inference.journal import Entry, Journal, Record
@@ -30,7 +31,7 @@ from inference.predictor import Failure, Prediction, Predictor
 from runtime.options import InferenceOptions, ResultFormat, ResultOptions
 from runtime.progress import progress
 from search.gallery_search import format_matches
-from search.vectors import FEATURES, NAMES, Vectors, name_line
+from search.vectors import FEATURES, NAMES, SPACE, Vectors, name_line
 from utils import EXIT_DONE, EXIT_PARTIAL, atomic_path, text_stream, write_json
 
 RESULTS, SHEET = "batch_results.json", "contact_sheet.png"
@@ -176,9 +177,11 @@ def write_results(journals: Sequence[Journal], output: Path, files: ResultOption
     """
     summary = Summary.of(journals)
     if mode.writes_features:
-        write_features = _write_npz if files.features_format == "npz" else _write_npy
-        write_features(journals, output, summary)
-        journals[0].space.write(output)
+        array = Path(FEATURES).with_suffix(f".{files.features_format}").name
+        write_features, names = {"npz": (_write_npz, ()), "npy": (_write_npy, (NAMES,))}[files.features_format]
+        with replace_together(output, (array, SPACE, *names)) as building:
+            write_features(journals, building, summary)
+            journals[0].space.write(building)
     entries = itertools.chain.from_iterable(journal.entries() for journal in journals)
     _write_records(entries, (output / RESULTS).with_suffix(f".{files.format}"), files.format, summary.columns)
     return summary

@@ -15,8 +15,8 @@ import numpy as np
 
 from data.csv_files import read_table, write_rows
 from data.names import as_text, nfc
+from data.output_folder import new_folder, output_lock, read_swapped, replace_together
 from data.picture_files import artist_of
-from data.prepare.output import new_folder
 from data.side_files import read_json
 from runtime.options import COMPONENTS
 from search.neighbours import normalised
@@ -169,6 +169,10 @@ def read_gallery(folder: Path, space: FeatureSpace | None = None) -> Gallery:
     Raises:
         UserError: there is none, its parts do not belong together, or its features are not of `space`.
     """
+    return read_swapped(folder, functools.partial(_read_state, space=space))
+
+
+def _read_state(folder: Path, space: FeatureSpace | None) -> Gallery:
     action = "check the path, or build the gallery again"
     about = read_json(folder / ABOUT, _About, expected="a gallery that tools/build_gallery.py made", action=action)
     features = read_matrix(folder / FEATURES)
@@ -208,10 +212,11 @@ def export_gallery(gallery: Gallery, folder: Path) -> None:
     They are the vectors that a search compares. Where those are standardised, standardisation.npy is written, too:
     other features must be standardised before they are compared with these.
     """
-    write_array(folder / VECTORS, normalised(gallery.comparable(gallery.features)))
-    if gallery.standardisation:
-        gallery.standardisation.write(folder)
-    _write_names(folder / VECTOR_NAMES, gallery)
+    with output_lock(folder), replace_together(folder, (VECTORS, STANDARDISATION, VECTOR_NAMES)) as building:
+        write_array(building / VECTORS, normalised(gallery.comparable(gallery.features)))
+        if gallery.standardisation:
+            gallery.standardisation.write(building)
+        _write_names(building / VECTOR_NAMES, gallery)
 
 
 def _write_names(path: Path, gallery: Gallery) -> None:

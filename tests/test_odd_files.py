@@ -23,8 +23,8 @@ import pytest
 
 from data.class_mapping import read_class_mapping, write_class_mapping
 from data.multilabel.annotations import AnnotationRules, read_annotations
+from data.output_folder import new_folder
 from data.prepare.integrity import SCAN_CACHE, scan_images
-from data.prepare.output import new_folder
 from evaluation.calibration import Calibration
 from evaluation.thresholds import read_thresholds
 from inference.journal import Journal

@@ -11,6 +11,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from data.output_folder import output_lock
 from data.picture_files import find_pictures
 from runtime.arguments import Parser, flag
 from runtime.options import COMPONENTS, FeatureOptions, FolderSearchOptions
@@ -55,13 +56,21 @@ def main(argv: list[str] | None = None) -> int:
         export_gallery(read_gallery(flags.gallery), flags.export)
         print(f"vectors.npy and vectors.csv are in {flags.export}")
         return EXIT_DONE
-    folders = [folder for folder in (flags.images_dir, flags.add) if folder]
     failures: list[tuple[Path, str]] = []
-    if flags.remove is not None:
-        gallery = read_gallery(flags.gallery).without(flags.remove)
+    if flags.images_dir:
+        with output_lock(flags.gallery):
+            gallery, failures = extract(flags.images_dir, flags)
+            write_gallery(flags.gallery, gallery, overwrite=flags.overwrite, sources=[flags.images_dir])
+    elif flags.add:
+        earlier = read_gallery(flags.gallery)
+        added, failures = extract(flags.add, flags, earlier)
+        with output_lock(flags.gallery, wait=True):  # the work is done: only now is there something to wait for
+            gallery = read_gallery(flags.gallery, added.space).with_pictures(added)
+            write_gallery(flags.gallery, gallery, overwrite=True, sources=[flags.add])
     else:
-        gallery, failures = extract(folders[0], flags)
-    write_gallery(flags.gallery, gallery, overwrite=flags.overwrite or not flags.images_dir, sources=folders)
+        with output_lock(flags.gallery, wait=True):
+            gallery = read_gallery(flags.gallery).without(flags.remove or "")
+            write_gallery(flags.gallery, gallery, overwrite=True)
     if failures:
         from inference.records import print_failures
         print_failures(failures)
@@ -69,21 +78,17 @@ def main(argv: list[str] | None = None) -> int:
     return EXIT_PARTIAL if failures else EXIT_DONE
 
 
-def extract(folder: Path, flags: Flags) -> tuple[Gallery, list[tuple[Path, str]]]:
-    """The gallery of the pictures in `folder`, with --add joined to the earlier one; and what could not be read."""
+def extract(folder: Path, flags: Flags, earlier: Gallery | None = None) -> tuple[Gallery, list[tuple[Path, str]]]:
+    """The gallery of the pictures in `folder`, in the space of the `earlier` one; and what could not be read."""
     flags.network.check_source()
     from inference.predictor import Predictor
     from inference.records import extract_folder
-    earlier = read_gallery(flags.gallery) if flags.add else None
     predictor = Predictor.from_options(flags.network, uses_features=True, gallery=earlier.space if earlier else None)
     if earlier:
         read_gallery(flags.gallery, predictor.space)  # refuse another network's gallery before the work
     pictures = find_pictures(folder, exclude=flags.search.exclude).of_artists()
     found, failures = extract_folder(predictor, pictures, flags.network)
-    gallery = Gallery.of_folder(predictor.space, folder, found.names, found.rows, flags.pca)
-    if flags.add:
-        gallery = read_gallery(flags.gallery, predictor.space).with_pictures(gallery)
-    return gallery, failures
+    return Gallery.of_folder(predictor.space, folder, found.names, found.rows, flags.pca), failures
 
 
 if __name__ == "__main__":

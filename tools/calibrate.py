@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from data.output_folder import output_lock
 from data.picture_files import PictureFolder, find_pictures
 from runtime.arguments import Parser, flag
 from runtime.options import FolderSearchOptions, TrainedOptions
@@ -74,14 +75,15 @@ def main(argv: list[str] | None = None) -> int:
     others, other_failures = collect_answers(predictor, predictor.classes, pictures[1:], network)
     unread = [*failures, *other_failures, *(each for found in pictures for each in found.unreadable)]
     calibration, figures = fit_calibration(known, others, options.error_rate, predictor.fingerprint, network.view)
-    calibration.write(path, figures)
-    before, after = known.scores(1), known.scores(calibration.temperature)
-    reliability_plot({f"before, ECE {figures['ece_before']:.3f}": reliability_bins(before, known.right),
-                      f"after: temperature {calibration.temperature:.3f}, ECE {figures['ece_after']:.3f}":
-                          reliability_bins(after, known.right)},
-                     {"right": after[known.right], "wrong": after[~known.right],
-                      "unknown artists": others.scores(calibration.temperature)},
-                     calibration.possible, calibration.confident, path.with_suffix(".png"))
+    with output_lock(path, wait=True):
+        calibration.write(path, figures)
+        before, after = known.scores(1), known.scores(calibration.temperature)
+        reliability_plot({f"before, ECE {figures['ece_before']:.3f}": reliability_bins(before, known.right),
+                          f"after: temperature {calibration.temperature:.3f}, ECE {figures['ece_after']:.3f}":
+                              reliability_bins(after, known.right)},
+                         {"right": after[known.right], "wrong": after[~known.right],
+                          "unknown artists": others.scores(calibration.temperature)},
+                         calibration.possible, calibration.confident, path.with_suffix(".png"))
     print_failures(unread)
     print(*format_figures(calibration, figures), sep="\n")
     print(f"written: {path} and {path.with_suffix('.png').name}")

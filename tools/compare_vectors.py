@@ -13,6 +13,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from data.output_folder import output_lock
 from runtime.arguments import Parser, flag
 from search.neighbours import SCORES, Index, Metric, normalised
 from search.vectors import read_vectors, same_rows
@@ -63,7 +64,8 @@ def main(argv: list[str] | None = None) -> int:
         for result in answer["results"]:
             print(f"{result[key]:12.6f}  {result['name']}")
     if flags.output:
-        write_json(flags.output, answers[0] if len(answers) == 1 else answers)
+        with output_lock(flags.output, wait=True):
+            write_json(flags.output, answers[0] if len(answers) == 1 else answers)
     return EXIT_DONE
 
 

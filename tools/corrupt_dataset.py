@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from data.corruptions import KINDS, STRENGTHS, Kind, write_corrupted
 from data.images import DEFAULT_MAX_PIXELS
-from data.prepare.output import new_folder
+from data.output_folder import new_folder
 from runtime.arguments import Parser, flag
 from runtime.options import FolderSearchOptions
 from runtime.progress import progress

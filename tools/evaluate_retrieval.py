@@ -15,6 +15,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from data.output_folder import output_lock
 from data.picture_files import find_pictures
 from runtime.arguments import Parser, flag
 from runtime.options import NEIGHBOURS, ClusterOptions, FeatureOptions, FolderSearchOptions
@@ -77,7 +78,8 @@ def main(argv: list[str] | None = None) -> int:
                 for way in ("neighbours", "mean")]
         print(*format_table([("", "top-1, %", "mean over artists, %"), RULE, *rows]), sep="\n")
     if flags.output:
-        write_json(flags.output, figures)
+        with output_lock(flags.output, wait=True):
+            write_json(flags.output, figures)
     for path, reason in failures:
         print(f"not read: {path} ({reason})", file=sys.stderr)
     return EXIT_PARTIAL if failures else EXIT_DONE

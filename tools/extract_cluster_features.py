@@ -13,12 +13,15 @@ from typing import Literal
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from data.output_folder import output_lock, replace_together
 from data.picture_files import find_pictures
 from runtime.arguments import Parser, flag
 from runtime.options import ClusterOptions, FeatureOptions, FolderSearchOptions
 from search.neighbours import normalised
-from search.vectors import FeatureSpace, Vectors, missing_pictures, read_vectors, write_features
+from search.vectors import FEATURES, NAMES, SPACE, FeatureSpace, Vectors, missing_pictures, read_vectors, write_features
 from utils import EXIT_DONE, EXIT_PARTIAL, UserError, command, write_json
+
+ASSIGNMENTS = "cluster_assignments.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +54,12 @@ def main(argv: list[str] | None = None) -> int:
     flags = build_parser().read(argv)
     if flags.images_dir and not flags.images_dir.is_dir():
         raise UserError(f"no folder {flags.images_dir}", "a folder of pictures", "check --images-dir")
+    with output_lock(flags.output_dir):
+        return group(flags)
+
+
+def group(flags: Flags) -> int:
+    """Group, write and print; the exit code."""
     failures: list[tuple[Path, str]] = []
     if flags.features:
         found = read_vectors([flags.features])
@@ -60,22 +69,24 @@ def main(argv: list[str] | None = None) -> int:
     from drawing.clusters import MAP, SHEET, cluster_map, cluster_sheet
     from inference.records import print_failures
     from search.clustering import group_features
-    from search.standardisation import comparable
+    from search.standardisation import STANDARDISATION, comparable
     features, standardisation = comparable(found, flags.clusters.pca)
     normalize = flags.normalize
     if normalize is None:
         normalize = flags.clusters.num_clusters == "auto" or standardisation is not None
     features = normalised(features) if normalize else features
     groups = group_features(features, found.names, flags.clusters)
-    if not flags.features:
-        write_features(flags.output_dir, found.names, found.rows, found.space or FeatureSpace())
-        if standardisation:
-            standardisation.write(flags.output_dir)
-    write_json(flags.output_dir / "cluster_assignments.json", groups)
-    if flags.images_dir and groups["clusters"]:
-        cluster_sheet(groups["clusters"], flags.images_dir, flags.output_dir / SHEET)
-    cluster_map(features, found.names, groups["clusters"], flags.output_dir / MAP, folder=flags.images_dir,
-                projection=flags.projection, seed=flags.clusters.seed)
+    feature_files = () if flags.features else (FEATURES, SPACE, NAMES, STANDARDISATION)
+    with replace_together(flags.output_dir, (*feature_files, ASSIGNMENTS, SHEET, MAP)) as folder:
+        if not flags.features:
+            write_features(folder, found.names, found.rows, found.space or FeatureSpace())
+            if standardisation:
+                standardisation.write(folder)
+        write_json(folder / ASSIGNMENTS, groups)
+        if flags.images_dir and groups["clusters"]:
+            cluster_sheet(groups["clusters"], flags.images_dir, folder / SHEET)
+        cluster_map(features, found.names, groups["clusters"], folder / MAP, folder=flags.images_dir,
+                    projection=flags.projection, seed=flags.clusters.seed)
     print_failures(failures)
     for cluster in groups["clusters"]:
         print(f"cluster {cluster['cluster_id']}: {cluster['size']} pictures, such as {cluster['images'][0]}")

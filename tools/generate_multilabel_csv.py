@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from data.multilabel.annotations import write_annotations
 from data.multilabel.label_files import read_label_files
-from data.prepare.output import check_csv_outputs, report_write_errors
+from data.output_folder import check_csv_outputs, output_lock, report_write_errors
 from runtime.arguments import Parser, flag
 from runtime.options import LabelledFolderOptions
 from utils import EXIT_DONE, EXIT_PARTIAL, command
@@ -49,8 +49,8 @@ def main(argv: list[str] | None = None) -> int:
                              skip_invalid=folder.skip_invalid, exclude=folder.search.exclude)
     for line in found.report():
         print(line)
-    check_csv_outputs(output_csv, overwrite=folder.overwrite)
-    with report_write_errors(output_csv):
+    with output_lock(output_csv), report_write_errors(output_csv):
+        check_csv_outputs(output_csv, overwrite=folder.overwrite)
         write_annotations(output_csv, found.with_paths(found.annotations, relative=folder.relative_paths),
                           folder.label_delimiter)
     labels = {label for annotation in found.annotations for label in annotation.labels}

@@ -12,7 +12,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from data.demo.artists import ARTISTS, write_demo_artists, write_demo_blends
-from data.prepare.output import new_folder
+from data.output_folder import new_folder
 from runtime.arguments import Parser, flag
 from utils import EXIT_DONE, command
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from data.output_folder import output_lock
 from inference.modes import MODES
 from runtime.arguments import Parser, flag
 from runtime.options import ResultOptions
@@ -37,8 +38,9 @@ def main(argv: list[str] | None = None) -> int:
     flags = build_parser().read(argv)
     from inference.folder_run import find_shards
     from inference.records import print_outcome, write_results
-    shards = find_shards(flags.input)
-    summary = write_results(shards, flags.output, flags.files, MODES[shards[0].about["mode"]])
+    with output_lock(flags.output):
+        shards = find_shards(flags.input)
+        summary = write_results(shards, flags.output, flags.files, MODES[shards[0].about["mode"]])
     return print_outcome(summary.pictures, summary.failures, flags.output, how=f" from {len(shards)} shards")
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from data.output_folder import output_lock
 from runtime.arguments import Parser, flag
 from utils import EXIT_DONE, command
 
@@ -38,7 +39,8 @@ def main(argv: list[str] | None = None) -> int:
 
     records = read_log(options.log)
     output = options.output or options.log.with_suffix(".png")
-    training_curves(records, output)
+    with output_lock(output, wait=True):
+        training_curves(records, output)
     told = format_count(len(records), "epoch")
     if key := monitored(records):
         best = max((record for record in records if record.get(key) is not None), key=lambda record: record[key])

@@ -13,10 +13,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from data.images import DEFAULT_MAX_PIXELS
-from data.multilabel.annotations import write_annotations
+from data.multilabel.annotations import write_annotated_split
 from data.multilabel.label_files import read_label_files
 from data.multilabel.split import MultiLabelRule, MultiLabelSplit, plan_multilabel_split
-from data.prepare.output import check_csv_outputs, report_write_errors
+from data.output_folder import check_csv_outputs, output_lock, report_write_errors
 from runtime.arguments import Parser, flag
 from runtime.options import LabelledFolderOptions
 from runtime.progress import announced
@@ -59,14 +59,15 @@ def main(argv: list[str] | None = None) -> int:
                              skip_invalid=folder.skip_invalid, exclude=folder.search.exclude)
     for line in found.report():
         print(line)
-    check_csv_outputs(options.train_csv, options.val_csv, overwrite=folder.overwrite)
     rule = MultiLabelRule(val_ratio=options.val_ratio, min_label_count=options.min_label_count, seed=options.seed)
-    split = plan_multilabel_split(folder.input_dir, found.annotations, rule, max_pixels=options.max_pixels,
-                                  workers=options.workers, progress=announced)
-    print_split(split)
-    for path, side in ((options.train_csv, split.train), (options.val_csv, split.val)):
-        with report_write_errors(path):
-            write_annotations(path, found.with_paths(side, relative=folder.relative_paths), folder.label_delimiter)
+    with output_lock(options.train_csv, options.val_csv), report_write_errors(options.train_csv):
+        check_csv_outputs(options.train_csv, options.val_csv, overwrite=folder.overwrite)
+        split = plan_multilabel_split(folder.input_dir, found.annotations, rule, max_pixels=options.max_pixels,
+                                      workers=options.workers, progress=announced)
+        print_split(split)
+        write_annotated_split({path: found.with_paths(side, relative=folder.relative_paths) for path, side in
+                               ((options.train_csv, split.train), (options.val_csv, split.val))},
+                              folder.label_delimiter)
     print(f"{len(split.train)} pictures to train are in {options.train_csv}, {len(split.val)} to validate in "
           f"{options.val_csv}")
     return EXIT_PARTIAL if found.invalid or found.unreadable or split.damaged else EXIT_DONE

@@ -15,6 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from data.image_list import Batch, LabelledImages, refill
 from data.loaders import EvalBatches, Loading, TrainBatches, make_loader
+from data.output_folder import replace_together
 from drawing.plots import training_curves
 from evaluation.evaluator import Evaluation, Meter, check_gone, evaluate_loader, log_failures
 from runtime.checkpoint import LATEST, Checkpoint, publish_best, save_checkpoint
@@ -27,7 +28,7 @@ from training.augmentation import Mix
 from training.epoch_meter import EpochMeter
 from training.optim import Clipping, EvalMode, make_ema, make_optimizer, make_schedule, scale_lr, set_training_mode
 from training.pictures import Pictures
-from training.run_folder import CURVES, EPOCH_CHECKPOINT
+from training.run_folder import CURVES, EPOCH_CHECKPOINT, PUBLISHED
 from training.state import Position, TrainingState
 from utils import Interrupted, UserError, mix_seed, seed_everything
 
@@ -281,10 +282,10 @@ class Run:
             position, evaluated = self.state.position, self.state.evaluated
             content = {**self._metadata(), "model": evaluated.state_dict(), "epoch": position.epoch,
                        "step": position.step, "best_metric": position.best_metric, "metrics": figures}
-            publish_best(self.options.output_dir, content, evaluated, self.architecture)
-            drawings = self.task.evaluation.write_report(self.options.output_dir, meter)
-            for title, path in drawings.items():
-                logbook.show_file(title, path, position.epoch)
+            with replace_together(self.options.output_dir, PUBLISHED) as folder:
+                publish_best(folder, content, evaluated, self.architecture)
+                for title, path in self.task.evaluation.write_report(folder, meter).items():
+                    logbook.show_file(title, path, position.epoch)
 
     def save(self, name: str) -> None:
         """Write everything that an exact resume needs to `name` in the output folder; all ranks wait for it.

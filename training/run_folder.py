@@ -8,6 +8,7 @@ from pathlib import Path
 
 from data.class_mapping import CLASS_MAPPING, first_difference, read_class_mapping, write_class_mapping
 from data.multilabel.dataset import LABEL_STATS
+from data.output_folder import replace_together
 from data.prepare.dataset import DATASET_INFO
 from drawing.confusion import CONFUSION
 from evaluation.calibration import CALIBRATION
@@ -21,7 +22,8 @@ from utils import UserError, atomic_path
 
 CURVES, EPOCH_CHECKPOINT, ROBUSTNESS = "curves.png", "checkpoint_{}.pth", "robustness.json"
 # What the best network so far has: its weights, and the figures on the way to it.
-BEST_FILES = (BEST, BEST_ALIAS, HUB_CONFIG, WEIGHTS, REPORT, CONFUSION, LABEL_STATS, THRESHOLDS, METRICS)
+PUBLISHED = (BEST, BEST_ALIAS, HUB_CONFIG, WEIGHTS, REPORT, CONFUSION, LABEL_STATS, THRESHOLDS)
+BEST_FILES = (*PUBLISHED, METRICS)
 BEGINNING = (CLASS_MAPPING, LOG, "tensorboard")  # there is no more of a run that ended in its first epoch
 RUN_FILES = (LATEST, EPOCH_CHECKPOINT.format("*"), *BEST_FILES, CURVES, FIGURES, ROBUSTNESS, CALIBRATION,
              str(Path(CALIBRATION).with_suffix(".png")), *BEGINNING)
@@ -74,16 +76,20 @@ def open_output(folder: Path, classes: list[str], resumed: Checkpoint | None) ->
 
 
 def _move_aside(folder: Path) -> list[str]:
-    """Move an earlier run's files to a folder of their own; a line for the log, unless the run had just begun."""
-    files = [path for name in RUN_FILES for path in folder.glob(name)]
-    if all(path.name in BEGINNING for path in files):
+    """Move an earlier run's files to a folder of their own; a line for the log, unless the run had just begun.
+
+    The folder gets its name when it is complete: what a kill left is completed first.
+    """
+    files, moving = [path for name in RUN_FILES for path in folder.glob(name)], folder / ".previous.partial"
+    if all(path.name in BEGINNING for path in files) and not moving.exists():
         return []
     number = 1
     while (aside := folder / f"previous_{number}").exists():
         number += 1
-    aside.mkdir()
+    moving.mkdir(exist_ok=True)
     for path in files:
-        path.rename(aside / path.name)
+        path.rename(moving / path.name)
+    moving.rename(aside)
     return [f"the earlier run in {folder} moves to {aside.name}/"]
 
 
@@ -92,10 +98,11 @@ def _bring_best(folder: Path, resumed: Checkpoint) -> list[str]:
     source = resumed.path.resolve().parent
     if not _holds_best(source, resumed.content.get("best_metric", -math.inf)):
         return []
-    for name in BEST_FILES:
-        if (source / name).is_file():
-            with atomic_path(folder / name) as partial:
-                shutil.copyfile(source / name, partial)
+    with replace_together(folder, BEST_FILES) as building:
+        for name in BEST_FILES:
+            if (source / name).is_file():
+                with atomic_path(building / name) as partial:
+                    shutil.copyfile(source / name, partial)
     return [f"the best network so far comes along from {source}"]
 
 

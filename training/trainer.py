@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from abc import ABC, abstractmethod
 from dataclasses import replace
 from typing import Any, Generic, TypeVar
@@ -11,6 +12,7 @@ import torch
 from data.image_folder import ImageFolder
 from data.image_list import LabelledImages
 from data.loaders import Loading
+from data.output_folder import output_lock
 from data.train_val import check_two_classes, find_damaged, leave_out, name_missing, open_train, open_val
 from data.transforms import Preprocessing, eval_transform
 from evaluation.evaluator import Evaluation, Evaluator
@@ -120,7 +122,9 @@ def run_trainer(spec: TrainerSpec[Any, Any]) -> int:
     elif spec.probe != ProbeOptions():
         raise UserError("--probe-views or --feature-kind without --linear-probe", "a probe", "add --linear-probe")
     placement = Placement.resolve(options.device, channels_last=options.channels_last, amp=options.amp)
-    with process_group(placement.device) as line:
+    with process_group(placement.device) as line, contextlib.ExitStack() as held:
+        if not options.eval:  # before the checkpoint is read: another run might go on from it meanwhile
+            on_first_rank(lambda: held.enter_context(output_lock(options.output_dir)))
         checkpoint = find_checkpoint(options)
         if checkpoint and checkpoint.is_ours and checkpoint.config.get("task") != spec.task:
             raise UserError(f"{checkpoint.path} of another trainer", "a checkpoint of this one",

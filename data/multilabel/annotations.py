@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -18,7 +19,7 @@ from data.multilabel.grammar import (
     read_labels,
 )
 from data.names import line_problem
-from utils import UserError
+from utils import UserError, atomic_path
 
 COLUMNS = ("image_path", "labels")
 
@@ -112,3 +113,16 @@ def write_annotations(path: str | os.PathLike[str], annotations: Iterable[Annota
         UserError: a label holds the delimiter.
     """
     write_rows(path, [COLUMNS, *((picture, format_labels(labels, delimiter)) for picture, labels in annotations)])
+
+
+def write_annotated_split(sides: Mapping[Path, Iterable[Annotation]], delimiter: str = DEFAULT_DELIMITER) -> None:
+    """Write the files of a split, see `write_annotations`; a kill leaves no side of one split beside that of another.
+
+    Raises:
+        UserError: a label holds the delimiter.
+    """
+    with contextlib.ExitStack() as whole:
+        for path, annotations in sides.items():
+            write_annotations(whole.enter_context(atomic_path(path)), annotations, delimiter)
+        for path in sides:
+            path.unlink(missing_ok=True)

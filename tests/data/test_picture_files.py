@@ -12,6 +12,7 @@ from typing import get_args
 import pytest
 from PIL import Image
 
+from data.output_folder import MARKER
 from data.picture_files import (
     OUTPUT_FILES,
     OUTPUT_PICTURES,
@@ -19,7 +20,6 @@ from data.picture_files import (
     expand_inputs,
     find_pictures,
 )
-from data.prepare.output import MARKER
 from drawing import clusters
 from evaluation.calibration import CALIBRATION
 from evaluation.multilabel import FIGURES

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ from runtime.checkpoint import (
 )
 from runtime.logbook import LOG, METRICS, Logbook
 from runtime.options import RunOptions
+from tests.kills import count_calls
 from training import run_folder
 from training.run_folder import CLASS_MAPPING, closing_lines, find_checkpoint, open_output
 from utils import UserError
@@ -77,13 +79,19 @@ def test_each_earlier_run_has_its_own_folder(tmp_path: Path) -> None:
     assert kept == [3, 4, 5]
 
 
-def test_what_a_kill_left_half_moved_is_not_lost(tmp_path: Path) -> None:
-    leave_run(tmp_path)
-    (tmp_path / "previous_1").mkdir()
-    (tmp_path / LATEST).rename(tmp_path / "previous_1" / LATEST)
-    open_output(tmp_path, CLASSES, None)
-    assert (tmp_path / "previous_1" / LATEST).exists()
-    assert (tmp_path / "previous_2" / BEST).exists()
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="POSIX")
+def test_what_a_kill_left_half_moved_is_moved_whole(tmp_path: Path) -> None:
+    for point in range(1, len(RUN) + 3):
+        folder = tmp_path / str(point)
+        leave_run(folder)
+        if not os.fork():
+            count_calls(("mkdir", "rename"), point, lambda call: os._exit(9))
+            open_output(folder, CLASSES, None)
+            os._exit(0)
+        os.wait()
+        open_output(folder, CLASSES, None)
+        assert [path.name for path in folder.glob("*previous*")] == ["previous_1"]
+        assert {name for name in RUN if (folder / "previous_1" / name).exists()} == set(RUN)
 
 
 def test_a_mapping_that_contradicts_the_data_is_named_and_kept_with_its_run(tmp_path: Path) -> None:

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data.multilabel.annotations import Annotation, AnnotationRules, read_annotations, write_annotations
+from data.multilabel.annotations import (
+    Annotation,
+    AnnotationRules,
+    read_annotations,
+    write_annotated_split,
+    write_annotations,
+)
+from tests.kills import count_calls
 from utils import UserError
 
 
@@ -137,3 +145,19 @@ def test_a_fuzzed_file_gives_a_line_and_never_a_traceback(tmp_path_factory: pyte
 @pytest.mark.exhaustive
 def test_ten_thousand_fuzzed_files(tmp_path: Path) -> None:
     settings(max_examples=10_000)(given(content=CONTENT)(lambda content: never_a_traceback(content, tmp_path)))()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="POSIX")
+def test_a_kill_leaves_no_sides_of_two_splits(tmp_path: Path) -> None:
+    sides = [tmp_path / "train.csv", tmp_path / "val.csv"]
+    states: list[list[str]] = []
+    while len(states) < 3 or states[-1] != ["new", "new"]:
+        write_annotated_split({path: [Annotation("old.png", {"a": 1.0})] for path in sides})
+        if not os.fork():
+            count_calls(("unlink", "replace"), len(states) + 1, lambda call: os._exit(9))
+            write_annotated_split({path: [Annotation("new.png", {"a": 1.0})] for path in sides})
+            os._exit(0)
+        os.wait()
+        states.append(["old" if "old" in path.read_text() else "new" for path in sides if path.exists()])
+    assert all(len(set(state)) <= 1 for state in states)
+    assert states[0] == ["old", "old"]

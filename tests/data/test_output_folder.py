@@ -1,4 +1,4 @@
-"""The promise "Deletion": only our own earlier output goes, after a yes, and only when the new one is complete."""
+"""The promises "Deletion" and "One writer": what may go, and one command at a time in a place."""
 
 from __future__ import annotations
 
@@ -6,13 +6,18 @@ import errno
 import io
 import os
 import shutil
+import signal
+import threading
+import time
 from pathlib import Path
 
+import filelock
 import pytest
 
-import data.prepare.output
-from data.prepare.output import MARKER, check_csv_outputs, new_folder
-from utils import UserError
+import data.output_folder
+from data.output_folder import MARKER, check_csv_outputs, new_folder, output_lock, read_swapped, replace_together
+from tests.kills import count_calls
+from utils import UserError, write_text
 
 
 def make(target: Path, content: str = "new", *, overwrite: bool = True, sources: tuple[Path, ...] = ()) -> None:
@@ -174,7 +179,7 @@ class Killed(BaseException):
 
 def kill_at(monkeypatch: pytest.MonkeyPatch, function: str, call: int) -> None:
     calls = []
-    module, name = (os, "rename") if function == "rename" else (data.prepare.output, function)
+    module, name = (os, "rename") if function == "rename" else (data.output_folder, function)
     real = getattr(module, name)
 
     def maybe(*arguments: object) -> object:
@@ -185,7 +190,7 @@ def kill_at(monkeypatch: pytest.MonkeyPatch, function: str, call: int) -> None:
 
     monkeypatch.setattr(module, name, maybe)
     if function == "rename":  # the clean-up that a kill would prevent
-        monkeypatch.setattr(data.prepare.output, "_delete", lambda folder: None)
+        monkeypatch.setattr(data.output_folder, "_delete", lambda folder: None)
 
 
 @pytest.mark.parametrize(("function", "call"), [("_mark", 2), ("rename", 1), ("rename", 2), ("_delete", 1)])
@@ -216,8 +221,8 @@ def test_a_strangers_folder_under_our_temporary_name_stays(target: Path) -> None
     stranger = target.with_name(".out.partial")
     stranger.mkdir(parents=True)
     (stranger / "file").write_text("precious")
-    with pytest.raises(UserError, match="no mark"):
-        make(target)
+    make(target)
+    assert content(target) == "new"
     assert (stranger / "file").read_text() == "precious"
 
 
@@ -279,3 +284,216 @@ def test_sources_folders_and_one_file_twice_are_refused(tmp_path: Path, names: l
     (tmp_path / "sub").mkdir()
     with pytest.raises(UserError, match="correct the path"):
         check_csv_outputs(*(tmp_path / name for name in names), overwrite=True)
+
+
+# ---- locks ----
+
+
+@pytest.fixture
+def holder(target: Path):
+    """A process that has locked `target`, and has started another that lives on; yields its number."""
+    pytest.importorskip("fcntl")
+    reader, writer = os.pipe()
+    child = os.fork()
+    if not child:
+        with output_lock(target):
+            worker = os.fork()
+            if worker:
+                os.write(writer, str(worker).encode())
+            time.sleep(60)
+        os._exit(0)
+    worker = int(os.read(reader, 20))
+    yield child
+    os.kill(worker, signal.SIGKILL)
+
+
+def test_the_second_is_told_who_holds_it_until_that_one_dies(target: Path, holder: int,
+                                                            monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UserError, match=rf"\(process {holder} on .+\) is writing"), output_lock(target):
+        pytest.fail("two have it")
+    with pytest.raises(UserError, match="one command at a time"):
+        make(target)
+    assert not target.exists()
+    os.kill(holder, signal.SIGKILL)
+    os.waitpid(holder, 0)
+    make(target)  # a loader's worker, which has outlived the command, holds nothing
+    assert content(target) == "new"
+    assert not leftovers(target)
+
+
+def test_one_that_waits_says_for_whom(target: Path, holder: int, capsys: pytest.CaptureFixture[str]) -> None:
+    threading.Timer(0.2, os.kill, (holder, signal.SIGKILL)).start()
+    with output_lock(target, wait=True):
+        assert f"(process {holder} on " in capsys.readouterr().out
+    os.waitpid(holder, 0)
+
+
+def test_a_lock_is_taken_once_and_leaves_nothing(tmp_path: Path) -> None:
+    place = tmp_path / "a" / "b" / "out"
+    with output_lock(place, place.parent / "other.csv"):
+        with output_lock(place):
+            assert sorted(path.name for path in place.parent.iterdir()) == [".other.csv.lock", ".out.lock"]
+        assert (place.parent / ".out.lock").exists()
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_was_written_stays_when_the_lock_goes(tmp_path: Path) -> None:
+    with output_lock(tmp_path / "a" / "out"):
+        (tmp_path / "a" / "out").mkdir()
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["out"]
+
+
+def test_a_folder_whose_surroundings_may_not_be_written_to(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target.mkdir(parents=True)
+    monkeypatch.setattr(os, "access", lambda place, mode: Path(place) != target.parent)
+    with output_lock(target):
+        assert [path.name for path in target.parent.rglob("*")] == ["out", ".lsnet.lock"]
+
+
+def test_a_lock_that_a_kill_left_is_no_loss(target: Path) -> None:
+    make(target, "old")
+    for path in (target / "train" / ".run.lock", target.with_name(".out.lock")):
+        path.write_text("\nsomebody\n")
+    make(target)
+    assert content(target) == "new"
+
+
+@pytest.mark.parametrize(("number", "goes_on"), [(errno.ENOLCK, True), (errno.EACCES, False)])
+def test_a_place_without_locks_or_rights(target: Path, monkeypatch: pytest.MonkeyPatch,
+                                         capsys: pytest.CaptureFixture[str], number: int, *, goes_on: bool) -> None:
+    def refuse(*arguments: object, **named: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(filelock.FileLock, "acquire", refuse)
+    if goes_on:
+        make(target)
+        assert "has no locks" in capsys.readouterr().out
+    else:
+        with pytest.raises(UserError, match=os.strerror(number)):
+            make(target)
+
+
+# ---- swaps ----
+
+
+def test_what_another_program_takes_from_a_half_made_folder_is_missed(target: Path,
+                                                                     monkeypatch: pytest.MonkeyPatch) -> None:
+    make(target, "old")
+    monkeypatch.setattr(os, "sync", lambda: next(target.parent.glob(".*.partial/train/file.txt")).unlink(), False)
+    with pytest.raises(UserError, match="another program changed"):
+        make(target)
+    assert content(target) == "old"
+    assert not leftovers(target)
+
+
+def test_a_folder_that_came_in_the_place_of_ours_stays(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def exchange() -> None:
+        ours = next(target.parent.glob(".*.partial"))
+        ours.rename(target.with_name("away"))
+        ours.mkdir()
+
+    monkeypatch.setattr(os, "sync", exchange, False)
+    with pytest.raises(UserError, match="another program changed"):
+        make(target)
+    assert len(leftovers(target)) == 1
+
+
+@pytest.mark.parametrize("name", [".out.partial", ".out.0123abcd.partial"])
+@pytest.mark.parametrize("files", [[], [f".{MARKER}.partial"], [MARKER, "half.txt"]])
+def test_what_a_kill_left_goes(target: Path, name: str, files: list[str]) -> None:
+    left = target.with_name(name)
+    left.mkdir(parents=True)
+    for file in files:
+        (left / file).write_text('{"files": []}')
+    make(target)
+    assert not leftovers(target)
+
+
+@pytest.mark.parametrize("name", [".other.0123abcd.partial", ".out.0123abcd.partial.jpg", ".out.picture.partial"])
+def test_other_names_are_no_leftovers(target: Path, name: str) -> None:
+    target.with_name(name).mkdir(parents=True)
+    make(target)
+    assert target.with_name(name).exists()
+
+
+def read(folder: Path) -> str:
+    try:
+        return content(folder)
+    except OSError:
+        raise UserError("a", "b", "c") from None
+
+
+def test_a_reader_sees_one_state(target: Path) -> None:
+    make(target, "old")
+    states = []
+
+    def read_slowly(folder: Path) -> str:
+        first = read(folder)
+        if not states:
+            make(target, "new")
+        states.append((first, read(folder)))
+        return first
+
+    assert read_swapped(target, read_slowly) == "new"
+    assert states == [("old", "new"), ("new", "new")]
+
+
+def test_a_reader_finds_what_a_swap_has_moved_away(target: Path) -> None:
+    make(target, "old")
+    target.rename(target.with_name(".out.01234567.replaced"))
+    assert read_swapped(target, read) == "old"
+    with pytest.raises(UserError):
+        read_swapped(target.with_name("none"), read)
+
+
+# ---- files that must agree ----
+
+SET = ("features.npy", "features.json", "image_names.txt")
+
+
+def write_set(folder: Path, text: str, names: tuple[str, ...] = SET) -> None:
+    with replace_together(folder, SET) as building:
+        for name in names:
+            write_text(building / name, text)
+
+
+def read_set(folder: Path) -> dict[str, str]:
+    return {path.name: path.read_text() for path in folder.iterdir() if path.is_file()}
+
+
+def test_files_that_must_agree_replace_all_earlier_ones(tmp_path: Path) -> None:
+    write_set(tmp_path, "old")
+    (tmp_path / "other").write_text("stays")
+    write_set(tmp_path, "new", SET[:2])
+    assert read_set(tmp_path) == {"features.npy": "new", "features.json": "new", "other": "stays"}
+
+
+def test_an_error_leaves_them_as_they_were(tmp_path: Path) -> None:
+    def fill_the_disk() -> None:
+        with replace_together(tmp_path, SET) as building:
+            (building / SET[0]).write_text("new")
+            raise OSError(errno.ENOSPC, "full")
+
+    write_set(tmp_path, "old")
+    with pytest.raises(OSError, match="full"):
+        fill_the_disk()
+    assert read_set(tmp_path) == dict.fromkeys(SET, "old")
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="POSIX")
+def test_a_kill_never_leaves_files_of_two_runs(tmp_path: Path) -> None:
+    write_set(tmp_path, "old")
+    states = []
+    while not states or set(states[-1].values()) != {"new"} or len(states[-1]) < 3:
+        write_set(tmp_path, "old")
+        if not os.fork():
+            count_calls(("unlink", "replace", "rmdir", "mkdir"), len(states) + 1, lambda call: os._exit(9))
+            write_set(tmp_path, "new")
+            os._exit(0)
+        os.wait()
+        states.append(read_set(tmp_path))
+    assert len(states) > 12
+    assert all(len(set(state.values())) == 1 and SET[0] in state for state in states)
+    write_set(tmp_path, "newer")
+    assert len(list(tmp_path.iterdir())) == 3
