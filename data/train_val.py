@@ -46,8 +46,13 @@ def check_two_classes(dataset: LabelledImages) -> None:
 def name_missing(dataset: LabelledImages, what: str) -> list[str]:
     """A line on the classes that have no image in `dataset`, and `what` becomes of them; none where all have one."""
     missing = [name for name, count in zip(dataset.classes, dataset.counts(), strict=True) if not count]
-    more = f" and {len(missing) - NAMED} more" if len(missing) > NAMED else ""
-    return [f"{what}: {', '.join(missing[:NAMED])}{more}"] if missing else []
+    return [f"{what}: {first_names(missing)}"] if missing else []
+
+
+def first_names(names: Sequence[str]) -> str:
+    """The first `NAMED` of `names`, and how many more there are."""
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return f"{', '.join(names[:NAMED])}{more}"
 
 
 def find_damaged(datasets: Sequence[LabelledImages], cache_folders: Sequence[Path], *, workers: int, max_pixels: int,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 import torch
 
 from data.loaders import EvalBatches, make_loader
+from data.train_val import first_names
 from evaluation.evaluator import evaluate_loader
 from evaluation.features import FeatureMeter
 from model.layers import NormLinear
@@ -154,21 +156,22 @@ def fit_head(views: np.ndarray, targets: np.ndarray, classes: Sequence[str], blo
         blocks: see `block_scale`.
 
     Raises:
-        UserError: a feature is not finite, or a class has too few pictures for two folds.
+        UserError: a feature is not finite.
     """
-    counts = np.bincount(targets, minlength=len(classes)) if targets.ndim == 1 else (targets > 0).sum(axis=0)
     if not np.isfinite(views).all():
         raise UserError("features that are not finite", "finite ones", "check the weights the probe begins with")
-    if len(classes) < 2 and targets.ndim == 1:
-        raise UserError(f"a probe on one artist, {classes[0]}", "two artists or more", "add the pictures of others")
-    if counts.min() < 2:
-        raise UserError(f"a probe on {counts.min()} picture of {classes[int(counts.argmin())]}",
-                        "two pictures of each or more", "add pictures, or leave out the artist")
     mean, scale = block_scale(views[0], blocks)
     rows = ((views - mean) * scale).astype(np.float32)
     strength = choose_strength(rows, targets)
-    weight, bias = _fit(rows, targets, strength)
+    weight, bias = _fit(rows, targets, strength, len(classes))
     return LinearHead(mean, scale, views[0].std(axis=0, dtype=np.float64), weight, bias, strength)
+
+
+def check_counts(counts: np.ndarray, classes: Sequence[str]) -> None:
+    """Raise a `UserError` if one of `classes` has fewer than two of `counts` training pictures, (classes,) int64."""
+    if few := [name for name, count in zip(classes, counts, strict=True) if count < 2]:
+        raise UserError(f"fewer than two readable training pictures of {first_names(few)}", "two of each for a probe",
+                        "add pictures, or leave out the artist")
 
 
 def choose_strength(rows: np.ndarray, targets: np.ndarray) -> int:
@@ -177,15 +180,18 @@ def choose_strength(rows: np.ndarray, targets: np.ndarray) -> int:
     random = np.random.default_rng(0)
     chosen = np.sort(random.permutation(rows.shape[1])[:MOST_ROWS])
     rows, targets = rows[:, chosen], targets[chosen]
-    folds = (StratifiedKFold if targets.ndim == 1 else KFold)(FOLDS, shuffle=True, random_state=0)
-    splits = list(folds.split(rows[0], targets if targets.ndim == 1 else None))
+    count = min(FOLDS, int(np.bincount(targets).max())) if targets.ndim == 1 else min(FOLDS, len(targets))
+    folds = (StratifiedKFold if targets.ndim == 1 else KFold)(count, shuffle=True, random_state=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of classes with fewer pictures than folds
+        splits = list(folds.split(rows[0], targets if targets.ndim == 1 else None))
     losses = [sum(_log_loss(rows, targets, train, test, strength) for train, test in splits) for strength in STRENGTHS]
     return STRENGTHS[int(np.argmin(losses))]
 
 
 def _log_loss(rows: np.ndarray, targets: np.ndarray, train: np.ndarray, test: np.ndarray, strength: float) -> float:
     """Sum of the log losses of `test` pictures, each class counting alike, after fitting to `train` pictures."""
-    weight, bias = _fit(rows[:, train], targets[train], strength)
+    weight, bias = _fit(rows[:, train], targets[train], strength, targets.max() + 1)
     logits = rows[0, test] @ weight.T + bias
     if targets.ndim == 1:
         highest = logits.max(axis=1)
@@ -195,18 +201,22 @@ def _log_loss(rows: np.ndarray, targets: np.ndarray, train: np.ndarray, test: np
     return float((np.logaddexp(0, logits) - logits * (targets[test] > 0)).sum())
 
 
-def _fit(rows: np.ndarray, targets: np.ndarray, strength: float) -> tuple[np.ndarray, np.ndarray]:
-    """Weight (classes, D) and bias (classes,) of a logistic regression on all views (V, N, D)."""
+def _fit(rows: np.ndarray, targets: np.ndarray, strength: float, classes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Weight (classes, D) and bias (classes,) of a logistic regression on all views (V, N, D).
+
+    A class that a fold leaves without pictures gets a constant logit, the log of a share below one picture's.
+    """
     from sklearn.linear_model import LogisticRegression
     features = rows.reshape(-1, rows.shape[2])
     repeated = np.tile(targets, (len(rows),) + (1,) * (targets.ndim - 1))
     if targets.ndim == 1:
         model = LogisticRegression(C=strength, max_iter=1000, class_weight="balanced")
         model.fit(features, repeated)
-        if len(model.classes_) > 2:
-            return model.coef_, model.intercept_
-        half, shift = model.coef_ / 2, model.intercept_ / 2  # of two classes scikit-learn keeps the difference
-        return np.concatenate([-half, half]), np.concatenate([-shift, shift])
+        weight, bias = np.zeros((classes, features.shape[1])), np.full(classes, np.log(0.5 / (len(features) + 1)))
+        # Of two classes scikit-learn keeps the difference.
+        signs = np.array([[-0.5], [0.5]] if len(model.classes_) == 2 else [[1.0]])
+        weight[model.classes_], bias[model.classes_] = signs * model.coef_, np.ravel(signs * model.intercept_)
+        return weight, bias
     found = [_fit_label(features, present, strength) for present in (repeated > 0).T]
     return np.stack([weight for weight, _ in found]), np.array([bias for _, bias in found])
 

@@ -26,7 +26,7 @@ from runtime.progress import progress
 from training.augmentation import train_transform
 from training.engine import Run, Task
 from training.pictures import Pictures
-from training.probe import check_probe, fit_probe, probe_architecture
+from training.probe import check_counts, check_probe, fit_probe, probe_architecture
 from training.run_folder import closing_lines, find_checkpoint, open_output
 from training.start import (
     adapt_network,
@@ -199,6 +199,8 @@ def train(run: Run, lines: list[str], checkpoint: Checkpoint | None, probe: Prob
             for line in [*lines, done]:
                 logbook.log(line)
         return
+    if probe.linear_probe:
+        check_counts(run.train_set.counts(), run.train_set.classes)
     # Everything that can be refused has been: only now is the output folder touched.
     opened = on_first_rank(lambda: open_output(folder, run.train_set.classes, checkpoint))
     with Logbook(folder, is_writer=rank() == 0, first_epoch=position.epoch) as logbook:

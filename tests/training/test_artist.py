@@ -51,6 +51,18 @@ def test_artists_that_lost_all_pictures_are_named_and_the_rest_is_learnt(tmp_pat
     assert "not measured, for want of pictures to validate on: artist_1, artist_2\n" in told
 
 
+def test_a_probe_that_cannot_be_fitted_leaves_the_earlier_run(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    data, out = write_data_set(tmp_path / "data", artists=3, val=1), tmp_path / "out"
+    flags = ["--model", MODEL, "--input-size", "32", "--num-workers", "0", "--linear-probe", "--data-path", str(data),
+             "--output-dir", str(out)]
+    assert main(flags) == 0
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
+    damage(data / "train" / "artist_2")
+    assert main(flags) == 2
+    assert "fewer than two readable training pictures of artist_2;" in capsys.readouterr().err
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == before
+
+
 def test_one_artist_is_refused_before_and_after_the_scan(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     data = write_data_set(tmp_path / "data", artists=2)
     for command, more in ((main, []), (train_artist_multilabel.main, [

@@ -9,7 +9,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from training.probe import LinearHead, choose_strength, fit_head, set_classifier
+from training.probe import LinearHead, check_counts, choose_strength, fit_head, set_classifier
 from utils import UserError
 
 CLASSES = ["Anna", "Bob", "石"]
@@ -66,16 +66,24 @@ def test_augmented_views_are_learned_from_but_not_asked_about() -> None:
     assert np.abs(fit_head(noisy, targets, CLASSES, [8]).weight).sum() > 0
 
 
-@pytest.mark.parametrize(("rows", "targets", "classes", "told"), [
-    (np.full((1, 4, 2), np.nan), np.array([0, 0, 1, 1]), CLASSES[:2], "not finite"),
-    (np.ones((1, 4, 2)), np.zeros(4, np.int64), CLASSES[:1], "one artist, Anna"),
-    (np.ones((1, 3, 2)), np.array([0, 0, 1]), CLASSES[:2], "1 picture of Bob"),
-    (np.ones((1, 3, 2)), np.array([[1, 0], [1, 1], [1, 0]], np.float32), CLASSES[:2], "1 picture of Bob"),
-])
-def test_what_cannot_be_fitted_is_refused(rows: np.ndarray, targets: np.ndarray, classes: list[str],
-                                          told: str) -> None:
-    with pytest.raises(UserError, match=told):
-        fit_head(rows.astype(np.float32), targets, classes, [2])
+def test_features_that_are_not_finite_are_refused() -> None:
+    with pytest.raises(UserError, match="not finite"):
+        fit_head(np.full((1, 4, 2), np.nan, np.float32), np.array([0, 0, 1, 1]), CLASSES[:2], [2])
+
+
+def test_classes_of_fewer_than_two_pictures_are_named() -> None:
+    check_counts(np.array([2, 2]), ["Anna", "Bob"])
+    with pytest.raises(UserError, match="training pictures of Anna, Cem;"):
+        check_counts(np.array([1, 2, 0]), ["Anna", "Bob", "Cem"])
+
+
+@pytest.mark.parametrize("counts", [(2, 2), (9, 2, 3), (2, 30)])
+def test_two_pictures_of_an_artist_are_enough(counts: tuple[int, ...], recwarn: pytest.WarningsRecorder) -> None:
+    rows, given = blobs(classes=len(counts), count=90)
+    kept = np.concatenate([np.flatnonzero(given == number)[:count] for number, count in enumerate(counts)])
+    head = fit_head(rows[kept][None], given[kept], CLASSES[:len(counts)], [8])
+    assert not recwarn.list
+    np.testing.assert_array_equal(logits(head, rows[kept]).argmax(1), given[kept])
 
 
 @pytest.mark.parametrize(("name", "arguments"), [
