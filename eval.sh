@@ -6,7 +6,7 @@
 # PYTHON names another Python than the one on the path.
 set -euo pipefail
 if [ $# -lt 3 ]; then
-    echo "eval.sh: found $# argument(s); expected MODEL CHECKPOINT DATA [flags]; see the head of this file" >&2
+    echo "eval.sh: found too few arguments; expected MODEL CHECKPOINT DATA [flags]; see the head of this file" >&2
     exit 2
 fi
 model=$1 checkpoint=$2 data=$3

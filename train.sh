@@ -6,7 +6,7 @@
 # keep 8 x 256 pictures per update: GPUS=2 ./train.sh lsnet_t imagenet --accumulation-steps 4
 set -euo pipefail
 if [ $# -lt 2 ]; then
-    echo "train.sh: found $# argument(s); expected MODEL IMAGENET [flags]; see the head of this file" >&2
+    echo "train.sh: found too few arguments; expected MODEL IMAGENET [flags]; see the head of this file" >&2
     exit 2
 fi
 model=$1 data=$2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import functools
+import glob
 import hashlib
 import json
 import os
@@ -13,6 +14,7 @@ import re
 import signal
 import stat
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 # `torch` and `numpy` are imported inside the functions that need them: a command that only sorts files starts at once.
 
 EXIT_DONE, EXIT_FAILED, EXIT_USER, EXIT_PARTIAL = 0, 1, 2, 3
+# Signals to end, besides Ctrl-C; a closed terminal sends SIGHUP, Ctrl-Break on Windows SIGBREAK.
+ENDING = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP", "SIGBREAK") if hasattr(signal, name)]
 LARGEST = 2**30  # bytes of a file that is read whole
 LONGEST_PART = 2000  # letters of a part of a message: what a file holds may be of any length
 
@@ -33,7 +37,7 @@ class UserError(Exception):
 
     Args:
         found: what was met, with its path or value.
-        expected: what would have been right.
+        expected: what would have been right; empty where `found` is a sentence that says all.
         action: what to do now.
     """
 
@@ -44,7 +48,8 @@ class UserError(Exception):
     def __str__(self) -> str:
         found, expected, action = (part if len(part) <= LONGEST_PART else f"{part[:LONGEST_PART]}…"
                                    for part in (self.found, self.expected, self.action))
-        return " ".join(f"found {found}; expected {expected}; {action}".split())
+        told = f"found {found}; expected {expected}; {action}" if expected else f"{found}; {action}"
+        return " ".join(told.split())
 
 
 class Interrupted(Exception):
@@ -55,25 +60,52 @@ class Interrupted(Exception):
         self.signum = signum
 
 
+class Stopped(Exception):
+    """The machine ended the work; what is done is kept, as the message says; exit code 1."""
+
+
+class Terminated(KeyboardInterrupt):
+    """The signal `signum` asked this process to stop, as Ctrl-C does."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(signum)
+        self.signum = signum
+
+
+def counted(number: int, noun: str) -> str:
+    """A number with its noun, in the plural unless it is one."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}{'es' if noun.endswith('s') else 's'}"
+
+
+def signal_of(error: KeyboardInterrupt) -> signal.Signals:
+    """The signal that raised `error`."""
+    return signal.Signals(error.signum if isinstance(error, Terminated) else signal.SIGINT)
+
+
 def command(main: Callable[[list[str] | None], int]) -> Callable[..., int]:
     """Turn a script's `main(argv) -> exit code` into one that reports a `UserError` as one line and returns 2.
 
-    An `Interrupted` becomes 128 + n. Anything else is a bug and keeps its traceback.
+    An `Interrupted` becomes 128 + n, as does a signal to end, which raises where the program is: what is half-made is
+    tidied up, and locks are released. Anything else is a bug and keeps its traceback.
     """
 
     @functools.wraps(main)
     def entry(argv: list[str] | None = None) -> int:
         name = Path(sys.modules[main.__module__].__file__ or main.__module__).name
+        if argv is None:
+            _restart_with_utf8()
+        _open_closed_streams()
         for stream in (sys.stdout, sys.stderr):
             # An artist's name must never end a run because a Windows console or a pipe speaks cp1252.
             if hasattr(stream, "reconfigure"):
                 stream.reconfigure(errors="backslashreplace")
         try:
             try:
-                return main(argv)
+                with _signals_raise():
+                    return main(argv)
             finally:
                 sys.stdout.flush()
-        except (OSError, UserError, Interrupted, KeyboardInterrupt) as error:
+        except (OSError, MemoryError, RuntimeError, UserError, Interrupted, Stopped, KeyboardInterrupt) as error:
             ending = _ending(error)
             if ending is None:
                 raise
@@ -84,6 +116,41 @@ def command(main: Callable[[list[str] | None], int]) -> Callable[..., int]:
     return entry
 
 
+def _restart_with_utf8() -> None:
+    """Begin again in UTF-8 mode where the locale is ASCII, in which other names of files are no text."""
+    if sys.getfilesystemencoding() == "ascii" and "utf8" not in sys._xoptions:
+        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
+
+
+def _open_closed_streams() -> None:
+    """Give standard streams that are closed, as under pythonw, to the null device.
+
+    On POSIX they get their numbers back: a file that got one would receive what libraries and other processes print.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            number = os.open(os.devnull, os.O_RDONLY if mode == "r" else os.O_WRONLY)
+            os.set_inheritable(number, number < 3)
+            setattr(sys, name, os.fdopen(number, mode, encoding="utf-8"))
+
+
+@contextlib.contextmanager
+def _signals_raise() -> Iterator[None]:
+    """Inside the block those of `ENDING` that would end the process raise `Terminated`, as Ctrl-C raises its error."""
+
+    def end(signum: int, frame: object) -> None:
+        raise Terminated(signum)
+
+    before = {}
+    if threading.current_thread() is threading.main_thread():  # signals can be set nowhere else
+        before = {number: signal.signal(number, end) for number in ENDING if signal.getsignal(number) == signal.SIG_DFL}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def _ending(error: BaseException) -> tuple[str, int] | None:
     """The line and the exit code with which a command ends for `error`; None for a bug."""
     if isinstance(error, UserError):
@@ -91,13 +158,35 @@ def _ending(error: BaseException) -> tuple[str, int] | None:
     if isinstance(error, Interrupted):
         return str(error), 128 + error.signum
     if isinstance(error, KeyboardInterrupt):
-        return "interrupted", 128 + signal.SIGINT
+        signum = signal_of(error)
+        return f"stopped by {signum.name}" if isinstance(error, Terminated) else "interrupted", 128 + signum
+    if isinstance(error, Stopped):
+        return str(error), EXIT_FAILED
     if isinstance(error, BrokenPipeError) and _reader_has_gone():
         return "stopped, because the program that reads its output has ended", EXIT_FAILED
     if is_disk_full(error):
         return (f"stopped, because the disk is full or a file may not grow ({error}); files that were whole before "
                 "still are; make room, then go on with --resume or start again", EXIT_FAILED)
+    if _is_short_of_handles(error):
+        return ("stopped, because the system allows this process no more open files; raise the limit (ulimit -n 1024), "
+                "or lower --num-workers", EXIT_FAILED)
+    if is_out_of_memory(error):
+        reason = " ".join(str(error).split())[:200]
+        return (f"stopped, because the memory does not suffice ({reason or type(error).__name__}); files that were "
+                "whole before still are; lower --batch-size, the input size or --num-workers", EXIT_FAILED)
     return None
+
+
+def _is_short_of_handles(error: BaseException) -> bool:
+    """Whether `error`, of any library that opens files, says that too many are open."""
+    return getattr(error, "errno", None) in (errno.EMFILE, errno.ENFILE) or "Too many open files" in str(error)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether `error`, Python's or torch's, says that the memory of the machine or of a GPU does not suffice."""
+    words = ("out of memory", "can't allocate memory", "not enough memory")
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(phrase in str(error) for phrase in words))
 
 
 def is_disk_full(error: BaseException) -> bool:
@@ -145,6 +234,22 @@ def read_bytes(path: str | os.PathLike[str], most: int = LARGEST) -> bytes:
     if check_regular_file(path) > most:
         raise OSError(errno.EFBIG, f"larger than {most >> 20} MiB", str(path))
     return Path(path).read_bytes()
+
+
+def expand_wildcard(text: str) -> list[str]:
+    """The paths that a pattern with *, ? or [...] fits, sorted; a path without one, or of something there, is itself.
+
+    Shells of Windows leave patterns to the command.
+
+    Raises:
+        UserError: nothing fits the pattern.
+    """
+    if not glob.has_magic(text) or os.path.lexists(text):
+        return [text]
+    found = sorted(glob.glob(text))
+    if not found:
+        raise UserError(f"nothing that fits {text}", "a pattern of files that are there", "check the path")
+    return found
 
 
 @contextlib.contextmanager
@@ -280,13 +385,17 @@ def resolve_device(name: str) -> torch.device:
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     if not re.fullmatch("cpu|mps|cuda(:(0|[1-9][0-9]*))?", name):
         raise UserError(f"--device {name}", "auto, cpu, cuda, cuda:N or mps", "name one of these")
+    asked = name
     if name == "cuda":
         name = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
     kind, _, index = name.partition(":")
     if kind == "cuda" and int(index) >= torch.cuda.device_count():
         count = torch.cuda.device_count()
-        raise UserError(f"--device {name} on a machine with {count} CUDA device(s)", f"an index below {count}",
-                        "use --device auto or --device cpu, or check the driver and the CUDA build of torch")
+        if not count:
+            raise UserError(f"--device {asked} where torch finds no CUDA device", "one",
+                            "use --device cpu, or check the driver and the CUDA build of torch")
+        raise UserError(f"--device {name} on a machine with {counted(count, 'CUDA device')}", f"an index below {count}",
+                        "name another one, or use --device auto")
     if kind == "mps" and not torch.backends.mps.is_available():
         raise UserError("--device mps on a machine without it", "an Apple GPU", "use --device auto or --device cpu")
     return torch.device(name)

@@ -7,18 +7,25 @@ and a run on two processes equals a run on one.
 from __future__ import annotations
 
 import atexit
+import contextlib
+import errno
 import multiprocessing
 import os
 import signal
-from collections.abc import Iterator
+import sys
+import threading
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Sampler
 
 from data.image_list import Draw, ImageList, Sample, collate
-from utils import mix_seed
+from utils import Stopped, mix_seed
+
+LONGEST_END = 5  # seconds that a thread of an ended loader gets
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,28 +154,142 @@ class EvalBatches(Sampler[list[int] | list[Draw]]):
         return ([Draw(index, mix_seed(*seed, index)) for index in batch] for batch in self.batches)
 
 
+class WorkersLost(Stopped):
+    """A process that loads pictures was ended from outside, or by the library that decodes them."""
+
+
+class Loader(DataLoader[Sample]):
+    """A `DataLoader` that notices dead worker processes in order, and leaves no process and no thread behind."""
+
+    _processes: Sequence[multiprocessing.process.BaseProcess] = ()
+    _threads: Sequence[threading.Thread] = ()
+
+    def __iter__(self) -> Iterator[Any]:  # pyrefly: ignore[bad-override]  # torch names its own class of iterators
+        """The batches.
+
+        Raises:
+            WorkersLost: a worker process has died; it is raised where the next batch is asked for.
+        """
+        try:
+            yield from self._start()
+        except RuntimeError as error:
+            if not str(error).startswith("DataLoader worker (pid"):
+                raise
+            codes = [process.exitcode for process in self._processes if process.exitcode]
+            self._kill(self._processes)
+            self._threads = ()  # they end with the iterator, which the error holds
+            raise WorkersLost(f"a process that loads pictures ended{_reason(codes)}: it was killed, ran out of memory, "
+                              "or met a picture that crashes its decoder") from error
+        finally:
+            if not self.persistent_workers:
+                self.close()
+
+    def close(self) -> None:
+        """End the worker processes; a new iteration starts new ones."""
+        self._iterator = None
+        # None may still be closing pipes while another loader forks, or while Python ends.
+        for thread in self._threads:
+            thread.join(LONGEST_END)
+        self._processes, self._threads = (), ()
+
+    def _start(self) -> Iterator[Any]:
+        """An iterator, with worker processes unless the system allows no more."""
+        processes, threads = multiprocessing.active_children(), threading.enumerate()
+        try:
+            with _keep_child_handler():
+                return super().__iter__()
+        except (OSError, RuntimeError) as error:
+            if self._processes or not _allows_no_more(error):
+                raise
+            self._kill([each for each in multiprocessing.active_children() if each not in processes])
+            print(f"the system starts no more processes ({error}): pictures are loaded in this one", flush=True)
+            _forget_iterator(error)
+        finally:
+            self._processes = [*self._processes, *(
+                each for each in multiprocessing.active_children() if each not in processes)]
+            self._threads = [*self._threads, *(each for each in threading.enumerate() if each not in threads)]
+        self.num_workers = 0
+        return super().__iter__()
+
+    @staticmethod
+    def _kill(processes: Sequence[multiprocessing.process.BaseProcess]) -> None:
+        for process in processes:
+            process.kill()
+            process.join()
+
+
 def make_loader(dataset: ImageList, batches: Sampler[list[Draw]] | Sampler[list[int]] | EvalBatches,
-                loading: Loading) -> DataLoader[Sample]:
-    """A loader of `Batch`es whose worker processes live as long as it does."""
+                loading: Loading, *, lasting: bool = False) -> Loader:
+    """A loader of `Batch`es. Its worker processes end with each iteration, or, if `lasting`, with `Loader.close`."""
     atexit.unregister(_end_workers)  # register once, however many loaders there are
     atexit.register(_end_workers)
-    return DataLoader(dataset, batch_sampler=batches, collate_fn=collate, num_workers=loading.num_workers,
-                      pin_memory=loading.pin_memory, persistent_workers=loading.num_workers > 0,
-                      worker_init_fn=_outlive_signals, generator=torch.Generator().manual_seed(0))
+    workers = min(loading.num_workers, _most_workers())
+    return Loader(dataset, batch_sampler=batches, collate_fn=collate, num_workers=workers,
+                  pin_memory=loading.pin_memory, persistent_workers=lasting and workers > 0,
+                  worker_init_fn=_outlive_signals, generator=torch.Generator().manual_seed(0))
+
+
+def _most_workers() -> int:
+    """The worker processes that the limit of open files (`ulimit -n`) allows: pipes and batches take handles."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return sys.maxsize
+    handles = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return sys.maxsize if handles == resource.RLIM_INFINITY else max(0, (handles - 32) // 8)
 
 
 def _outlive_signals(worker: int) -> None:
     """Keep a worker alive when a signal reaches the whole process group: the main process must finish its update.
 
-    SIGINT and the first SIGTERM are ignored. The second SIGTERM, which the main process sends at its end, counts.
+    The first SIGTERM is ignored, too. The second one, which the main process sends at its end, counts.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for name in ("SIGINT", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: signal.signal(signal.SIGTERM, lambda *_: os._exit(0)))
 
 
 def _end_workers() -> None:
-    """Terminate workers until they end: after a traceback multiprocessing sends one SIGTERM and waits forever."""
+    """Kill workers that are left after an error: multiprocessing sends one SIGTERM and waits for ever."""
     for worker in multiprocessing.active_children():
-        while worker.daemon and worker.is_alive():
-            worker.terminate()
-            worker.join(0.1)
+        if worker.daemon:
+            worker.kill()
+
+
+@contextlib.contextmanager
+def _keep_child_handler() -> Iterator[None]:
+    """Inside the block torch may set its handler of SIGCHLD, which raises wherever this process is; not after it.
+
+    Without it, `DataLoader` notices a dead worker within five seconds, where a batch is asked for. An error anywhere
+    may come between a file and its name, or end the wait for another worker.
+    """
+    if not hasattr(signal, "SIGCHLD") or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handler = signal.getsignal(signal.SIGCHLD)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGCHLD, handler)
+
+
+def _allows_no_more(error: OSError | RuntimeError) -> bool:
+    """Whether `error` says that no process or thread can be started, perhaps for want of file handles."""
+    if isinstance(error, OSError):
+        return error.errno in (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
+    return "start new thread" in str(error)
+
+
+def _forget_iterator(error: OSError | RuntimeError) -> None:
+    """Delete the half-made iterator that the traceback of `error` holds; it cannot end itself, and would say so."""
+    hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
+    error.__traceback__ = None
+    sys.unraisablehook = hook
+
+
+def _reason(codes: Sequence[int]) -> str:
+    """What the exit codes of dead processes say."""
+    if not codes:
+        return ""
+    return f" by {signal.Signals(-codes[0]).name}" if codes[0] < 0 else f" with exit code {codes[0]}"

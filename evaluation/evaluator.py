@@ -12,12 +12,13 @@ import torch
 from torch.utils.data import DataLoader
 
 from data.image_list import Batch, ImageList, Sample
-from data.loaders import EvalBatches, Loading, make_loader
+from data.loaders import EvalBatches, Loading, WorkersLost, make_loader
+from data.names import as_text
 from data.transforms import Preprocessing
 from runtime.logbook import Logbook
 from runtime.placement import Placement
 from runtime.processes import gather
-from utils import UserError
+from utils import UserError, counted
 
 Perturb = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # images (B, 3, S, S), targets -> harder images
 
@@ -71,6 +72,7 @@ def evaluate_loader(network: torch.nn.Module, loader: DataLoader[Sample], meter:
 
     Raises:
         PicturesGone: files that were there when the run began are not.
+        WorkersLost: a process that loads images has died, on any rank.
         UserError: no image can be read, or a figure is not finite, because an answer of the network is not.
     """
     network.eval()
@@ -78,13 +80,18 @@ def evaluate_loader(network: torch.nn.Module, loader: DataLoader[Sample], meter:
     assert isinstance(dataset, ImageList)
     assert isinstance(batches, EvalBatches)
     gone: list[Path] = []
+    lost = ""
     with torch.inference_mode(), logbook.bar(title, len(loader)) as bar:
-        for number, batch in zip(batches.numbers, loader, strict=True):
-            gone += log_failures(batch, dataset, logbook)
-            if len(batch.targets):
-                images, targets = placement.move_images(batch.images), batch.targets.to(placement.device)
-                meter.update(number, network(perturb(images, targets) if perturb else images), targets)
-            bar.update()
+        try:
+            for number, batch in zip(batches.numbers, loader, strict=True):
+                gone += log_failures(batch, dataset, logbook)
+                if len(batch.targets):
+                    images, targets = placement.move_images(batch.images), batch.targets.to(placement.device)
+                    meter.update(number, network(perturb(images, targets) if perturb else images), targets)
+                bar.update()
+        except WorkersLost as error:
+            lost = str(error)
+    check_lost(lost)
     figures = meter.result()
     check_gone(gone)
     if odd := [f"{name} {value}" for name, value in figures.items() if not math.isfinite(value)]:
@@ -121,7 +128,7 @@ def log_failures(batch: Batch, dataset: ImageList, logbook: Logbook) -> list[Pat
     """Name the images that could be read at the start of the run and cannot be read any more; those that are gone."""
     failed = [(dataset.path(index), reason) for index, reason in batch.failures]
     for path, reason in failed:
-        logbook.log(f"left out: {path} ({reason})")
+        logbook.log(f"left out: {as_text(str(path))} ({reason})")
     return [path for path, _ in failed if dataset.is_gone(path)]
 
 
@@ -133,6 +140,12 @@ def check_gone(gone: list[Path]) -> None:
     """Raise `PicturesGone`, on every rank, if on any rank pictures are gone."""
     everywhere = [path for held in gather(gone) for path in held]
     if everywhere:
-        raise PicturesGone(f"{len(everywhere)} picture(s) gone since the run began, such as "
+        raise PicturesGone(f"{counted(len(everywhere), 'picture')} gone since the run began, such as "
                            f"{everywhere[0]}", "the data set as it was",
                            "put them back, then go on with --resume auto; without them, add --accept-changed-data")
+
+
+def check_lost(reason: str) -> None:
+    """Raise `WorkersLost`, on every rank, if on any rank a process that loads images has died, for a `reason`."""
+    if found := next(filter(None, gather(reason)), ""):
+        raise WorkersLost(found)

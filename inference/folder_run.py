@@ -11,13 +11,14 @@ from typing import Any
 
 import msgspec
 
+from data.names import as_text
 from inference.journal import ABOUT, UNFINISHED, Journal
 from inference.modes import MODES, InferenceRequest
 from inference.predictor import Predictor
 from inference.records import make_entries
 from runtime.options import FolderOptions, InferenceOptions
 from runtime.progress import progress
-from utils import UserError
+from utils import UserError, counted
 
 SHARD_FOLDER = re.compile(r"shard_([0-9]{1,6})_of_([0-9]{1,6})")
 
@@ -58,13 +59,16 @@ def run_folder(predictor: Predictor, pictures: Sequence[Path], folder: Path, out
 
     Raises:
         UserError: the unfinished run there has other pictures, network or flags.
-        Interrupted: Ctrl-C.
+        Interrupted: a signal asked to stop; what is done is kept.
+        WorkersLost: a process that loads pictures has died; the same holds.
     """
     size = min(network.batch_size, len(pictures))
     about: dict[str, Any] = {
         "pictures": len(pictures), "digest of names": _digest(pictures, folder), "model": predictor.fingerprint,
         "precision": str(predictor.placement), "batch_size": size, **request.identity(), "compile": network.compile,
-        "view": network.view, "draft": network.draft, "max_pixels": network.max_pixels}
+        "view": network.view, "max_pixels": network.max_pixels}
+    if network.draft:  # earlier versions did so by default: their unfinished runs go on without
+        about["draft"] = True
     journal_folder = output / UNFINISHED
     if request.mode.writes_features and predictor.space.feature_kind != "pooled":
         about["space"] = msgspec.to_builtins(predictor.space)
@@ -101,7 +105,8 @@ def find_shards(folders: Sequence[Path]) -> list[Journal]:
     first = {**journals[0].about, "pictures": None, "shard": None}
     for journal in journals:
         if journal.done != journal.about["pictures"]:
-            raise UserError(f"{journal.folder} with {journal.done} of {journal.about['pictures']} pictures", "all",
+            whole = counted(journal.about["pictures"], "picture")
+            raise UserError(f"{journal.folder} with {journal.done} of {whole}", "all",
                             "finish it: the same command with --resume")
         if {**journal.about, "pictures": None, "shard": None} != first or len({journal.length, length, 0}) > 2:
             raise UserError(f"{journal.folder}, which differs from {journals[0].folder} in pictures, network or flags",
@@ -115,5 +120,5 @@ def find_shards(folders: Sequence[Path]) -> list[Journal]:
 def _digest(pictures: Sequence[Path], folder: Path) -> str:
     digest = hashlib.blake2b(digest_size=16)
     for picture in pictures:
-        digest.update(picture.relative_to(folder).as_posix().encode("utf-8", "surrogatepass") + b"\0")
+        digest.update(as_text(picture.relative_to(folder).as_posix()).encode() + b"\0")
     return digest.hexdigest()

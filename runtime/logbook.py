@@ -17,12 +17,18 @@ from tqdm import tqdm
 
 from data.images import decode_image
 from data.side_files import parse_json, read_text, split_lines
+from runtime.progress import BAR, BAR_OF_FIGURES
 from utils import write_text
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
 LOG, METRICS = "train_log.txt", "metrics.jsonl"
+_WORDS = {
+    "lr": "learning rate", "grad_norm": "gradient norm", "images_per_second": "pictures per second",
+    "peak_memory_gib": "peak memory, GiB", "top1": "top-1, %", "top5": "top-5, %", "balanced": "balanced accuracy, %",
+    "head": "balanced accuracy of common artists, %", "middle": "balanced accuracy of less common artists, %",
+    "tail": "balanced accuracy of rare artists, %", "macro_map": "macro mAP, %", "micro_map": "micro mAP, %"}
 
 
 class _Record(msgspec.Struct):
@@ -37,6 +43,12 @@ def _epoch_of(line: str) -> float:
         return parse_json(line, _Record).epoch
     except ValueError:
         return math.inf
+
+
+def board_title(name: str) -> str:
+    """How TensorBoard calls the figure `name` of metrics.jsonl: "validation/top-1", "training/learning rate"."""
+    part, rest = ("validation", name[4:]) if name.startswith("val_") else ("training", name.removeprefix("train_"))
+    return f"{part}/{_WORDS.get(rest, rest.replace('_', ' '))}"
 
 
 class Logbook:
@@ -91,9 +103,13 @@ class Logbook:
         if self.is_writer and not sys.stderr.isatty():
             print(text, flush=True)
 
-    def bar(self, title: str, total: int, done: int = 0) -> tqdm:
-        """A progress bar over updates or batches, shown on a terminal only."""
-        return tqdm(total=total, initial=done, desc=title, unit="it", leave=False, dynamic_ncols=True,
+    def bar(self, title: str, total: int, done: int = 0, *, has_figures: bool = False) -> tqdm:
+        """A progress bar over updates or batches, shown on a terminal only, with the time that they still take.
+
+        A bar that `has_figures` shows what the caller sets as its postfix in place of that time.
+        """
+        return tqdm(total=total, initial=done, desc=title, leave=False, dynamic_ncols=True,
+                    bar_format=BAR_OF_FIGURES if has_figures else BAR,
                     disable=not (self.is_writer and sys.stderr.isatty()))
 
     def record(self, values: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -111,7 +127,7 @@ class Logbook:
             metrics.write(json.dumps(finite) + "\n")
         for name, value in values.items():
             if name != "epoch":
-                self._board.add_scalar(name, value, values["epoch"])
+                self._board.add_scalar(board_title(name), value, values["epoch"])
         return [json.loads(line) for line in split_lines((self._folder / METRICS).read_text(encoding="utf-8"))]
 
     def show_images(self, title: str, images: torch.Tensor) -> None:
@@ -130,5 +146,5 @@ class Logbook:
             plain = {name: value if isinstance(value, bool | int | float) else str(value)
                      for name, value in values.items()}
             from torch.utils.tensorboard.summary import hparams
-            for summary in hparams(plain, {f"val_{monitor}": 0.0}):
+            for summary in hparams(plain, {board_title(f"val_{monitor}"): 0.0}):
                 self._board._get_file_writer().add_summary(summary)  # type: ignore[union-attr]  # it makes one

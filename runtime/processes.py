@@ -12,9 +12,11 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed.nn
 
-from utils import UserError
+from utils import ENDING, UserError
 
 Result = TypeVar("Result")
+_LAUNCHER = "TORCHELASTIC_RUN_ID"  # in the environment of torchrun's ranks
+_PARENT = os.getppid()
 
 
 def rank() -> int:
@@ -94,10 +96,20 @@ def process_group(device: torch.device) -> Iterator[str]:
         torch.distributed.destroy_process_group()
 
 
+def _is_orphan() -> bool:
+    """Whether torchrun has started this process and is gone: a restart would write where this process does.
+
+    Linux's signal at a parent's death will not do: it comes once for each thread of the parent. Windows does not tell,
+    because a process keeps its parent's number: there, the lock of the output folder refuses a restart until ranks that
+    were left behind are ended by hand.
+    """
+    return _LAUNCHER in os.environ and os.name != "nt" and os.getppid() != _PARENT
+
+
 class StopSignal:
     """In `with StopSignal() as stop:` the first signal to end sets `stop.signum`; a second one ends the process.
 
-    Such signals are SIGINT, SIGTERM and, where a closed terminal sends it, SIGHUP.
+    Such signals are SIGINT and those of `ENDING`. A rank that torchrun has started and left behind counts as signalled.
     """
 
     def __init__(self) -> None:
@@ -106,11 +118,12 @@ class StopSignal:
 
     def agree(self) -> int:
         """The highest number of a signal that any process of the run has received; 0 for none."""
+        if not self.signum and _is_orphan():
+            self.signum = signal.SIGTERM
         return max(gather(self.signum)) if world_size() > 1 else self.signum
 
     def __enter__(self) -> StopSignal:
-        names = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")  # SIGBREAK: Ctrl-Break, Windows only
-        for signum in (getattr(signal, name) for name in names if hasattr(signal, name)):
+        for signum in (signal.SIGINT, *ENDING):
             if signal.getsignal(signum) is signal.SIG_IGN:  # nohup wants it so
                 continue
             self._previous[signum] = signal.signal(signum, self._receive)

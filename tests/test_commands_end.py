@@ -50,7 +50,7 @@ __file__ = "speaking.py"
 @utils.command
 def main(argv=None):
     print("齐白石")
-    raise utils.UserError("é", "", "")
+    raise utils.UserError("é", "e", "e")
 sys.exit(main())
 """
 

@@ -123,7 +123,7 @@ def test_a_start_inside_an_epoch_gives_its_rest(workers: int, folder: Path) -> N
 def test_workers_that_live_on_see_the_next_epoch(folder: Path) -> None:
     loading = Loading(batch_size=3, num_workers=2)
     batches = TrainBatches(COUNT, loading, seed=1)
-    loader = make_loader(pictures(folder), batches, loading)
+    loader = make_loader(pictures(folder), batches, loading, lasting=True)
     for number, first_batch in ((0, 0), (1, 0), (1, 2), (0, 0)):
         batches.start(number, first_batch)
         assert len(loader) == 4 - first_batch
@@ -149,29 +149,32 @@ def test_loading_leaves_the_global_generators_alone(folder: Path) -> None:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="os.kill ends a process on Windows, whatever the signal")
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_workers_outlive_a_signal_that_reaches_the_whole_group(signum: signal.Signals, folder: Path) -> None:
     """The first asks to finish the update and save; without its workers the process could not finish."""
     loading = Loading(batch_size=1, num_workers=2)
-    batches = iter(make_loader(pictures(folder), EvalBatches(COUNT, loading), loading))
-    for _ in batches._workers:  # each has begun when it has made its first batch
+    loader = make_loader(pictures(folder), EvalBatches(COUNT, loading), loading)
+    batches = iter(loader)
+    for _ in range(2):  # each worker has begun when it has made its first batch
         next(batches)
-    for worker in batches._workers:
+    for worker in loader._processes:
         os.kill(worker.pid, signum)
     assert len(list(batches)) == COUNT - 2
 
 
 def test_workers_end_with_a_process_that_still_holds_its_loader(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As after a traceback: multiprocessing alone sends one SIGTERM, which they outlive, and waits for them."""
+    """As after an error: multiprocessing alone sends one SIGTERM, which they outlive, and waits for them."""
     at_exit: list[Callable[[], None]] = []
     monkeypatch.setattr(atexit, "register", at_exit.append)
     loading = Loading(batch_size=1, num_workers=2)
-    loader = make_loader(pictures(folder), EvalBatches(COUNT, loading), loading)
+    loader = make_loader(pictures(folder), EvalBatches(COUNT, loading), loading, lasting=True)
     list(loader)
-    workers = loader._iterator._workers
-    assert all(worker.is_alive() for worker in workers)
+    workers = loader._processes
+    assert [worker.is_alive() for worker in workers] == [True, True]
     at_exit[0]()
-    assert [worker.exitcode for worker in workers] == [0, 0]  # another code, and torch's watch over them complains
+    for worker in workers:
+        worker.join(20)
+    assert [worker.exitcode for worker in workers] == [-signal.SIGKILL] * 2
 
 
 @pytest.mark.parametrize("aa", ["none", "rand-m9-mstd0.5-inc1", "augmix-m3", "3a"])

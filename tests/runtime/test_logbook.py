@@ -66,7 +66,7 @@ def test_without_a_folder_there_is_the_terminal_only(tmp_path: Path, monkeypatch
 def test_an_epoch_is_one_json_object_and_one_point_per_scalar(tmp_path: Path) -> None:
     write_epochs(tmp_path / "new", 2.5, 1.5)
     assert records(tmp_path / "new") == [{"epoch": 1, "loss": 2.5}, {"epoch": 2, "loss": 1.5}]
-    assert scalars(tmp_path / "new", "loss") == [(1, 2.5), (2, 1.5)]
+    assert scalars(tmp_path / "new", "training/loss") == [(1, 2.5), (2, 1.5)]
 
 
 def test_a_figure_that_is_not_finite_is_null(tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def test_a_resume_drops_the_epochs_it_redoes(tmp_path: Path) -> None:
     write_epochs(tmp_path, 3.0, 2.0, 1.0)
     write_epochs(tmp_path, 2.25, first_epoch=1)
     assert records(tmp_path) == [{"epoch": 1, "loss": 3.0}, {"epoch": 2, "loss": 2.25}]
-    assert scalars(tmp_path, "loss") == [(1, 3.0), (2, 2.25)]
+    assert scalars(tmp_path, "training/loss") == [(1, 3.0), (2, 2.25)]
 
 
 @pytest.mark.parametrize("half", ['{"epoch": 2, "lo', '{"epoch": 2, "loss": 2.0}', "\0\0\0"])

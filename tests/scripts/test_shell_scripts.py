@@ -50,8 +50,8 @@ def test_training_has_the_published_flags(tmp_path: Path, model: str, recipe: st
 
 def test_wrong_calls_are_told(tmp_path: Path) -> None:
     assert "found the model resnet18; expected lsnet_t" in started(tmp_path, "train.sh", "resnet18", "imagenet")
-    assert "found 1 argument(s); expected MODEL IMAGENET" in started(tmp_path, "train.sh", "lsnet_t")
-    assert "found 2 argument(s); expected MODEL CHECKPOINT DATA" in started(tmp_path, "eval.sh", "lsnet_t", "x.pth")
+    assert "found too few arguments; expected MODEL IMAGENET" in started(tmp_path, "train.sh", "lsnet_t")
+    assert "found too few arguments; expected MODEL CHECKPOINT DATA" in started(tmp_path, "eval.sh", "lsnet_t", "x.pth")
 
 
 def test_evaluation_passes_further_flags_on(tmp_path: Path) -> None:
