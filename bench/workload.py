@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from bench.formulations import FORMULATIONS, replace_ls_convolutions
 from runtime.folding import fold
-from runtime.networks import make_architecture
+from runtime.networks import check_input_size, make_architecture
 from runtime.options import Workload
-from runtime.placement import Placement
+from runtime.placement import Placement, inductor_or_eager
 from utils import UserError
 
 CLASSES = 1000
@@ -39,6 +39,7 @@ def prepare(name: str, workload: Workload, placement: Placement) -> tuple[nn.Mod
         workload = _with_mode(workload, mode)
     preset, colon, formulation = name.partition(":")
     network = make_architecture(preset, CLASSES, input_size=workload.resolution).create()
+    check_input_size(network, preset, workload.resolution)
     if colon and not replace_ls_convolutions(network, formulation.removeprefix(PLAIN)):
         raise UserError(f"the unknown model {name}", f"a preset of LSNet before the colon, behind it one of "
                         f"{', '.join(FORMULATIONS)}", "correct --model")
@@ -68,7 +69,8 @@ def _with_mode(workload: Workload, mode: str) -> Workload:
 
 
 def _compile(network: nn.Module) -> Callable[..., Any]:
-    return torch.compile(network, fullgraph=True)  # no graph breaks: a network that is partly eager is not comparable
+    # No graph breaks: a network that is partly eager is not comparable.
+    return torch.compile(network, fullgraph=True, backend=inductor_or_eager)
 
 
 def _inference(run: Callable[..., Any], images_BCHW: Tensor) -> Step:

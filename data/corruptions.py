@@ -6,13 +6,15 @@ import functools
 import io
 import zlib
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal, get_args
 
 import numpy as np
 from PIL import Image, ImageEnhance, ImageFilter
 
 from data.images import EXTENSION_FORMATS, ImageError, decode_image
+from data.names import fit_file_name, nfc
+from data.prepare.integrity import ENDS_PROCESS
 from data.worker_pool import Progress, map_ordered
 from utils import mix_seed
 
@@ -81,7 +83,7 @@ def corrupt(image: Image.Image, kind: Kind, strength: int, *, seed: int) -> Imag
 def write_corrupted(folder: Path, root: Path, names: Sequence[str], *, kinds: Sequence[Kind], short_side: int,
                     seed: int, max_pixels: int, workers: int | None,
                     progress: Progress | None = None) -> dict[str, str]:
-    """Write each image `root`/<class>/… to `folder`/<kind>/<strength>/val/<class>/…; unreadable ones with the reason.
+    """Write each image `root`/<class>/… to `folder`/<kind>/<strength>/val/<class>/…; those left out with the reason.
 
     The files are JPEG; a name that promises another format gets a second extension.
 
@@ -96,25 +98,51 @@ def write_corrupted(folder: Path, root: Path, names: Sequence[str], *, kinds: Se
         workers: see `map_ordered`.
         progress: see `map_ordered`.
     """
+    folder.mkdir(parents=True, exist_ok=True)
+    outputs = {name: _output_name(name, folder) for name in names}
+    # Compared as Windows and macOS do.
+    owners = {nfc(output).casefold(): name for name, output in reversed(outputs.items())}
+    firsts = {name: owners[nfc(output).casefold()] for name, output in outputs.items()}
+    jobs = [(name, outputs[name]) for name, first in firsts.items() if name == first]
     write = functools.partial(_write_one, folder=folder, root=root, kinds=kinds, short_side=short_side, seed=seed,
                               max_pixels=max_pixels)
-    reasons = map_ordered(write, names, workers=workers, progress=progress)
-    return {name: reason for name, reason in zip(names, reasons, strict=True) if reason}
+    reasons = map_ordered(write, jobs, workers=workers, lost=ENDS_PROCESS, progress=progress)
+    found = {name: reason for (name, _), reason in zip(jobs, reasons, strict=True)}
+    found |= {name: f"would become the same file as {first}" for name, first in firsts.items() if name != first}
+    return {name: reason for name in names if (reason := found[name])}
 
 
-def _write_one(name: str, folder: Path, root: Path, kinds: Sequence[Kind], short_side: int, seed: int,
+def _output_name(name: str, folder: Path) -> str:
+    """What a JPEG file made of image `name` is called in an output `folder`."""
+    path = PurePosixPath(name)
+    added = "" if EXTENSION_FORMATS.get(path.suffix.lower()) == "JPEG" else ".jpg"
+    return path.with_name(fit_file_name(path.name, added, folder)).as_posix()
+
+
+def _write_one(job: tuple[str, str], folder: Path, root: Path, kinds: Sequence[Kind], short_side: int, seed: int,
                max_pixels: int) -> str | None:
+    """Write all forms of an image, its name and that of its output; None, or why there are none."""
+    name, output = job
     try:
         image = decode_image(root / name, max_pixels=max_pixels)
+        scale = min(1.0, short_side / min(image.size))
+        image = image.resize([round(side * scale) for side in image.size], Image.Resampling.LANCZOS)
+        forms = {folder / kind / str(strength) / "val" / output: _encode(image, kind, strength, name, seed)
+                 for kind in kinds for strength in STRENGTHS}
     except ImageError as error:
         return error.reason
-    scale = min(1.0, short_side / min(image.size))
-    image = image.resize([round(side * scale) for side in image.size], Image.Resampling.LANCZOS)
-    written = name if EXTENSION_FORMATS[Path(name).suffix.lower()] == "JPEG" else f"{name}.jpg"
-    for kind in kinds:
-        image_seed = mix_seed(seed, zlib.crc32(name.encode(errors="surrogatepass")), KINDS.index(kind))
-        for strength in STRENGTHS:
-            target = folder / kind / str(strength) / "val" / written
-            target.parent.mkdir(parents=True, exist_ok=True)
-            corrupt(image, kind, strength, seed=image_seed).save(target, format="JPEG", quality=_QUALITY, subsampling=0)
+    for path, content in forms.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
     return None
+
+
+def _encode(image: Image.Image, kind: Kind, strength: int, name: str, seed: int) -> bytes:
+    """A JPEG file of `image`, corrupted; raises `ImageError` where JPEG cannot hold it."""
+    image_seed = mix_seed(seed, zlib.crc32(name.encode(errors="surrogatepass")), KINDS.index(kind))
+    file = io.BytesIO()
+    try:
+        corrupt(image, kind, strength, seed=image_seed).save(file, format="JPEG", quality=_QUALITY, subsampling=0)
+    except (OSError, ValueError) as error:
+        raise ImageError(name, f"cannot be written as JPEG, {image.width}x{image.height} px: {error}") from error
+    return file.getvalue()

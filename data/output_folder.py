@@ -76,7 +76,6 @@ def _lock(place: Path, wait: bool) -> Iterator[None]:
     new = [folder for folder in (path.parent, *path.parent.parents) if not folder.exists()]
     lock = filelock.FileLock(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         _take(lock, path, place, wait)
         _held.add(place)
         yield
@@ -103,6 +102,9 @@ def _take(lock: filelock.FileLock, path: Path, place: Path, wait: bool) -> None:
 
     holder = _read_note(path)  # before it is tried: some versions of filelock empty the file when they open it
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            path.touch()  # filelock would take a place where no file can be, such as /proc, for one that is locked
         try:
             lock.acquire(timeout=0)
         except filelock.Timeout:

@@ -20,9 +20,9 @@ from inference.views import Normalise, Views
 from model.lsnet import LSNet
 from model.style_network import StyleNetwork
 from runtime.checkpoint import Checkpoint, published_checkpoint, read_checkpoint
-from runtime.networks import feature_blocks, features_and_logits, load_weights
-from runtime.options import FeatureKind, FeatureOptions, InferenceOptions, TrainedOptions
-from runtime.placement import WORKERS, Placement
+from runtime.networks import check_input_size, feature_blocks, features_and_logits, load_weights
+from runtime.options import ExpectedNetwork, FeatureKind, FeatureOptions, InferenceOptions, TrainedOptions
+from runtime.placement import WORKERS, Placement, inductor_or_eager
 from search.vectors import LARGEST_NUMBER, FeatureSpace
 from utils import UserError
 
@@ -87,7 +87,7 @@ class Predictor:
                                   blocks=feature_blocks(network, feature_kind))
         self.dtype = placement.amp or torch.float32
         self.network = placement.move_network(network).to(self.dtype)
-        self.forward = torch.compile(features_and_logits) if compile else features_and_logits
+        self.forward = torch.compile(features_and_logits, backend=inductor_or_eager) if compile else features_and_logits
         self.normalise = Normalise(preprocessing, placement.device)
         self.classes, self.preprocessing, self.placement = classes, preprocessing, placement
         self.fingerprint, self.task, self.source = fingerprint, task, source
@@ -134,10 +134,21 @@ class Predictor:
         placement = Placement.resolve(device, amp=amp)
         spec = checkpoint.resolve(model)
         network = spec.architecture.create()
+        check_input_size(network, spec.architecture.name, spec.preprocessing.input_size)
         load_weights(network, checkpoint.evaluated, checkpoint.path)
         return cls(network, spec.classes, spec.preprocessing, placement, compile=compile,
                    fingerprint=checkpoint.fingerprint, task=checkpoint.task,
                    feature_kind=feature_kind or checkpoint.feature_kind, source=checkpoint.path)
+
+    def check_expected(self, expected: ExpectedNetwork) -> None:
+        """Raise a `UserError` unless the network is as the flags say."""
+        network: Any = self.network
+        for flag, said, found in (("--num-classes", expected.num_classes, network.num_classes),
+                                  ("--feature-dim", expected.feature_dim, feature_blocks(network, "pooled")[0]),
+                                  ("--input-size", expected.input_size, self.preprocessing.input_size)):
+            if said not in (None, found):
+                raise UserError(f"{flag} {said} for {self.source}", f"{found}, as it was trained",
+                                "take the checkpoint that is meant, or leave the flag away")
 
     def check_task(self, task: str, checkpoint: Path) -> None:
         """Raise a `UserError` unless `checkpoint` was trained for `task`, or does not say for what."""
@@ -152,7 +163,7 @@ class Predictor:
                             max_pixels=options.max_pixels, view=options.view, draft=options.draft, start=start)
 
     def predict(self, paths: Sequence[Path], *, batch_size: int = 32, num_workers: int | None = None,
-                max_pixels: int = DEFAULT_MAX_PIXELS, view: str = "default", draft: bool = True,
+                max_pixels: int = DEFAULT_MAX_PIXELS, view: str = "default", draft: bool = False,
                 start: int = 0) -> Iterator[Prediction | Failure]:
         """One answer per path, in the order given.
 

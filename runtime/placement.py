@@ -1,10 +1,15 @@
-"""Where a network runs: device, memory format, and the precision of its forward pass."""
+"""Where and how a network runs: device, memory format, precision of its forward pass, compiled or not."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
+import subprocess
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -17,6 +22,26 @@ MOST_LANES = 8  # each has its own activations, and all share Python's one lock
 def count_cores() -> int:
     """How many processor cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def inductor_or_eager(graph: torch.fx.GraphModule, inputs: list[torch.Tensor]) -> Callable[..., Any]:
+    """A backend of `torch.compile`: torch's own; where that cannot compile, a line says so, and `graph` runs as it is.
+
+    A compiler for C++ or Triton is often missing, on Windows as a rule.
+    """
+    from torch._dynamo import lookup_backend  # torch imports it when it compiles
+
+    try:
+        return lookup_backend("inductor")(graph, inputs)
+    except (RuntimeError, OSError, ImportError, subprocess.SubprocessError) as error:
+        _tell_no_compiler(next(iter(str(error).splitlines()), type(error).__name__))
+        return graph.forward
+
+
+@functools.cache
+def _tell_no_compiler(reason: str) -> None:
+    """Say it once."""
+    print(f"--compile: torch cannot compile here ({reason}); going on without", file=sys.stderr, flush=True)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,6 @@
 """Make what pictures meet on the web of any folder of class folders: recompressed, rescaled, blurred, noisy, …
 
 Example: python tools/corrupt_dataset.py --input-dir my_dataset/val --output-dir my_corrupted
-Then: python train_artist_style.py --eval --resume my_run/model_best.pth --data-path my_corrupted/jpeg/3
 """
 
 from __future__ import annotations
@@ -14,11 +13,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from data.corruptions import KINDS, STRENGTHS, Kind, write_corrupted
 from data.images import DEFAULT_MAX_PIXELS
+from data.names import as_text
 from data.output_folder import new_folder
 from runtime.arguments import Parser, flag
-from runtime.options import FolderSearchOptions
+from runtime.next_step import print_next
+from runtime.options import MOST_WORKERS, FolderSearchOptions
 from runtime.progress import progress
-from utils import EXIT_DONE, EXIT_PARTIAL, command
+from utils import EXIT_DONE, EXIT_PARTIAL, command, counted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,13 +29,15 @@ class Flags:
     input_dir: Path = flag(MISSING, "folder with one folder of pictures per class, such as a val/")
     output_dir: Path = flag(MISSING, "folder to make, with <kind>/<strength>/val/<class>/ in it; an earlier output is "
                                      "replaced after a question")
-    kinds: tuple[Kind, ...] | None = flag(None, f"which of {', '.join(KINDS)} (default: all)", metavar="KIND")
-    short_side: int = flag(256, "larger pictures are reduced to this short side first, px", at_least=1, metavar="PX")
+    kinds: tuple[Kind, ...] | None = flag(None, f"which of {', '.join(KINDS)} (default: all)", metavar="KIND",
+                                          common=True)
+    short_side: int = flag(256, "larger pictures are reduced to this short side first, px", at_least=1, metavar="PX",
+                           common=True)
     seed: int = flag(0, "with a picture's name it decides the noise and the direction", at_least=0)
     workers: int | None = flag(None, "processes that work; 0 works in this one (default: one per processor)",
-                               at_least=0)
+                               at_least=0, at_most=MOST_WORKERS)
     max_pixels: int = flag(DEFAULT_MAX_PIXELS, "pictures whose header claims more count as damaged", at_least=1)
-    overwrite: bool = flag(False, "replace an earlier output without asking")
+    overwrite: bool = flag(False, "replace an earlier output without asking", common=True)
     search: FolderSearchOptions
 
 
@@ -62,9 +65,11 @@ def main(argv: list[str] | None = None) -> int:
                                    seed=flags.seed, max_pixels=flags.max_pixels, workers=flags.workers,
                                    progress=progress)
     for name, reason in failures.items():
-        print(f"left out: {name} ({reason})", file=sys.stderr)
-    print(f"{len(names) - len(failures)} pictures in {len(kinds)} x {len(STRENGTHS)} forms are in "
+        print(f"left out: {as_text(name)} ({reason})", file=sys.stderr)
+    print(f"{counted(len(names) - len(failures), 'picture')} in {len(kinds)} x {len(STRENGTHS)} forms are in "
           f"{flags.output_dir}, such as {flags.output_dir / kinds[0] / '1'}")
+    print_next("train_artist_style.py", "--eval", "--resume", "YOUR_RUN/model_best.pth", "--data-path",
+               flags.output_dir / kinds[0] / "1")
     return EXIT_PARTIAL if failures or images.unreadable else EXIT_DONE
 
 

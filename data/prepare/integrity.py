@@ -21,6 +21,7 @@ from data.worker_pool import Progress, map_ordered
 from utils import check_regular_file, read_bytes, write_text
 
 SCAN_CACHE = ".image_scan.json"  # the cache's name in a dataset or run folder
+ENDS_PROCESS = "the process that decodes it is ended: damaged, or too large for the memory"
 
 
 class _Verdict(NamedTuple):
@@ -56,21 +57,23 @@ def scan_images(paths: Sequence[Path], *, cache: Path | None = None, workers: in
     made_with = {"format": 1, "max_pixels": max_pixels, "pillow": PIL.__version__}
     known = _read_cache(cache, made_with) if cache else {}
     stamps = {path: _stamp(path) for path in paths}
-    # A file without a stamp (a missing one) is decoded for its reason, and never remembered.
+    # A file without a stamp (a missing one) is decoded for its reason, and never remembered; nor is one that ended its
+    # process, perhaps because memory was short that day.
     fresh = [path for path, stamp in stamps.items() if stamp is None or known.get(_key(path), ())[:2] != stamp]
-    unstamped: dict[Path, str | None] = {}
+    not_remembered: dict[Path, str | None] = {}
     check = functools.partial(_find_damage, max_pixels=max_pixels)
     try:
-        results = map_ordered(check, fresh, workers=workers, progress=progress)
+        results = map_ordered(check, fresh, workers=workers, lost=ENDS_PROCESS, progress=progress)
         for path, reason in zip(fresh, results, strict=True):
-            if stamp := stamps[path]:
+            stamp = stamps[path]
+            if stamp and reason != ENDS_PROCESS:
                 known[_key(path)] = _Verdict(*stamp, reason)
             else:
-                unstamped[path] = reason
+                not_remembered[path] = reason
     finally:
         if cache and fresh:
             _write_cache(cache, made_with, known)
-    reasons = {path: known[_key(path)].reason if stamp else unstamped[path] for path, stamp in stamps.items()}
+    reasons = {path: not_remembered[path] if path in not_remembered else known[_key(path)].reason for path in paths}
     return {path: reason for path, reason in reasons.items() if reason is not None}
 
 

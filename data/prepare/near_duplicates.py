@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from data.images import ImageError, decode_image
+from data.prepare.integrity import ENDS_PROCESS
 from data.worker_pool import Progress, map_ordered
 
 # Chosen on 415 pictures of seven artists and 300 copies of them (resized 30-90 %, JPEG 50-90, recoloured; half of them
@@ -91,7 +92,8 @@ def scan_looks(paths: Sequence[Path], *, workers: int | None, max_pixels: int,
     hashes = np.zeros((len(paths), 1 + len(_PLACES)), np.uint64)
     thumbnails = np.zeros((len(paths), _SIDE, _SIDE), np.uint8)
     look = functools.partial(_try_look, max_pixels=max_pixels)
-    for path, found in zip(paths, map_ordered(look, paths, workers=workers, progress=progress), strict=True):
+    looks = map_ordered(look, paths, workers=workers, lost=ENDS_PROCESS, progress=progress)
+    for path, found in zip(paths, looks, strict=True):
         if isinstance(found, str):
             damaged[path] = found
         else:
