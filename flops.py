@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 from bench.published import PUBLISHED
 from runtime.arguments import Parser, flag
+from runtime.next_step import print_next
+from runtime.options import LARGEST_SIDE
 from runtime.text_table import RULE, format_table
 from utils import EXIT_DONE, command
 
@@ -26,11 +28,12 @@ DETAIL = ("part", "output", "params M", "MACs M", "act. M")
 class Flags:
     """What to count."""
 
-    model: tuple[str, ...] = flag(("lsnet_t", "lsnet_s", "lsnet_b"), "presets of model/ or timm models", metavar="NAME")
-    resolution: int = flag(224, "side of the square input, px", at_least=32)
-    num_classes: int = flag(1000, "outputs of the head", at_least=1)
-    fuse: bool = flag(True, "fold batch norms and parallel branches first, as inference does")
-    detail: bool = flag(False, "list the parts of each network, too")
+    model: tuple[str, ...] = flag(("lsnet_t", "lsnet_s", "lsnet_b"), "presets of model/ or timm models", metavar="NAME",
+                                  common=True)
+    resolution: int = flag(224, "side of the square input, px", at_least=32, at_most=LARGEST_SIDE, common=True)
+    num_classes: int = flag(1000, "outputs of the head", at_least=1, at_most=10_000_000, common=True)
+    fuse: bool = flag(True, "fold batch norms and parallel branches first, as inference does", common=True)
+    detail: bool = flag(False, "list the parts of each network, too", common=True)
 
 
 def build_parser() -> Parser[Flags]:
@@ -52,6 +55,7 @@ def main(argv: list[str] | None = None) -> int:
     print(f"\nOne picture of {flags.resolution} px in float32 on the CPU. MACs: multiply-adds of\n"
           "convolutions, matrix products and small-kernel aggregation. act.: numbers these\n"
           "write. peak: memory besides the weights. published: multiply-adds, G.")
+    print_next("speed.py", "--model", *flags.model)
     return EXIT_DONE
 
 
@@ -62,10 +66,11 @@ def count(name: str, flags: Flags) -> tuple[tuple[str, ...], list[Cost]]:
     from bench.cost import count_costs, count_parameters
     from bench.timing import measure_peak_bytes
     from runtime.folding import fold
-    from runtime.networks import make_architecture
+    from runtime.networks import check_input_size, make_architecture
 
     image = torch.rand(3, flags.resolution, flags.resolution, generator=torch.Generator().manual_seed(0))
     network = make_architecture(name, flags.num_classes, input_size=flags.resolution).create().eval()
+    check_input_size(network, name, flags.resolution)
     unfolded = count_parameters(network)
     network = fold(network, image[None]) if flags.fuse else network
     *parts, whole = count_costs(network, image)

@@ -1,12 +1,11 @@
 """Train, distil and evaluate plain LSNet, or any timm model, on ImageNet-style folders; with --eval, robustness too.
 
-Example: python main.py --model lsnet_t --data-path imagenet --output-dir runs/lsnet_t --dist-eval
+Example: python main.py --model lsnet_t --data-path imagenet --output-dir my_run
 """
 
 from __future__ import annotations
 
 import sys
-from dataclasses import MISSING
 from pathlib import Path
 
 from runtime.arguments import Parser
@@ -15,9 +14,9 @@ from utils import command
 
 # The published recipe, where it differs from the other trainers' defaults.
 RECIPE = {
-    "model": MISSING, "output_dir": Path("outputs_imagenet"), "batch_size": 256, "lr_scaling": "linear",
-    "weight_decay": 0.025, "clip_grad": 0.02, "clip_mode": "agc", "scale": (0.08, 1.0), "color_jitter": 0.4,
-    "aa": "rand-m9-mstd0.5-inc1", "reprob": 0.25, "mixup": 0.8, "cutmix": 1.0}
+    "output_dir": Path("outputs_imagenet"), "batch_size": 256, "lr_scaling": "linear",
+    "weight_decay": 0.025, "freeze_bn": False, "clip_grad": 0.02, "clip_mode": "agc", "scale": (0.08, 1.0),
+    "color_jitter": 0.4, "aa": "rand-m9-mstd0.5-inc1", "reprob": 0.25, "mixup": 0.8, "cutmix": 1.0}
 
 
 def build_parser() -> Parser[ImageNetOptions]:

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from data.csv_files import read_rows
-from utils import UserError
+from data.csv_files import read_table
+from utils import UserError, counted
 
 ASSETS = Path(__file__).resolve().parent / "data" / "assets"
 SEVERITIES = ("1", "2", "3", "4", "5")
@@ -66,9 +66,8 @@ def alexnet_errors() -> Mapping[str, float]:
     **Source:** Hendrycks and Dietterich, arXiv 1903.12261.
     """
     columns = ("folder", "alexnet_error")
-    (_, header), *rows = read_rows(ASSETS / "imagenet_c_alexnet_error.csv", columns)
-    folder, error = map(header.index, columns)
-    return {row[folder]: float(row[error]) for _, row in rows}
+    rows = read_table(ASSETS / "imagenet_c_alexnet_error.csv", columns)
+    return {folder: float(error) for _, (folder, error) in rows}
 
 
 def check_folders(folders: Mapping[str, Path]) -> None:
@@ -148,7 +147,7 @@ def format_lines(result: Mapping[str, Any]) -> list[str]:
     lines = []
     for name, each in result.items():
         if name in SHIFTED:
-            lines.append(f"{TITLES[name]} top-1 {each['top1']:.3f} of {each['pictures']} pictures, "
+            lines.append(f"{TITLES[name]} top-1 {each['top1']:.3f} of {counted(each['pictures'], 'picture')}, "
                          f"{each['classes']} classes")
         if each["missing"]:
             more = f" and {len(each['missing']) - NAMED} more" if len(each["missing"]) > NAMED else ""

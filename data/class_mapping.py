@@ -16,7 +16,7 @@ _COLUMNS = ["class_id", "class_name"]
 
 
 def read_class_mapping(path: str | os.PathLike[str]) -> list[str]:
-    """The class names in the order of their ids; the rows may have any order.
+    """The class names in the order of their ids; rows and columns may have any order, and other columns do not count.
 
     Raises:
         UserError: the file is missing or malformed; ids are not 0…n-1, each once; names are empty or repeated.
@@ -24,6 +24,7 @@ def read_class_mapping(path: str | os.PathLike[str]) -> list[str]:
     names: dict[int, str] = {}
     lines: dict[str, int] = {}
     for line, (class_id, name) in read_table(path, _COLUMNS):
+        class_id = class_id.strip()
         if not re.fullmatch("[0-9]{1,9}", class_id) or int(class_id) in names:
             raise malformed(path, line, f"the class_id {class_id!r}", "a whole number from 0, each once")
         if not name or name in lines:

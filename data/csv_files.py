@@ -8,11 +8,11 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TextIO
 
-from utils import UserError, read_bytes, text_stream
+from utils import UserError, counted, read_bytes, text_stream
 
 
 def read_rows(path: str | os.PathLike[str], columns: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
-    """Line number and cells of each row, the header first; blank lines are skipped.
+    """Line number and cells of each row, the header first; rows without text, as spreadsheets add, are skipped.
 
     The file is UTF-8, with or without a byte order mark. Its lines end with LF or CRLF.
 
@@ -34,7 +34,7 @@ def read_rows(path: str | os.PathLike[str], columns: Sequence[str]) -> Iterator[
     empty = True
     try:
         for row in reader:
-            if row or empty:
+            if empty or any(cell.strip() for cell in row):
                 yield reader.line_num, row
             empty = False
     except csv.Error as error:
@@ -44,19 +44,32 @@ def read_rows(path: str | os.PathLike[str], columns: Sequence[str]) -> Iterator[
 
 
 def read_table(path: str | os.PathLike[str], columns: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
-    """Line number and cells of each row below the header, which must be `columns`.
+    """Line number and the cells of `columns`, in this order, of each row; they are found by the names in the header.
+
+    Other columns do not count.
 
     Raises:
-        UserError: see `read_rows`; or the header differs, or a row has another number of cells.
+        UserError: see `read_rows` and `find_columns`; or a row has another number of cells than the header.
     """
     rows = read_rows(path, columns)
     line, header = next(rows)
-    if [cell.strip() for cell in header] != [*columns]:
-        raise malformed(path, line, f"the header {','.join(header)!r}", ",".join(columns))
+    places = find_columns(path, line, header, columns)
     for line, row in rows:
-        if len(row) != len(columns):
-            raise malformed(path, line, f"{len(row)} cell(s)", f"{len(columns)}: {','.join(columns)}")
-        yield line, row
+        if len(row) != len(header):
+            raise malformed(path, line, counted(len(row), "cell"), f"{len(header)}: {','.join(header)}")
+        yield line, [row[place] for place in places]
+
+
+def find_columns(path: str | os.PathLike[str], line: int, header: Sequence[str], columns: Sequence[str]) -> list[int]:
+    """Where each of `columns` is in the `header`, which stands in `line`.
+
+    Raises:
+        UserError: it is not there, or twice.
+    """
+    names = [cell.strip() for cell in header]
+    if any(names.count(column) != 1 for column in columns):
+        raise malformed(path, line, f"the header {','.join(header)!r}", f"the columns {','.join(columns)}, each once")
+    return [names.index(column) for column in columns]
 
 
 def write_rows(path: str | os.PathLike[str], rows: Iterable[Iterable[object]]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tarfile
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import IO
 
@@ -90,6 +90,30 @@ class ImageFolder(LabelledImages):
         kept = [index for index in range(len(self)) if self.path(index) not in damaged]
         self.names = [self.names[index] for index in kept]
         self.targets = self.targets[kept]
+
+
+class ListedFolder(ImageFolder):
+    """Images that a list sorts into classes, wherever they lie below `root`."""
+
+    def __init__(self, root: Path, files: Mapping[str, str], *, classes: Sequence[str] | None = None,
+                 max_pixels: int = DEFAULT_MAX_PIXELS) -> None:
+        """Take `files`: the path that each image would have in a folder of class folders → its path below `root`.
+
+        `classes` as for `ImageFolder`, whose order of images this has.
+        """
+        self._files = files
+        super().__init__(root, classes=classes, max_pixels=max_pixels)
+
+    def _list(self) -> dict[str, list[str]]:
+        by_class: dict[str, list[str]] = {}
+        for name in sorted(self._files):
+            by_class.setdefault(artist_of(name) or "", []).append(name)
+        self.unreadable = []
+        return dict(sorted(by_class.items()))
+
+    def path(self, index: int) -> Path:
+        """The file of image `index`."""
+        return self.root / self._files[self.names[index]]
 
 
 # ---- tar files -------------------------------------------------------------------------------------------------------

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import unicodedata
 from pathlib import Path
 
+# What no line of a text file can hold: control characters, line ends, and bytes that are no UTF-8 as Python has them.
+_UNFIT = r"\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff"
+_CODE = r"u(00[0189][0-9a-f]|007f|202[89]|d[89a-f][0-9a-f]{2}|feff|005c)"  # of these, of U+FEFF and of a backslash
+_ESCAPED = re.compile(rf"[{_UNFIT}\ufeff]|\\(?={_CODE})")  # readers take a U+FEFF at the start for the file's own mark
 _WINDOWS_DEVICES = {"CON", "PRN", "AUX", "NUL", *(f"{port}{n}" for port in ("COM", "LPT") for n in range(1, 10))}
 
 
@@ -16,8 +21,21 @@ def nfc(name: str) -> str:
 
 
 def as_text(name: str) -> str:
-    """`name` with escapes for bytes that are no UTF-8, as text files hold it."""
-    return name.encode(errors="backslashreplace").decode()
+    r"""`name`, a path of any bytes, as result files and messages hold it: `\u000a` for a line feed, and so on.
+
+    What a line of UTF-8 can hold stays. No two names become one; `from_text` is the inverse.
+    """
+    return _ESCAPED.sub(lambda sign: f"\\u{ord(sign[0]):04x}", name)
+
+
+def from_text(text: str) -> str:
+    """The name that `as_text` turned into `text`."""
+    return re.sub(rf"\\{_CODE}", lambda code: chr(int(code[1], 16)), text)
+
+
+def named_file(folder: Path, name: str) -> Path:
+    """The file below `folder` whose relative path result files hold as `name`."""
+    return folder / from_text(name)
 
 
 def line_problem(text: str) -> str | None:
@@ -25,8 +43,7 @@ def line_problem(text: str) -> str | None:
 
     Spaces of any script and joiners (U+3000, U+00A0, U+200D) belong to names.
     """
-    unfit = {unicodedata.category(letter) for letter in text} & {"Cc", "Cs", "Zl", "Zp"}
-    return "holds control characters or no valid Unicode" if unfit else None
+    return "holds control characters or no valid Unicode" if re.search(f"[{_UNFIT}]", text) else None
 
 
 def folder_name_problem(name: str) -> str | None:

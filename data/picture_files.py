@@ -12,10 +12,10 @@ from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
 from data.images import IMAGE_EXTENSIONS, SIGNATURE, SIGNATURE_BYTES
-from data.names import nfc
+from data.names import as_text, from_text, nfc
 from data.output_folder import MARKER
 from data.side_files import split_lines
-from utils import UserError, read_bytes
+from utils import UserError, expand_wildcard, read_bytes
 
 # Folders of file systems, servers and tools, in lower case; further ones are hidden, with a dot in front.
 SYSTEM_FOLDERS = frozenset({
@@ -37,7 +37,7 @@ OUTPUT_FILES = {
     "cluster_assignments.json": "clusters", "records.jsonl": "an unfinished run or shard", "gallery.json": "a gallery",
     "vectors.csv": "an exported gallery", ".unfinished": "an unfinished run or shard"}
 OUTPUT_PICTURES = frozenset({"contact_sheet.png", "clusters.png", "map.png", "curves.png", "confusion.png",
-                             "calibration.png", "metrics.png"})
+                             "calibration.png", "metrics.png", "neighbours.png"})
 _OUTPUT_PATTERNS = {r"events\.out\.tfevents\..*": "TensorBoard's files", r".+_result\.(json|jsonl|csv)":
                     "results of inference"}
 _NAMES_SHOWN = 10
@@ -95,6 +95,14 @@ class PictureFolder:
         return replace(self, images=[image for image in self.images if image.parent != self.root],
                        passed_over=self.passed_over | loose)
 
+    def without_folders(self) -> PictureFolder:
+        """The same without what lies in folders below the root; the pictures there are among what is passed over."""
+        images = [image for image in self.images if image.parent == self.root]
+        inside = dict.fromkeys(map(self.name, self.images), "a picture in a sub-folder, without --recursive")
+        outside = {name: reason for name, reason in self.passed_over.items() if "/" not in name}
+        return replace(self, images=images, folders=[], unreadable=[], passed_over=outside | {
+            name: reason for name, reason in inside.items() if "/" in name})
+
     def of_artists(self) -> PictureFolder:
         """`without_loose`, unless all pictures are loose: then the root is the folder of one artist."""
         artists = self.without_loose()
@@ -108,7 +116,7 @@ class PictureFolder:
         groups: dict[str, list[str]] = defaultdict(list)
         for name, reason in sorted(self.passed_over.items()):
             if name not in used:
-                groups[reason].append(name)
+                groups[reason].append(as_text(name))
         return [f"passed over: {len(names)} ({reason}): {', '.join(names[:_NAMES_SHOWN])}"
                 f"{', …' if len(names) > _NAMES_SHOWN else ''}" for reason, names in sorted(groups.items())]
 
@@ -123,7 +131,7 @@ def find_pictures(folder: str | os.PathLike[str], *, recursive: bool = True, ext
 
     Args:
         folder: the root, which is searched whatever its name.
-        recursive: search its sub-folders, too.
+        recursive: take the pictures in its sub-folders, too; else they are counted.
         extensions: lower case with a dot; if given, they alone decide, in any case.
         exclude: patterns with * and ? of files and folders to pass over, in any case and in NFC: of names, or with a
             "/" of whole paths below the root.
@@ -131,7 +139,8 @@ def find_pictures(folder: str | os.PathLike[str], *, recursive: bool = True, ext
     Raises:
         UserError: the folder is missing or cannot be read. One below it that cannot be read is passed over.
     """
-    return _Search(Path(folder), recursive, frozenset(extensions), tuple(exclude)).run()
+    found = _Search(Path(folder), frozenset(extensions), tuple(exclude)).run()
+    return found if recursive else found.without_folders()
 
 
 def list_images(folder: str | os.PathLike[str]) -> list[Path]:
@@ -142,8 +151,8 @@ def list_images(folder: str | os.PathLike[str]) -> list[Path]:
 class _Search:
     """One walk through a folder."""
 
-    def __init__(self, root: Path, recursive: bool, extensions: frozenset[str], exclude: tuple[str, ...]) -> None:
-        self.root, self.recursive, self.extensions, self.exclude = root, recursive, extensions, exclude
+    def __init__(self, root: Path, extensions: frozenset[str], exclude: tuple[str, ...]) -> None:
+        self.root, self.extensions, self.exclude = root, extensions, exclude
         self.images: list[str] = []
         self.passed_over: dict[str, str] = {}
         self.unreadable: dict[str, str] = {}
@@ -219,15 +228,14 @@ class _Search:
             return "--exclude"
         if last.startswith("."):
             return f"a hidden {kind}"
-        if folder and last.casefold() in SYSTEM_FOLDERS:
-            return "a system folder"
-        return "a folder, without --recursive" if folder and not self.recursive else None
+        return "a system folder" if folder and last.casefold() in SYSTEM_FOLDERS else None
 
     def _sort_files(self, parent: str, files: Sequence[str]) -> None:
         for file in files:
             name = _join(parent, file)
+            is_ours = file in OUTPUT_PICTURES or file.endswith("_result.png")
             problem = self._name_problem(name, folder=False) or (
-                self.outputs.get(parent) if file in OUTPUT_PICTURES else None) or self._file_problem(name)
+                self.outputs.get(parent) if is_ours else None) or self._file_problem(name)
             if problem:
                 self.passed_over[name] = problem
             else:
@@ -295,8 +303,9 @@ def expand_inputs(inputs: Sequence[str], *, recursive: bool, exclude: Sequence[s
     """The files that `inputs` name.
 
     Args:
-        inputs: paths of files and folders, or `@` and the path of a UTF-8 text file with one such path a line. All are
-            relative to the current folder.
+        inputs: paths of files and folders, patterns of such (`expand_wildcard`), or `@` and the path of a UTF-8 text
+            file with one path a line, there also as result files write it (`as_text`), or in double quotes, as Explorer
+            copies it. All are relative to the current folder.
         recursive: search the sub-folders of folders, too.
         exclude: see `find_pictures`; files that are named themselves stay.
 
@@ -307,18 +316,19 @@ def expand_inputs(inputs: Sequence[str], *, recursive: bool, exclude: Sequence[s
     paths: list[Path] = []
     for text in inputs:
         if text.startswith("@"):
-            paths += map(Path, _read_list(Path(text[1:])))
-        elif Path(text).exists():
-            paths.append(Path(text))
-        else:
+            paths += _read_list(Path(text[1:]))
+            continue
+        expanded = [Path(path) for path in expand_wildcard(text)]
+        if not expanded[0].exists():
             raise UserError(f"no {text}", "a picture, a folder of pictures or @list.txt", "check --inputs")
+        paths += expanded
     found = [find_pictures(path, recursive=recursive, exclude=exclude) if path.is_dir() else path for path in paths]
     folders = [each for each in found if isinstance(each, PictureFolder)]
     return Inputs(images=[image for each in found
                           for image in (each.images if isinstance(each, PictureFolder) else [each])], folders=folders)
 
 
-def _read_list(path: Path) -> list[str]:
+def _read_list(path: Path) -> list[Path]:
     try:
         text = read_bytes(path).decode("utf-8-sig")
     except OSError as error:
@@ -327,4 +337,11 @@ def _read_list(path: Path) -> list[str]:
     except UnicodeDecodeError as error:
         raise UserError(f"bytes that are not UTF-8 in the list {path}", "a text file in UTF-8",
                         "save it as UTF-8 (PowerShell: Set-Content -Encoding utf8)") from error
-    return [line for line in split_lines(text) if line.strip()]
+    return [_listed_path(line) for line in split_lines(text) if line.strip()]
+
+
+def _listed_path(line: str) -> Path:
+    if os.path.lexists(line):
+        return Path(line)
+    quoted = re.fullmatch(r'\s*"(.+)"\s*', line)
+    return _listed_path(quoted[1]) if quoted else Path(from_text(line))

@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from data.csv_files import malformed, read_rows, write_rows
+from data.csv_files import malformed, read_table, write_rows
 from evaluation.multilabel import MultiLabelMeter
 from utils import UserError
 
@@ -36,22 +36,18 @@ def read_thresholds(path: str | os.PathLike[str], classes: Sequence[str]) -> lis
     Raises:
         UserError: the file is missing or malformed, or holds other labels.
     """
-    rows = read_rows(path, COLUMNS)
-    line, header = next(rows)
-    if tuple(header) != COLUMNS:
-        raise malformed(path, line, f"the header {','.join(header)!r}", ",".join(COLUMNS))
     thresholds: list[float] = []
-    for line, row in rows:
+    for line, row in read_table(path, COLUMNS[:3]):
         number = len(thresholds)
         expected = [str(number), classes[number]] if number < len(classes) else ["no further label"]
         if row[:2] != expected:
             raise malformed(path, line, f"the label {','.join(row[:2])!r}", ",".join(expected))
         try:
             threshold = float(row[2])
-        except (ValueError, IndexError):
+        except ValueError:
             threshold = -1.0
         if not 0 <= threshold <= 1:
-            raise malformed(path, line, f"the threshold {','.join(row[2:3])!r}", "a number from 0 to 1")
+            raise malformed(path, line, f"the threshold {row[2]!r}", "a number from 0 to 1")
         thresholds.append(threshold)
     if len(thresholds) < len(classes):
         raise UserError(f"{len(thresholds)} labels in {path}", f"the {len(classes)} of the checkpoint",

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 
 from data.csv_files import write_rows
 from data.images import IMAGE_EXTENSIONS
+from data.names import as_text
 from evaluation.thresholds import read_thresholds
 from inference.journal import Record
 from inference.predictor import Failure, Prediction
@@ -30,7 +31,7 @@ class LabelChoice:
         top_k: how many at most: the most confident of those above their threshold.
         thresholds: least confidence of each label, (labels,) float64.
         ratio: the labels whose ratios add up to 1: all, or those listed (kept); None for no ratios.
-        raw: list the confidences of all labels, too, in the order of their ids.
+        raw: list the confidences of all labels, too, in the order of their ids, and their names.
     """
 
     top_k: int
@@ -76,7 +77,7 @@ def make_label_record(answer: Prediction | Failure, choice: LabelChoice) -> Reco
     A label's `confidence` is the sigmoid p of its output: the probability that the artist contributed to the picture.
     Its `ratio` is p / sum(p) over all labels, or over those listed.
     """
-    image = answer.path.as_posix()
+    image = as_text(answer.path.as_posix())
     if isinstance(answer, Failure):
         return {"image": image, "error": answer.reason}
     logits = answer.logits.double()
@@ -88,7 +89,8 @@ def make_label_record(answer: Prediction | Failure, choice: LabelChoice) -> Reco
     labels = [{"class_id": label, "label": answer.classes[label], "confidence": confidence} |
               ({"ratio": share} if choice.ratio else {})
               for label, confidence, share in zip(ids.tolist(), best.tolist(), shares.tolist(), strict=True)]
-    return {"image": image, "labels": labels} | ({"raw_confidence": confidences.tolist()} if choice.raw else {})
+    raw = {"raw_confidence": confidences.tolist(), "raw_labels": [*answer.classes]} if choice.raw else {}
+    return {"image": image, "labels": labels, **raw}
 
 
 def format_labels(record: Record) -> list[str]:

@@ -11,7 +11,7 @@ from torchvision.transforms.functional import five_crop
 
 from data.transforms import WIDEST, Preprocessing, fit_square
 
-MARGIN = 2  # a picture is decoded at this many times the size needed or more: then resizing hides the difference
+MARGIN = 2  # with --draft a picture is decoded at this many times the size needed, or more; BENCHMARKS.md has the cost
 
 
 class Views:

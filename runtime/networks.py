@@ -17,7 +17,7 @@ from model.lsnet import LSNet, checkpoint_filter_fn  # the package `model` regis
 from model.lsnet_artist import PRESETS
 from model.style_network import NAME as STYLE_NETWORK
 from model.style_network import StyleNetwork, style_and_maps, style_widths
-from runtime.options import FeatureKind
+from runtime.options import LARGEST_DIM, LARGEST_SIDE, FeatureKind
 from utils import UserError
 
 # Prefixes of keys from DistributedDataParallel, torch.compile and Lightning.
@@ -26,7 +26,7 @@ WRAPPERS = ("module.", "_orig_mod.", "model.")
 REFUSALS = (AssertionError, KeyError, MemoryError, RuntimeError, TypeError, ValueError)
 State = dict[str, torch.Tensor]
 StyleHead = Literal["style", "both"]
-Side = Annotated[int, Meta(ge=1, le=4096)]  # px
+Side = Annotated[int, Meta(ge=1, le=LARGEST_SIDE)]  # px
 Count = Annotated[int, Meta(ge=0, le=10_000_000)]  # of classes
 Probability = Annotated[float, Meta(ge=0, lt=1)]
 # No tuple: msgspec 0.22 crashes over a union of a bounded number and a tuple of fixed length.
@@ -42,7 +42,7 @@ class ModelArgs(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     num_classes: Count | None = None
     in_chans: Literal[3] | None = None
     img_size: Side | Pair | None = None
-    feature_dim: Annotated[int, Meta(ge=1, le=65536)] | None = None
+    feature_dim: Annotated[int, Meta(ge=1, le=LARGEST_DIM)] | None = None
     distillation: bool | None = None
     global_pool: bool | Literal["", "avg", "avgmax", "catavgmax", "fast", "map", "max", "token"] | None = None
     drop_rate: Probability | None = None
@@ -123,6 +123,26 @@ class Architecture:
         cfg = timm.get_pretrained_cfg(self.name)
         head = {"classifier": "head.l"} if "style_head" in self.model_args else {}
         return {**(cfg.to_dict() if cfg else {}), **head}
+
+
+def check_input_size(network: torch.nn.Module, name: str, size: int) -> None:
+    """Raise a `UserError` if the new `network`, a model `name` on the CPU, takes no images of `size` x `size` px.
+
+    It is not asked at the size that its weights are published for, which it takes.
+    """
+    cfg = timm.get_pretrained_cfg(name)
+    if cfg and cfg.input_size[-1] == size:
+        return
+    training = network.training
+    try:
+        with torch.no_grad():
+            network.eval()(torch.zeros(1, 3, size, size))
+    except REFUSALS as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"an input of {size} px for {name} ({reason})", "a size that this network takes",
+                        "change --input-size (for speed.py and flops.py --resolution), or leave it away") from error
+    finally:
+        network.train(training)
 
 
 def out_of_timm(name: Any, arguments: Any) -> tuple[Any, Any]:

@@ -14,8 +14,9 @@ from sklearn.metrics import adjusted_rand_score, pairwise_distances_argmin, silh
 from sklearn.metrics.cluster import contingency_matrix
 
 from data.images import ImageError, decode_image
+from data.names import named_file
 from runtime.options import DEFAULT_CLUSTERS, MOST_CLUSTERS_TRIED, ClusterOptions
-from utils import UserError
+from utils import UserError, counted
 
 RESTARTS, RESTARTS_TRIED = 10, 3  # k-means keeps the best of as many starts; fewer while numbers of clusters are tried
 STEP = 1.15  # each number of clusters that auto tries is larger by this factor
@@ -46,7 +47,7 @@ def group_features(features: np.ndarray, names: Sequence[str], options: ClusterO
     else:
         count = options.num_clusters or DEFAULT_CLUSTERS
         if count > len(features):
-            raise UserError(f"--num-clusters {count} for {len(features)} readable picture(s)",
+            raise UserError(f"--num-clusters {count} for {counted(len(features), 'readable picture')}",
                             f"at most {len(features)}", "ask for fewer clusters or give more pictures")
         labels = _k_means(features, count, options, RESTARTS)
     clusters, inertia = _clusters(features, labels, names)
@@ -79,8 +80,9 @@ def pixel_features(folder: Path, names: Sequence[str]) -> np.ndarray:
         UserError: one cannot be read.
     """
     try:
-        small = (decode_image(folder / name).resize((PIXEL_SIDE, PIXEL_SIDE), Image.Resampling.BOX) for name in names)
-        pixels = [np.asarray(picture).ravel() for picture in small]
+        pictures = (decode_image(named_file(folder, name)) for name in names)
+        pixels = [np.asarray(picture.resize((PIXEL_SIDE, PIXEL_SIDE), Image.Resampling.BOX)).ravel()
+                  for picture in pictures]
     except ImageError as error:
         raise UserError(f"{error}", "the pictures that the features are of", "check --images-dir") from error
     array = np.stack(pixels).astype(np.float32) / 255
@@ -97,7 +99,7 @@ def _dense_groups(features: np.ndarray, options: ClusterOptions) -> np.ndarray:
         raise UserError(f"--num-clusters {options.num_clusters} with --algorithm hdbscan, which finds the number "
                         "itself", "no number", "leave it away, or set --min-cluster-size")
     if len(features) < options.min_cluster_size:
-        raise UserError(f"{len(features)} readable picture(s) for groups of --min-cluster-size "
+        raise UserError(f"{counted(len(features), 'readable picture')} for groups of --min-cluster-size "
                         f"{options.min_cluster_size}", "at least as many", "lower it or give more pictures")
     return HDBSCAN(min_cluster_size=options.min_cluster_size, copy=True).fit_predict(features)
 
@@ -109,7 +111,7 @@ def _silhouettes(features: np.ndarray, options: ClusterOptions) -> dict[int, flo
     """
     least = max(3, options.min_cluster_size)
     if len(features) < least:
-        raise UserError(f"--num-clusters auto for {len(features)} readable picture(s)", f"at least {least}",
+        raise UserError(f"--num-clusters auto for {counted(len(features), 'readable picture')}", f"at least {least}",
                         "give more pictures, a number, or a smaller --min-cluster-size")
     sample = np.random.default_rng(options.seed).permutation(len(features))[:SILHOUETTE_SAMPLE]
     counts = {round(2 * STEP**power) for power in range(100)}

@@ -11,7 +11,7 @@ from data.names import nfc
 from data.picture_files import artist_of
 from data.side_files import read_text, split_lines
 from search.neighbours import normalised, vote
-from utils import UserError
+from utils import UserError, counted
 
 RANKS = (1, 5, 10)
 NEIGHBOURS = 20  # that vote in `knn`
@@ -37,8 +37,8 @@ def retrieval_figures(features: np.ndarray, labels: np.ndarray) -> dict[str, flo
     sizes = np.bincount(labels)
     queries = np.flatnonzero(sizes[labels] > 1)
     if not len(queries):
-        raise UserError(f"{len(labels)} picture(s), none of which shares its artist with another", "two of one artist",
-                        "give more pictures")
+        raise UserError(f"{counted(len(labels), 'picture')}, none of which shares its artist with another",
+                        "two of one artist", "give more pictures")
     unit = normalised(features)
     at_once = max(1, SIMILARITIES // len(unit))
     sums = np.sum([_sums(unit, labels, queries[start:start + at_once])

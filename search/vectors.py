@@ -18,6 +18,7 @@ from typing import IO, Annotated, Any
 import msgspec
 import numpy as np
 
+from data.names import from_text, named_file
 from data.side_files import parse_json, read_json, read_lines, split_lines
 from runtime.options import FeatureKind
 from utils import UserError, check_regular_file, read_bytes, write_array, write_json, write_text
@@ -91,7 +92,7 @@ class Vectors:
     """Feature vectors, each with a name.
 
     Attributes:
-        names: one per row.
+        names: one per row; those of our pictures are as `as_text` writes them.
         rows: (N, D) float32; a memory map where one .npy file holds them all.
         files: where the rows were read, in order: each file and its number of rows.
         space: whose features they are; None where no file says it.
@@ -106,13 +107,8 @@ class Vectors:
 def write_features(folder: Path, names: Sequence[str], features: np.ndarray, space: FeatureSpace) -> None:
     """Write features.npy, (N, D) float32, image_names.txt, whose lines name its rows, and features.json."""
     write_array(folder / FEATURES, features)
-    write_text(folder / NAMES, "".join(map(name_line, names)))
+    write_text(folder / NAMES, "".join(f"{name}\n" for name in names))
     space.write(folder)
-
-
-def name_line(name: str) -> str:
-    """The line of image_names.txt; what any program takes for a line break becomes a space: rows and lines match."""
-    return " ".join(name.splitlines()) + "\n"
 
 
 def read_vectors(paths: Sequence[Path]) -> Vectors:
@@ -186,11 +182,11 @@ def missing_pictures(folder: Path, names: Sequence[str]) -> list[str]:
         UserError: one leaves `folder`, or there is none of them.
     """
     for name in names:
-        path = PurePath(name)
+        path = PurePath(from_text(name))
         if path.is_absolute() or path.drive or ".." in path.parts:
             raise UserError(f"the picture {name!r} of the features, which does not lie in {folder}",
                             "names relative to --images-dir", "extract the features again")
-    missing = [name for name in names if not (folder / name).is_file()]
+    missing = [name for name in names if not named_file(folder, name).is_file()]
     if names and len(missing) == len(names):
         raise UserError(f"no {folder / names[0]}, nor another picture of the features",
                         "the folder that they were extracted from", "check --images-dir")

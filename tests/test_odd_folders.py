@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,7 +30,7 @@ import tools.generate_multilabel_csv
 import tools.split_multilabel_dataset
 import train_artist_style
 from data.images import EXTENSION_FORMATS
-from data.names import as_text, line_problem, nfc
+from data.names import as_text, from_text, line_problem, nfc
 from data.picture_files import PictureFolder, find_pictures
 from inference.predictor import Prediction, Predictor
 from tests.odd_pictures import ARTISTS, MAX_PIXELS, OLD, Fate, write_odd_pictures
@@ -99,6 +100,12 @@ def check_features(folder: Path, names: Sequence[str], alone: dict[str, Predicti
                                torch.stack([alone[name].features for name in names]), atol=1e-5, rtol=1e-5)
 
 
+def read_records(folder: Path) -> dict[str, dict[str, Any]]:
+    """The records of batch_results.json by the pictures' paths."""
+    records = json.loads((folder / "batch_results.json").read_text(encoding="utf-8"))
+    return {from_text(name): record for name, record in records.items()}
+
+
 def check_report(found: PictureFolder, printed: str) -> None:
     assert [line for line in printed.splitlines() if line.startswith("passed over")] == found.report()
     counts = [int(count) for count in re.findall(r"^passed over: (\d+) ", printed, re.MULTILINE)]
@@ -110,9 +117,8 @@ def call(command: Call, *arguments: object) -> int:
 
 
 def check_lines(folder: Path, names: Iterable[str]) -> None:
-    """image_names.txt has a line for each name, without its line breaks, and escapes for what is no Unicode."""
-    lines = [" ".join(name.splitlines()).encode(errors="backslashreplace").decode() for name in names]
-    assert (folder / "image_names.txt").read_text(encoding="utf-8").split("\n") == [*lines, ""]
+    """image_names.txt has a line for each name."""
+    assert (folder / "image_names.txt").read_text(encoding="utf-8").split("\n") == [*map(as_text, names), ""]
 
 
 def test_prepare_accounts_for_every_file(odd: Odd, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -153,7 +159,7 @@ def test_every_mode_and_format_accounts_for_every_file(odd: Odd, alone: dict[str
         records = [*csv.DictReader(lines)] if mode == "classify" else list(map(json.loads, lines))
     names = sorted(odd.names("used") | odd.names("damaged"))
     for name, record in zip(names, records, strict=True):
-        assert record["image"] == (as_text(name) if mode == "classify" else name)
+        assert record["image"] == as_text(name)
         assert bool(record.get("error")) == (name not in alone)
         if not record.get("error") and mode == "classify":
             best, = alone[name].top(1)
@@ -170,7 +176,7 @@ def test_inference_and_its_next_run_account_for_every_file(odd: Odd, alone: dict
         output = odd.root / f"answers {number}"
         assert call(inference_artist.main, "--mode", "both", "--checkpoint", RUN, "--input", odd.root, "--output",
                     output, "--max-pixels", MAX_PIXELS, "--workers", 0, "--no-calibration") == 3
-        records = json.loads((output / "batch_results.json").read_text(encoding="utf-8"))
+        records = read_records(output)
         failed = {name for name, record in records.items() if "error" in record}
         odd.check(find_pictures(odd.root), records.keys() - failed, failed)
         check_lines(output, sorted(records.keys() - failed))
@@ -207,7 +213,7 @@ def test_galleries_clusters_and_predictions_account_for_every_file(odd: Odd, alo
     check_features(tmp_path / "gallery", used, alone)  # the same pictures replace themselves
     assert call(inference_artist.main, "--mode", "search", "--gallery", tmp_path / "gallery", "--input", odd.root,
                 "--output", tmp_path / "found", *common) == 3
-    records = json.loads((tmp_path / "found" / "batch_results.json").read_text(encoding="utf-8"))
+    records = read_records(tmp_path / "found")
     for name in used:  # each finds itself, or its equal
         nearest = records[name]["pictures"][0]
         assert nearest["cosine_similarity"] == pytest.approx(1, abs=1e-5)
@@ -235,7 +241,7 @@ def test_prediction_accounts_for_every_file(odd: Odd, tmp_path: Path, capsys: py
     assert call(predict_artist_multilabel.main, "--inputs", odd.root, "--recursive", "--output", tmp_path / "out.json",
                 "--checkpoint", checkpoint, "--max-pixels", MAX_PIXELS, "--workers", 0, "--debug-full") == 3
     check_report(find_pictures(odd.root), capsys.readouterr().out)
-    records = {record["image"][len(f"{odd.root.as_posix()}/"):]: record
+    records = {from_text(record["image"][len(f"{odd.root.as_posix()}/"):]): record
                for record in json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))}
     failed = {name for name, record in records.items() if "error" in record}
     odd.check(find_pictures(odd.root), records.keys() - failed, failed)

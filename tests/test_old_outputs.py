@@ -112,7 +112,8 @@ def test_an_old_network_of_several_labels_answers_as_it_did(tmp_path: Path) -> N
     run, output = OLD / "multilabel_run", tmp_path / "predictions.json"
     assert call(predict_artist_multilabel.main, "--checkpoint", run / "best_checkpoint.pth", "--inputs",
                 OLD / "mixtures" / "pictures", "--output", output, "--normalize-ratio", "--debug-full") == 0
-    found, expected = ([{**record, "image": Path(record["image"]).name} for record in read(path)]
+    found, expected = ([{key: value for key, value in {**record, "image": Path(record["image"]).name}.items()
+                         if key != "raw_labels"} for record in read(path)]
                        for path in (output, run / "predictions.json"))
     assert close(found, expected)
     assert call(predict_artist_multilabel.main, "--checkpoint", run / "best_checkpoint.pth", "--inputs",

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from data.csv_files import malformed, read_rows, write_rows
+from data.csv_files import find_columns, malformed, read_rows, write_rows
 from data.multilabel.grammar import (
     DEFAULT_DELIMITER,
     LabelFormat,
@@ -19,7 +19,7 @@ from data.multilabel.grammar import (
     read_labels,
 )
 from data.names import line_problem
-from utils import UserError, atomic_path
+from utils import UserError, atomic_path, counted
 
 COLUMNS = ("image_path", "labels")
 
@@ -61,14 +61,12 @@ def read_annotations(path: str | os.PathLike[str], rules: AnnotationRules) -> tu
     """
     rows = read_rows(path, COLUMNS)
     line, header = next(rows)
-    header = [cell.strip() for cell in header]
-    if any(header.count(column) != 1 for column in COLUMNS):
-        raise malformed(path, line, f"the header {','.join(header)!r}", f"the columns {','.join(COLUMNS)}, each once")
+    places = find_columns(path, line, header, COLUMNS)
     annotations, invalid = [], []
     seen: dict[str, int] = {}
     for line, row in rows:
         try:
-            annotations.append(_read_row(row, header, rules, seen, line))
+            annotations.append(_read_row(row, header, places, rules, seen, line))
         except UserError as error:
             with_line = UserError(f"{error.found} in {path}, line {line}", error.expected, error.action)
             if not rules.skip_invalid:
@@ -79,11 +77,12 @@ def read_annotations(path: str | os.PathLike[str], rules: AnnotationRules) -> tu
     return annotations, invalid
 
 
-def _read_row(row: list[str], header: list[str], rules: AnnotationRules, seen: dict[str, int], line: int) -> Annotation:
+def _read_row(row: list[str], header: list[str], places: list[int], rules: AnnotationRules, seen: dict[str, int],
+              line: int) -> Annotation:
     if len(row) != len(header):
-        raise UserError(f"{len(row)} cell(s)", f"{len(header)}: {','.join(header)}",
+        raise UserError(counted(len(row), "cell"), f"{len(header)}: {','.join(header)}",
                         f"put labels between quotes: \"artist_A{rules.delimiter}artist_B\"")
-    path, text = (row[header.index(column)] for column in COLUMNS)
+    path, text = (row[place] for place in places)
     key = _normalise_path(path, rules)
     labels = read_labels(text, LabelGrammar(delimiter=rules.delimiter, format=rules.label_format))
     if not labels:

@@ -15,7 +15,7 @@ from data.images import DEFAULT_MAX_PIXELS
 from data.multilabel.annotations import Annotation, AnnotationRules, read_annotations
 from data.multilabel.grammar import weight_notes
 from data.transforms import Transform
-from utils import UserError
+from utils import UserError, counted
 
 LABEL_STATS = "label_stats.csv"
 STATS_COLUMNS = ("class_id", "class_name", "count", "share", "mean_weight")
@@ -70,8 +70,9 @@ class MultiLabelImageDataset(LabelledImages):
             else:
                 self.unlabelled.append(name)
         if not self.names:
-            raise UserError(f"{len(annotations)} annotated picture(s) without any of the {len(self.classes)} labels of "
-                            "the training set", "the labels that are trained", "check that both files name them alike")
+            raise UserError(f"{counted(len(annotations), 'annotated picture')} without any of the {len(self.classes)} "
+                            "labels of the training set", "the labels that are trained",
+                            "check that both files name them alike")
         self.unknown = dict(sorted(self.unknown.items()))
         table = np.array(pairs, dtype=[("label", np.int64), ("weight", np.float32)])
         self.labels, self.weights = table["label"].copy(), table["weight"].copy()
@@ -122,7 +123,7 @@ def open_annotated(path: Path, rules: AnnotationRules, transform: Transform, *, 
     return dataset, [
         *(f"left out: {error}" for error in invalid),
         *weight_notes(dataset.classes if classes is None else ()),
-        *(f"left out: the label {label} of {count} picture(s) in {path}, which the training set lacks"
+        *(f"left out: the label {label} of {counted(count, 'picture')} in {path}, which the training set lacks"
           for label, count in dataset.unknown.items()),
         *(f"left out: {name} (the training set lacks all of its labels)" for name in dataset.unlabelled)]
 

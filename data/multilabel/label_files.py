@@ -18,7 +18,7 @@ from data.multilabel.grammar import (
     read_labels,
     weight_notes,
 )
-from data.names import line_problem
+from data.names import as_text, line_problem
 from data.picture_files import find_pictures
 from data.side_files import split_lines
 from utils import UserError, read_bytes
@@ -54,7 +54,7 @@ class LabelledFolder:
 
     def report(self) -> list[str]:
         """One line for each picture that is left out, with the reason, and what is passed over."""
-        return [*self.passed_over, *(f"left out: {name} ({reason})" for name, reason in self.left_out.items()),
+        return [*self.passed_over, *(f"left out: {as_text(name)} ({reason})" for name, reason in self.left_out.items()),
                 *(f"left out: {error}" for error in self.invalid),
                 *weight_notes(label for annotation in self.annotations for label in annotation.labels)]
 

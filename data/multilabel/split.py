@@ -11,7 +11,7 @@ from data.multilabel.annotations import Annotation
 from data.multilabel.stratification import stratify
 from data.prepare.integrity import find_copies, scan_images
 from data.worker_pool import Progress
-from utils import UserError
+from utils import UserError, counted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,8 +87,8 @@ def split_annotations(annotations: Sequence[Annotation], rule: MultiLabelRule) -
     split.left_out = {path: "all its labels are rare" for path, labels in kept if not labels}
     kept = [annotation for annotation in kept if annotation.labels]
     if max(_counts(kept).values(), default=0) < 2:
-        raise UserError(f"{len(kept)} picture(s) and no label that two of them have", "labels on both sides of the "
-                        "split", "add pictures, or lower --min-label-count")
+        raise UserError(f"{counted(len(kept), 'picture')} and no label that two of them have", "labels on both "
+                        "sides of the split", "add pictures, or lower --min-label-count")
     in_val = stratify([list(labels) for _, labels in kept], rule.val_ratio, seed=rule.seed)
     split.train = [annotation for annotation, is_val in zip(kept, in_val, strict=True) if not is_val]
     split.val = [annotation for annotation, is_val in zip(kept, in_val, strict=True) if is_val]

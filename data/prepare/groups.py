@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from data.csv_files import malformed, read_rows
+from data.csv_files import malformed, read_table
 from data.names import nfc
-from utils import UserError
+from utils import UserError, counted
 
 _EXPECTED = "a CSV file with the columns path,group, FILE:COLUMN, or a regular expression with one group"
 
@@ -33,7 +33,7 @@ def read_groups(group_by: str, names: Iterable[str]) -> dict[str, str]:
     else:
         groups = _search(names, _compile(group_by))
     if not groups:
-        raise UserError(f"--group-by {group_by}, which gives none of {len(names)} pictures a group",
+        raise UserError(f"--group-by {group_by}, which gives none of {counted(len(names), 'picture')} a group",
                         'paths below --source-dir with "/", such as ' + next(iter(names), "Artist/1.jpg"),
                         "correct it")
     if len(groups) == len(names) and len(set(groups.values())) == 1:
@@ -48,16 +48,9 @@ def _look_up(names: Iterable[str], groups: Mapping[str, str]) -> dict[str, str]:
 
 def _read_csv(path: str, column: str) -> dict[str, str]:
     """Path → group; an empty group is none."""
-    rows = read_rows(path, ["path", column])
-    line, header = next(rows)
-    header = [cell.strip() for cell in header]
-    if header.count("path") != 1 or header.count(column) != 1:
-        raise malformed(path, line, f"the header {','.join(header)!r}", f"the columns path and {column}, each once")
     groups: dict[str, str] = {}
-    for line, row in rows:
-        if len(row) != len(header):
-            raise malformed(path, line, f"{len(row)} cell(s)", f"{len(header)}: {','.join(header)}")
-        name, group = (nfc(row[header.index(kind)]).strip() for kind in ("path", column))
+    for line, row in read_table(path, ["path", column]):
+        name, group = (nfc(cell).strip() for cell in row)
         if groups.setdefault(name, group) != group:
             raise malformed(path, line, f"the groups {groups[name]!r} and {group!r} for {name}", "one for each path")
     return {name: group for name, group in groups.items() if group}

@@ -25,7 +25,7 @@ from evaluation.calibration import CALIBRATION
 from evaluation.multilabel import FIGURES
 from evaluation.report import REPORT
 from inference.journal import RECORDS, UNFINISHED
-from inference.records import RESULTS, SHEET
+from inference.records import NEIGHBOURS_SHEET, RESULTS, SHEET
 from runtime.checkpoint import BEST, BEST_ALIAS, LATEST, WEIGHTS
 from runtime.logbook import METRICS
 from runtime.options import ResultFormat
@@ -156,9 +156,14 @@ def test_a_folder_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pyte
         find_pictures(tmp_path / "secret")
 
 
-def test_without_recursive_sub_folders_are_named(tmp_path: Path) -> None:
-    touch(tmp_path, "1.png", "a/2.png")
-    assert find_pictures(tmp_path, recursive=False).passed_over == {"a": "a folder, without --recursive"}
+def test_without_recursive_the_pictures_in_sub_folders_are_counted(tmp_path: Path) -> None:
+    touch(tmp_path, "1.png", "a/2.png", "a/notes.txt", "b/c/3.png", ".trash/4.png", "empty/x.csv", "5.doc")
+    found = find_pictures(tmp_path, recursive=False)
+    assert [found.name(image) for image in found.images] == ["1.png"]
+    assert found.report() == [
+        "passed over: 1 (a hidden folder): .trash",
+        "passed over: 2 (a picture in a sub-folder, without --recursive): a/2.png, b/c/3.png",
+        "passed over: 1 (no picture, .doc): 5.doc"]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="links need a right on Windows")
@@ -202,8 +207,9 @@ def test_results_among_pictures_leave_the_pictures(tmp_path: Path) -> None:
 
 
 def test_what_our_commands_write_is_known() -> None:
-    drawn = {SHEET, *(name for name in RUN_FILES if name.endswith(".png")), clusters.SHEET, clusters.MAP,
-             Path(CALIBRATION).with_suffix(".png").name, Path(METRICS).with_suffix(".png").name}
+    drawn = {SHEET, NEIGHBOURS_SHEET, clusters.SHEET, clusters.MAP,
+             *(name for name in RUN_FILES if name.endswith(".png")), Path(CALIBRATION).with_suffix(".png").name,
+             Path(METRICS).with_suffix(".png").name}
     assert drawn == OUTPUT_PICTURES
     assert {*(Path(RESULTS).with_suffix(f".{kind}").name for kind in get_args(ResultFormat)), BEST, BEST_ALIAS,
             LATEST, WEIGHTS, METRICS, REPORT, ROBUSTNESS, FIGURES, CALIBRATION, RECORDS, ABOUT, VECTOR_NAMES,

@@ -38,7 +38,7 @@ def test_thresholds_return_as_written(written: Path) -> None:
 @pytest.mark.parametrize(("old", "new", "expected"), [
     ("class_id,", "id,", "the header"), ("0,re:zero", "0,re:one", "line 2.*0,re:zero"), (",0.4,", ",1.4,", "'1.4'"),
     (",0.4,", ",nan,", "'nan'"), (",0.4,", ",,", "the threshold ''"), ("2,无人,0.4,,\n", "", "2 labels"),
-    ("2,无人,0.4,,\n", "2,无人,0.4,,\n3,x,0.4,,\n", "no further label"), ("2,无人,0.4,,", "2,无人", "the threshold ''"),
+    ("2,无人,0.4,,\n", "2,无人,0.4,,\n3,x,0.4,,\n", "no further label"), ("2,无人,0.4,,", "2,无人", "2 cell"),
 ])
 def test_what_contradicts_the_checkpoint_is_refused(written: Path, old: str, new: str, expected: str) -> None:
     text = written.read_text(encoding="utf-8")

@@ -13,12 +13,10 @@ import pytest
 from search.vectors import (
     FEATURES,
     NAMES,
-    FeatureSpace,
     _map_array,
     missing_pictures,
     read_vectors,
     same_rows,
-    write_features,
 )
 from utils import UserError
 
@@ -230,12 +228,6 @@ def rows_by_name(output: Path) -> dict[str, list[float]]:
     names = (output / NAMES).read_text(encoding="utf-8").splitlines()
     assert features.dtype == np.float32
     return dict(zip(names, features.tolist(), strict=True))
-
-
-@pytest.mark.parametrize("name", ["a\nb.png", "a\r\nb.png", "a\u2028b.png", "a\x85b.png", "a\x0bb.png"])
-def test_a_line_break_in_a_name_shifts_no_row(name: str, tmp_path: Path) -> None:
-    write_features(tmp_path, ["before.png", name, "after.png"], np.arange(3, dtype=np.float32)[:, None], FeatureSpace())
-    assert rows_by_name(tmp_path) == {"before.png": [0.0], "a b.png": [1.0], "after.png": [2.0]}
 
 
 def test_names_keep_signs_at_which_only_python_breaks_lines(tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ def test_marks_line_ends_other_columns_and_blank_lines_change_nothing(tmp_path: 
 
 BAD_ROWS = [
     (b"x.png,\n", "an empty label"), (b'x.png,"a,,b"\n', "an empty label"), (b"x.png,(a:0)\n", "weight 0"),
-    (b"x.png,(a:nan)\n", "weight nan"), (b"x.png,a,b\n", "3 cell(s)"), (b"x.png\n", "1 cell(s)"),
+    (b"x.png,(a:nan)\n", "weight nan"), (b"x.png,a,b\n", "3 cells"), (b"x.png\n", "1 cell"),
     (b",a\n", "image_path ''"),
     (b"a\x01.png,a\n", "image_path 'a\\x01.png'"), (b"../x.png,a\n", "leaves"), (b"b/../../x.png,a\n", "leaves"),
     (b"good.png,a\n", "'good.png' of line 2 again"), (b"./sub/../good.png,b\n", "of line 2 again")]

@@ -15,7 +15,7 @@ from data.csv_files import read_rows
 from data.image_list import collate
 from data.multilabel.annotations import Annotation, AnnotationRules, write_annotations
 from data.multilabel.dataset import STATS_COLUMNS, MultiLabelImageDataset, open_annotated, write_label_stats
-from utils import UserError
+from utils import UserError, counted
 
 ANNOTATIONS = [Annotation("1.png", {"齐": 1.0, "b": 1.5}), Annotation("sub/2.png", {"B": 1.0}),
                Annotation("3.png", {"b": 0.5, "B": 3.0, "a": 1.0})]
@@ -97,7 +97,7 @@ def test_what_is_left_out_of_a_file_is_told(tmp_path: Path) -> None:
     path = tmp_path / "val.csv"
     assert told[0].startswith(f"left out: found the image_path '../4.png', which leaves {tmp_path} in {path}, line 5;")
     assert told[1:] == [
-        *(f"left out: the label {label} of {count} picture(s) in {path}, which the training set lacks"
+        *(f"left out: the label {label} of {counted(count, 'picture')} in {path}, which the training set lacks"
           for label, count in (("B", 2), ("a", 1), ("齐", 1))),
         "left out: sub/2.png (the training set lacks all of its labels)"]
 
