@@ -1,6 +1,6 @@
 """Time LSNet and timm models by turns: pictures per second or latency, in inference or training.
 
-Example: python speed.py --model lsnet_t lsnet_t:unfold resnet18 --batch-size 32 --json speed.json --plot speed.png
+Example: python speed.py --model lsnet_t resnet18 --json speed.json --plot speed.png
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from bench.published import PUBLISHED
 from data.output_folder import output_lock
 from runtime.arguments import Parser, as_config, flag
+from runtime.next_step import PICTURES, print_next
 from runtime.options import Workload
 from runtime.text_table import RULE, format_table
 from utils import EXIT_DONE, command, write_json
@@ -31,10 +32,11 @@ class Flags:
         ("lsnet_t", "lsnet_s", "lsnet_b"),
         "presets of model/ or timm models; a preset with :unfold or :shifted behind it computes the LS convolution in "
         "plain operations, with :plain-unfold or :plain-shifted in NCHW throughout; @bfloat16, @compile, … set the "
-        "mode of one", metavar="NAME")
+        "mode of one", metavar="NAME", common=True)
     workload: Workload
-    json: Path | None = flag(None, "write all that was measured as JSON", writes="file", metavar="FILE")
-    plot: Path | None = flag(None, "PNG: speed over parameters and published accuracy", writes="file", metavar="FILE")
+    json: Path | None = flag(None, "write all that was measured as JSON", writes="file", metavar="FILE", common=True)
+    plot: Path | None = flag(None, "PNG: speed over parameters and published accuracy", writes="file", metavar="FILE",
+                             common=True)
 
 
 def build_parser() -> Parser[Flags]:
@@ -62,6 +64,8 @@ def main(argv: list[str] | None = None) -> int:
     if flags.plot:
         with output_lock(flags.plot, wait=True):
             plot(records, workload, machine, flags.plot)
+    fastest = min(measurements, key=lambda each: each.seconds).model
+    print_next("train_artist_style.py", "--model", fastest.partition("@")[0].partition(":")[0], "--data-path", PICTURES)
     return EXIT_DONE
 
 
@@ -92,12 +96,14 @@ def plot(records: Sequence[Mapping[str, Any]], workload: Workload, machine: Mapp
     from drawing.plots import scatter
 
     key, scale, unit = ("seconds", 1e3, "ms per batch") if workload.latency else ("images_per_second", 1, "images/s")
-    panels = {name: [(each["model"], each[across] / part, scale * each[key]) for each in records if each[across]] for
-              name, across, part in (("parameters, M", "parameters", 1e6), ("published top-1, %", "published_top1", 1))}
+    axes = {"parameters, M": ("parameters", 1e6), "published top-1, % (most at 224 px)": ("published_top1", 1)}
+    panels = {name: [(each["model"], each[across] / part, scale * each[key]) for each in records if each[across]]
+              for name, (across, part) in axes.items()}
     title = (f"{'training' if workload.train else 'inference'}, batches of {workload.pictures} at "
              f"{workload.resolution} px, {workload.dtype}{', compiled' if workload.compile else ''}; "
              f"{machine['device']}, {machine['threads']} threads")
-    scatter({name: points for name, points in panels.items() if points}, unit, path, title)
+    vertical = f"{unit} at {workload.resolution} px"
+    scatter({name: points for name, points in panels.items() if points}, vertical, path, title)
 
 
 if __name__ == "__main__":

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageOps
+from PIL import Image, ImageDraw
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 
-from data.images import ImageError, decode_image
-from drawing.contact_sheet import GAP, TEXT, TITLE
-from drawing.lettering import draw_text, format_count, typeset
-from drawing.palette import CLUSTERS, INK, MOUNT, NO_CLUSTER, PAPER
+from data.names import named_file
+from data.picture_files import artist_of
+from drawing.contact_sheet import GAP, SMALL, TEXT, TITLE, Tile, contact_sheet, thumbnail
+from drawing.lettering import draw_text, format_count, text_notes, wrap
+from drawing.palette import GROUPS, INK, MOUNT, NO_GROUP, PAPER, SLATE, SMALL_GROUPS
 from utils import atomic_path
 
 SHEET, MAP = "clusters.png", "map.png"
-MOST_CLUSTERS, COLUMNS, SIDE = 30, 10, 128  # rows and columns of the sheet; px
-MOST_ON_MAP, PLANE, CELL, FRAME, BADGE, DOT = 2000, 1400, 56, 3, 12, 4  # pictures; px
-HEAD, KEY, MOST_IN_KEY = 76, 300, len(CLUSTERS)  # px above and beside the map; clusters in its key
+MOST_CLUSTERS, COLUMNS, SIDE, MOST_ARTISTS = 30, 10, 128, 5  # rows and columns of the sheet; px; named in a heading
+MOST_ON_MAP, PLANE, CELL, FRAME, BADGE, DOT = 2000, 1400, 56, 4, 12, 4  # pictures; px
+HEAD, KEY = 76, 330  # px above and beside the map
 COMPONENTS = 50  # of PCA before t-SNE, as its authors do
 PROJECTIONS = {"tsne": "t-SNE", "pca": "PCA: the first two components"}
 Clusters = Sequence[Mapping[str, Any]]  # as in cluster_assignments.json
@@ -30,33 +31,38 @@ Clusters = Sequence[Mapping[str, Any]]  # as in cluster_assignments.json
 def cluster_sheet(clusters: Clusters, folder: Path, path: Path) -> None:
     """Write a PNG with a row for each of the largest clusters: the pictures nearest to its centroid, nearest first.
 
+    Where folders are artists, it says how many pictures of each are in the cluster.
+
     Args:
         clusters: at least one.
         folder: what their `images` are relative to.
         path: the PNG to write.
     """
-    shown = clusters[:MOST_CLUSTERS]
-    columns = min(COLUMNS, max(len(cluster["images"]) for cluster in shown))
-    titles = [f"cluster {cluster['cluster_id']}: {format_count(cluster['size'])}" for cluster in shown]
-    width = max(columns * (SIDE + GAP) - GAP, *(math.ceil(typeset(title, 16)[0].getlength(title)) for title in titles))
-    row_height = TITLE + SIDE + 2 * GAP
-    sheet = Image.new("RGB", (2 * GAP + width, GAP + len(shown) * row_height), PAPER)
-    draw = ImageDraw.Draw(sheet)
-    for number, (cluster, title) in enumerate(zip(shown, titles, strict=True)):
-        top = GAP + number * row_height
-        draw_text(draw, (GAP, top + TITLE - 8), title, 16, INK)
-        for column, name in enumerate(cluster["images"][:columns]):
-            sheet.paste(_thumbnail(folder / name, SIDE), (GAP + column * (SIDE + GAP), top + TITLE))
-    with atomic_path(path) as partial:
-        sheet.save(partial, format="PNG", optimize=True)
+    sections = [(heading(cluster), [
+        Tile(picture=named_file(folder, name), file=name.partition("/")[2] or name, caption=artist_of(name) or "")
+        for name in cluster["images"][:COLUMNS]]) for cluster in clusters[:MOST_CLUSTERS]]
+    shown = f"the {len(sections)} largest of " if len(sections) < len(clusters) else ""
+    title = f"{shown}{format_count(len(clusters), 'cluster')}: the pictures nearest to each centre"
+    contact_sheet(sections, path, title=title, columns=COLUMNS, side=SIDE)
+
+
+def heading(cluster: Mapping[str, Any]) -> str:
+    """The number of a cluster, its size, and its most common artists where folders are artists."""
+    artists = Counter(artist for name in cluster["images"] if (artist := artist_of(name))).most_common()
+    told = [f"{count} {artist}" for artist, count in artists[:MOST_ARTISTS]]
+    if more := len(artists) - len(told):
+        told.append(f"{sum(count for _, count in artists[MOST_ARTISTS:])} by {format_count(more, 'other artist')}")
+    return f"cluster {cluster['cluster_id']}, {format_count(cluster['size'])}" + ": " * bool(told) + ", ".join(told)
 
 
 def cluster_map(features: np.ndarray, names: Sequence[str], clusters: Clusters, path: Path, *, folder: Path | None,
                 projection: str, seed: int) -> None:
-    """Write a PNG with a dot in its cluster's colour for every picture where its features lie, and a key.
+    """Write a PNG with a dot for every picture where its features lie, and a key of the dots' colours.
 
-    Thumbnails lie below the dots, framed in the same colour and with the cluster's number; of those that would hide
-    each other one is drawn. Of more than `MOST_ON_MAP` pictures as many are drawn, evenly spaced among all.
+    Colours are those of artists where folders are artists, else of clusters. Thumbnails lie below the dots; of those
+    that would hide each other one is drawn, with the number of its cluster. Without thumbnails the numbers of
+    the largest clusters stand above their middles. Of more than `MOST_ON_MAP` pictures as many are drawn, evenly
+    spaced among all.
 
     Args:
         features: (N, D), one row per picture.
@@ -67,47 +73,77 @@ def cluster_map(features: np.ndarray, names: Sequence[str], clusters: Clusters, 
         projection: `tsne` or `pca`.
         seed: of t-SNE.
     """
-    chosen = np.unique(np.linspace(0, len(names) - 1, min(len(names), MOST_ON_MAP)).round().astype(int))
+    rows = np.unique(np.linspace(0, len(names) - 1, min(len(names), MOST_ON_MAP)).round().astype(int))
     ids = {name: cluster["cluster_id"] for cluster in clusters for name in cluster["images"]}
-    plane, projection = _project(features[chosen], projection, seed)
-    positions = ((GAP, HEAD) + plane * (PLANE - 2 * GAP - CELL)).tolist()
+    kind, groups = map_groups(names, ids)
+    key, colours = map_key(kind, groups)
+    plane, projection = _project(features[rows], projection, seed)
+    points = list(zip([names[row] for row in rows], *(plane * (PLANE - 2 * GAP - CELL)).T.tolist(), strict=True))
+    cells = {(int(x // CELL), int(y // CELL)): name for name, x, y in reversed(points)} if folder else {}
     canvas = Image.new("RGB", (PLANE + KEY, HEAD + PLANE), PAPER)
     draw = ImageDraw.Draw(canvas)
-    cells: dict[tuple[int, int], str] = {}  # left and top of each thumbnail, and its picture
-    drawn = [names[row] for row in chosen]
-    if folder is not None:
-        for name, (x, y) in zip(drawn, positions, strict=True):
-            cells.setdefault((GAP + int((x - GAP) // CELL) * CELL, HEAD + int((y - HEAD) // CELL) * CELL), name)
-        for corner, name in cells.items():
-            _draw_thumbnail(canvas, draw, corner, folder / name, ids.get(name))
-    for name, (x, y) in zip(drawn, positions, strict=True):
-        draw.ellipse((x - DOT, y - DOT, x + DOT, y + DOT), fill=_colour(ids.get(name)), outline=PAPER)
-    title, note = map_title(len(names), len(chosen), len(cells), projection)
+    for (column, row), name in cells.items():
+        left, top, inside = GAP + column * CELL, HEAD + row * CELL, CELL - 2 * FRAME - 1
+        draw.rectangle((left, top, left + CELL - 2, top + CELL - 2), fill=colours[groups[name]])
+        canvas.paste(thumbnail(named_file(folder or Path(), name), inside) or MOUNT,
+                     (left + FRAME, top + FRAME, left + FRAME + inside, top + FRAME + inside))
+    for name, x, y in points:
+        left, top = GAP + x - DOT, HEAD + y - DOT
+        draw.ellipse((left, top, left + 2 * DOT, top + 2 * DOT), fill=colours[groups[name]], outline=PAPER)
+    for x, y, number in _numbers(points, cells, ids):
+        draw_text(draw, (GAP + x, HEAD + y), str(number), BADGE, INK, halo=PAPER)
+    title, note = map_title(len(names), len(points), len(cells), projection, kind)
     draw_text(draw, (GAP, 34), title, TITLE, INK)
     draw_text(draw, (GAP, 58), note, TEXT, INK)
-    for number, (colour, text) in enumerate(map_key(clusters, sum(name not in ids for name in names))):
+    for number, (colour, text) in enumerate(key):
         top = HEAD + number * (TEXT + 11)
         draw.rectangle((PLANE, top, PLANE + TEXT, top + TEXT), fill=colour)
-        draw_text(draw, (PLANE + TEXT + 8, top + TEXT - 2), text, TEXT, INK)
+        draw_text(draw, (PLANE + TEXT + 8, top + TEXT - 2), wrap(text, TEXT, KEY - TEXT - 8 - GAP)[0], TEXT, INK)
+    foot = text_notes(text for _, text in key)
+    draw_text(draw, (GAP, HEAD + PLANE - 8), wrap(foot, SMALL, PLANE + KEY - 2 * GAP)[0], SMALL, SLATE)
     with atomic_path(path) as partial:
-        canvas.save(partial, format="PNG", optimize=True)
+        canvas.save(partial, format="PNG")
 
 
-def map_title(total: int, drawn: int, thumbnails: int, projection: str) -> tuple[str, str]:
+def map_groups(names: Iterable[str], ids: Mapping[str, int]) -> tuple[str, dict[str, str | None]]:
+    """What colours stand for, "artist" or "cluster", and whose each picture is; None for one in no cluster."""
+    artists = {name: artist_of(name) for name in names}
+    if None not in artists.values() and len(set(artists.values())) > 1:
+        return "artist", artists
+    return "cluster", {name: f"cluster {ids[name]}" if name in ids else None for name in artists}
+
+
+def map_key(kind: str, groups: Mapping[str, str | None]) -> tuple[list[tuple[str, str]], dict[str | None, str]]:
+    """(colour, text) of the largest groups and of the rest together; and the colour of each group."""
+    sizes = Counter(groups.values())
+    unassigned = sizes.pop(None, 0)
+    ranked = sizes.most_common()
+    colours = {None: NO_GROUP, **{group: (*GROUPS, SMALL_GROUPS)[min(rank, len(GROUPS))]
+                                  for rank, (group, _) in enumerate(ranked)}}
+    lines = [(colours[group], f"{group}: {size}") for group, size in ranked[:len(GROUPS)]]
+    if more := ranked[len(GROUPS):]:
+        lines.append((SMALL_GROUPS, f"{format_count(len(more), f'other {kind}')}: {sum(size for _, size in more)}"))
+    return [*lines, *[(NO_GROUP, f"in no cluster: {unassigned}")] * bool(unassigned)], colours
+
+
+def map_title(total: int, drawn: int, thumbnails: int, projection: str, kind: str) -> tuple[str, str]:
     """What the map shows, and how many of its pictures can be seen."""
     what = format_count(total) if drawn == total else f"{drawn} of {format_count(total)}"
-    seen = f"; {thumbnails} of the {drawn} also as thumbnails (one where several lie)" if thumbnails else ""
+    seen = f", {thumbnails} of the {drawn} also as thumbnails (one where several lie)" if thumbnails else ""
     return (f"{what} by their features ({PROJECTIONS[projection]})",
-            f"A dot for each{seen}. Near each other means alike to the network; the axes have no unit.")
+            f"A dot in its {kind}'s colour for each{seen}; numbers are clusters. Near each other means alike to the "
+            "network; the axes have no unit.")
 
 
-def map_key(clusters: Clusters, unassigned: int) -> list[tuple[str, str]]:
-    """(colour, text) of the largest clusters, of how many more there are, and of the pictures in none."""
-    shown = [(cluster["cluster_id"], len(cluster["images"])) for cluster in clusters[:MOST_IN_KEY]]
-    lines = [(_colour(number), f"cluster {number}: {format_count(size)}") for number, size in shown]
-    if len(clusters) > MOST_IN_KEY:
-        lines.append((PAPER, f"… and {len(clusters) - MOST_IN_KEY} more, colours repeat"))
-    return [*lines, (NO_CLUSTER, f"in no cluster: {format_count(unassigned)}")] if unassigned else lines
+def _numbers(points: Sequence[tuple[str, float, float]], cells: Mapping[tuple[int, int], str],
+             ids: Mapping[str, int]) -> Iterator[tuple[float, float, int]]:
+    """Where the numbers of clusters stand: on the thumbnails, or where there are none in the middle of each cluster."""
+    for (column, row), name in cells.items():
+        if name in ids:
+            yield column * CELL + FRAME + 1, row * CELL + FRAME + BADGE - 2, ids[name]
+    for number in () if cells else sorted({ids[name] for name, _, _ in points if name in ids})[:MOST_CLUSTERS]:
+        x, y = np.median([(x, y) for name, x, y in points if ids.get(name) == number], axis=0)
+        yield x - BADGE / 2, y - 2 * DOT, number
 
 
 def _project(features: np.ndarray, projection: str, seed: int) -> tuple[np.ndarray, str]:
@@ -126,27 +162,3 @@ def _project(features: np.ndarray, projection: str, seed: int) -> tuple[np.ndarr
         plane[:, :reduced[:, :2].shape[1]] = reduced[:, :2]
     spread = np.ptp(plane, axis=0)
     return (plane - plane.min(axis=0)) / np.where(spread > 0, spread, 1), used
-
-
-def _draw_thumbnail(canvas: Image.Image, draw: ImageDraw.ImageDraw, corner: tuple[int, int], file: Path,
-                    cluster_id: int | None) -> None:
-    left, top = corner
-    colour = _colour(cluster_id)
-    draw.rectangle((left, top, left + CELL - 2, top + CELL - 2), fill=colour)
-    canvas.paste(_thumbnail(file, CELL - 2 * FRAME - 1), (left + FRAME, top + FRAME))
-    if cluster_id is not None:
-        text = str(cluster_id)
-        draw.rectangle((left, top, left + BADGE * (1 + len(text)) / 1.6, top + BADGE + 2), fill=colour)
-        draw_text(draw, (left + 3, top + BADGE), text, BADGE, PAPER)
-
-
-def _colour(cluster_id: int | None) -> str:
-    return NO_CLUSTER if cluster_id is None else CLUSTERS[cluster_id % len(CLUSTERS)]
-
-
-def _thumbnail(file: Path, side: int) -> Image.Image:
-    """The whole picture on a square of `side` px; an empty square where the file was moved or damaged since."""
-    try:
-        return ImageOps.pad(decode_image(file), (side, side), color=MOUNT)
-    except ImageError:
-        return Image.new("RGB", (side, side), MOUNT)

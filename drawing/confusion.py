@@ -2,42 +2,34 @@
 
 from __future__ import annotations
 
-import textwrap
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties
+from PIL import Image, ImageColor, ImageDraw
 
-from drawing.lettering import escape_note, format_count, typeset
-from drawing.palette import GREY, INK
+from drawing.lettering import draw_text, format_count, text_notes, text_width, wrap
+from drawing.palette import BLUE, GREY, INK, PAPER, SLATE
 from utils import atomic_path
 
 CONFUSION = "confusion.png"
 MOST = 30  # classes on the picture: more cannot be read
-LONGEST, SIZE = 24, 10  # letters of a name, their size in points
-SMALLEST, LARGEST, MATRIX = 0.36, 0.8, 4.0  # sides of a cell and, between those, of all cells, inches
-MARGIN, LINE, CLEAR = 0.2, 0.2, 0.15  # inches: around all, per line of text, from a name to its cells
-CORNER, TITLE = 1.4, 2.9  # widths of the text there, inches
+NAME, TEXT, SMALL, LONGEST = 15, 13, 12, 220  # px: letters of a name, a cell and the notes; width of a name
+SMALLEST, LARGEST, MATRIX = 38, 84, 440  # px: sides of a cell and, between those, of all cells
+GAP, LINE, LEAST = 14, 24, 560  # px: around all; per line of text; the least width, for the title
 
 
 def most_confused(confusions: Mapping[tuple[int, int], int], limit: int = MOST) -> list[int]:
-    """The classes in the most confusions, as truth or as prediction, in the order of their ids."""
-    parts: Counter[int] = Counter()
-    for (truth, prediction), count in confusions.items():
-        parts[truth] += count
-        parts[prediction] += count
-    return sorted(sorted(parts, key=lambda number: (-parts[number], number))[:limit])
+    """The classes of the most frequent confusions, in the order of their ids."""
+    chosen: set[int] = set()
+    for pair in sorted(confusions, key=lambda pair: (-confusions[pair], pair)):
+        if len(chosen.union(pair)) <= limit:
+            chosen.update(pair)
+    return sorted(chosen)
 
 
 def confusion_picture(confusions: Mapping[tuple[int, int], int], hits: Sequence[int], support: Sequence[int],
                       classes: Sequence[str], path: Path) -> bool:
     """Write a PNG of confusions in per cent of each row's pictures; without a confusion, False and no file.
-
-    Letters that no installed font has are drawn as escapes; a line at the bottom then explains them.
 
     Args:
         confusions: (class, predicted class) -> count.
@@ -49,44 +41,47 @@ def confusion_picture(confusions: Mapping[tuple[int, int], int], hits: Sequence[
     shown = most_confused(confusions)
     if not shown:
         return False
-    counts = np.array([[hits[row] if row == column else confusions.get((row, column), 0) for column in shown]
-                       for row in shown])
-    shares = 100 * counts / np.maximum([[support[row]] for row in shown], 1)
-    names = [classes[number] for number in shown]
-    figure, axes = frame([name if len(name) <= LONGEST else name[:LONGEST - 1] + "…" for name in names])
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=100, aspect="auto")
-    for row, column in np.argwhere(counts):
-        axes.text(column, row, f"{shares[row, column]:.0f}", ha="center", va="center", fontsize=8,
-                  color="white" if shares[row, column] > 55 else INK)
+    names = [wrap(classes[number], NAME, LONGEST)[0] for number in shown]
+    strip = _name_strip(names, cell := min(LARGEST, max(SMALLEST, MATRIX // len(shown))))
+    inside, left, top = cell * len(shown), GAP + strip.width, GAP + 4 * LINE
+    width = max(left + inside + GAP, LEAST)
+    note = wrap(text_notes(classes[number] for number in shown), SMALL, width - 2 * GAP, 5)
+    picture = Image.new("RGB", (width, top + inside + strip.width + GAP + len(note) * LINE), PAPER)
+    picture.paste(strip, (GAP, top))
+    picture.paste(strip.rotate(90, expand=True), (left, top + inside))
+    draw = ImageDraw.Draw(picture)
+    for y, row in enumerate(shown):
+        for x, column in enumerate(shown):
+            count = hits[row] if row == column else confusions.get((row, column), 0)
+            _draw_cell(draw, (left + x * cell, top + y * cell), cell, count / max(1, support[row]))
+    for number, (text, colour) in enumerate((
+            (f"{sum(hits) / sum(support):.1%} of {format_count(sum(support))} by "
+             f"{format_count(len(classes), 'artist')} recognised", INK),
+            (f"the {len(shown)} artists of the most frequent confusions, % of each row's pictures", INK),
+            ("each row: pictures of one artist; each column: who they are taken for", GREY))):
+        draw_text(draw, (GAP, GAP + (number + 0.7) * LINE), text, NAME, colour)
+    for number, text in enumerate(note):
+        draw_text(draw, (GAP, picture.height - GAP - (len(note) - 1 - number) * LINE), text, SMALL, SLATE)
     with atomic_path(path) as partial:
-        figure.savefig(partial, format="png")
+        picture.save(partial, format="PNG")
     return True
 
 
-def frame(names: Sequence[str]) -> tuple[Figure, Axes]:
-    """A figure just large enough for square cells, with their names, the axes' names and a title around them."""
-    texts = [typeset(name, SIZE) for name in names]
-    # Font.getlength counts px at SIZE px, which are points at SIZE points; 72 make an inch.
-    longest = max(font.getlength(text) for font, text in texts) / 72 + CLEAR
-    inside = len(names) * min(LARGEST, max(SMALLEST, MATRIX / len(names)))
-    left = MARGIN + max(longest, CORNER)
-    width = left + inside + max(MARGIN, TITLE / 2 - inside / 2)
-    note = textwrap.wrap(escape_note(names), int(14 * (width - 2 * MARGIN)))
-    below = MARGIN + LINE * len(note) + max(longest, 2 * LINE)
-    height = below + inside + 4 * LINE + MARGIN
-    figure = Figure(figsize=(width, height), dpi=110)
-    axes = figure.add_axes((left / width, below / height, inside / width, inside / height))
-    figure.text((left + inside / 2) / width, 1 - MARGIN / height,
-                f"the {format_count(len(names), 'artist')} most often confused\n% of each row's pictures",
-                color=INK, ha="center", va="top")
-    figure.text(MARGIN / width, MARGIN / height, "\n".join(note), color=GREY, fontsize=8, parse_math=False)
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_ticks(range(len(texts)), [text for _, text in texts], parse_math=False)
-        for label, (font, _) in zip(axis.get_ticklabels(), texts, strict=True):
-            label.set_fontproperties(FontProperties(fname=str(font.path), size=SIZE))
-    axes.xaxis.set_tick_params(rotation=90)
-    # The axes' names stand in the corners: beside the middles the longest class name would push them away.
-    for text, top, side in (("drawn by ↓", 1, "bottom"), ("recognised as →", 0, "top")):
-        axes.annotate(text, (0, top), (-7, 14 * top - 7), "axes fraction", "offset points", color=GREY,
-                      ha="right", va=side)
-    return figure, axes
+def _name_strip(names: Sequence[str], cell: int) -> Image.Image:
+    """Names below each other, `cell` px apart, that end at the right edge."""
+    widths = [text_width(name, NAME) for name in names]
+    strip = Image.new("RGB", (int(max(widths)) + 12, cell * len(names)), PAPER)
+    for number, (name, width) in enumerate(zip(names, widths, strict=True)):
+        draw_text(ImageDraw.Draw(strip), (strip.width - 8 - width, (number + 0.5) * cell + 5), name, NAME, INK)
+    return strip
+
+
+def _draw_cell(draw: ImageDraw.ImageDraw, corner: tuple[int, int], side: int, share: float) -> None:
+    """A square, the darker the larger its `share`, 0 to 1, with that in per cent."""
+    (x, y), shade = corner, 0.03 + 0.97 * share
+    colour = tuple(round(255 + shade * (part - 255)) for part in ImageColor.getrgb(BLUE))
+    draw.rectangle((x, y, x + side - 2, y + side - 2), fill=colour)
+    if share:
+        text = f"{100 * share:.0f}"
+        draw_text(draw, (x + (side - text_width(text, TEXT)) / 2, y + side / 2 + 4), text, TEXT,
+                  PAPER if share > 0.5 else INK)

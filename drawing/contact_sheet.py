@@ -1,131 +1,129 @@
-"""A PNG of pictures with predictions: each framed in the colour of its verdict, with a caption below."""
+"""A PNG of pictures in rows, each with a caption and its file's name below, and framed where it is right or wrong."""
 
 from __future__ import annotations
 
-import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple
 
 from PIL import Image, ImageDraw, ImageOps
 
-from drawing.lettering import draw_text, escape_note, keep_end, typeset, wrap
+from data.images import ImageError, decode_image
+from drawing.lettering import draw_text, keep_end, text_notes, text_width, wrap
 from drawing.palette import GREEN, INK, MOUNT, PAPER, RED, SLATE
 from utils import atomic_path
 
-SIDE, GAP, FRAME, BADGE, TEXT, TITLE, SMALL = 192, 16, 5, 26, 15, 22, 12  # px
-LINE = TEXT + 5  # px from one line of text to the next
-# Both colours and a mark in the corner also serve those who do not tell red from green.
-VERDICTS = {True: (GREEN, "✓"), False: (RED, "✗"), None: (SLATE, "")}
-MEANINGS = {True: "✓ green: right", False: "✗ red: wrong", None: "grey: not judged, in no known artist's folder"}
+SIDE, GAP, FRAME, BADGE, TEXT, TITLE, SMALL, LEADING = 192, 16, 5, 26, 15, 22, 12, 5  # px
+LEAST = 640  # px of width, for title and headings
+Mark = Literal["right", "wrong", "not judged", "plain"]
+# A frame's colour, the sign in its corner, for those who do not tell red from green, and what both mean.
+MARKS: dict[Mark, tuple[str, str, str]] = {
+    "right": (GREEN, "✓", "✓ green: right"), "wrong": (RED, "✗", "✗ red: wrong"),
+    "not judged": (SLATE, "", "grey: not judged, in no known artist's folder"), "plain": (MOUNT, "", "")}
+GONE = "not found, or damaged"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tile:
-    """One picture of a contact sheet.
+    """One picture of a sheet.
 
     Attributes:
-        image: any mode and size; it is shown whole.
-        caption: the text below, one or more lines; each takes at most two lines of the sheet, then an ellipsis.
+        picture: it is shown whole; of one that cannot be read, or None, there is an empty square.
         file: its name, in small letters below the caption; of a long one the end.
-        good: whether the prediction is right; None where the truth is unknown.
+        caption: the text below, one or more lines; each takes at most two lines of the sheet, then an ellipsis.
+        mark: whether what the caption says is right.
     """
 
-    image: Image.Image
-    caption: str
-    file: str = ""
-    good: bool | None = None
+    picture: Path | None
+    file: str
+    caption: str = ""
+    mark: Mark = "plain"
 
 
-@dataclass(frozen=True)
-class TextLine:
-    """A line of text: pieces, each a text and its colour, and their size in px."""
+class Line(NamedTuple):
+    """A line of text."""
 
-    pieces: tuple[tuple[str, str], ...]
-    size: int
+    text: str
+    colour: str = INK
+    size: int = TEXT
 
 
-def contact_sheet(tiles: Sequence[Tile], path: str | os.PathLike[str], *, columns: int = 6, title: str = "") -> None:
-    """Write a PNG with the pictures in reading order, framed green where right and red where wrong.
+def contact_sheet(sections: Sequence[tuple[str, Sequence[Tile]]], path: Path, *, title: str, columns: int = 6,
+                  side: int = SIDE) -> None:
+    """Write a PNG with a title, and in each section a heading and its pictures in reading order.
 
     Args:
-        tiles: a few dozen make one sheet.
+        sections: headings, which may be empty, and at least one picture in all.
         path: the PNG to write.
-        columns: tiles per row, ≥ 1; the sheet is at least two wide.
-        title: above the pictures, beside the meaning of the colours.
-
-    Raises:
-        ValueError: there are no tiles.
+        title: above the pictures, beside the meaning of the frames.
+        columns: tiles per row, ≥ 1.
+        side: of a picture, px.
     """
-    if not tiles:
-        raise ValueError("a contact sheet needs at least one picture")
-    columns = min(columns, len(tiles))
-    width = GAP + max(2, columns) * (SIDE + GAP)
-    head, foot = heading(tiles, title, width - 2 * GAP), footnote(tiles, width - 2 * GAP)
-    captions = [caption_lines(tile) for tile in tiles]
-    cell_height = SIDE + 6 + max(map(len, captions)) * LINE + GAP
-    top = GAP + _height(head) + (GAP - 5 if head else 0)
-    bottom = top + math.ceil(len(tiles) / columns) * cell_height
-    sheet = Image.new("RGB", (width, bottom + _height(foot) + (GAP if foot else 0)), PAPER)
-    draw = ImageDraw.Draw(sheet)
-    _draw_lines(draw, GAP, GAP, head)
-    for number, (tile, caption) in enumerate(zip(tiles, captions, strict=True)):
-        row, column = divmod(number, columns)
-        left, upper = GAP + column * (SIDE + GAP), top + row * cell_height
-        _draw_picture(draw, sheet, tile, left, upper)
-        _draw_lines(draw, left, upper + SIDE + 6, caption, LINE)
-    _draw_lines(draw, GAP, bottom, foot)
+    tiles = [tile for _, group in sections for tile in group]
+    columns = min(columns, max(len(group) for _, group in sections))
+    width = max(LEAST, GAP + columns * (side + GAP))
+    legend = "    ".join(meaning for mark, (_, _, meaning) in MARKS.items() if mark in {tile.mark for tile in tiles})
+    note = text_notes(text for tile in tiles for text in (*tile.caption.split("\n"), tile.file))
+    rows: list[tuple[list[Line], Sequence[Tile]]] = [
+        ([*_fit(title, width - 2 * GAP, 4, size=TITLE), *_fit(legend, width - 2 * GAP, 3)], ())]
+    for heading, group in sections:
+        rows.append((_fit(heading, width - 2 * GAP, 2), ()))
+        rows += [([], group[start:start + columns]) for start in range(0, len(group), columns)]
+    rows.append((_fit(note, width - 2 * GAP, 5, SLATE, SMALL), ()))
+    captions = [[caption_lines(tile, side) for tile in row] for _, row in rows]
+    heights = [_height(lines) + bool(lines) * GAP // 2 + bool(row) * (side + LEADING + GAP) + max(map(_height, below),
+               default=0) for (lines, row), below in zip(rows, captions, strict=True)]
+    sheet = Image.new("RGB", (width, GAP + sum(heights)), PAPER)
+    draw, top = ImageDraw.Draw(sheet), GAP
+    for (lines, row), below, height in zip(rows, captions, heights, strict=True):
+        _draw_lines(draw, GAP, top, lines)
+        for left, tile, caption in zip(range(GAP, width, side + GAP), row, below, strict=False):
+            _draw_picture(sheet, draw, tile, left, top, side)
+            _draw_lines(draw, left, top + side + LEADING, caption)
+        top += height
     with atomic_path(path) as partial:
-        sheet.save(partial, format="PNG", optimize=True)
+        sheet.save(partial, format="PNG")
 
 
-def heading(tiles: Sequence[Tile], title: str, width: int) -> list[TextLine]:
-    """The title, and the meanings of the frames' colours, on one line where they fit."""
-    lines = _wrapped(title, INK, TITLE, width, 3) if title else []
-    shown = {tile.good for tile in tiles}
-    legend = [(meaning, VERDICTS[good][0]) for good, meaning in MEANINGS.items() if good in shown]
-    pieces = tuple((f"{text}    ", colour) for text, colour in legend)
-    if sum(typeset(text, TEXT)[0].getlength(text) for text, _ in pieces) <= width:
-        return [*lines, TextLine(pieces, TEXT)]
-    return [*lines, *(line for text, colour in legend for line in _wrapped(text, colour, TEXT, width, 2))]
-
-
-def footnote(tiles: Sequence[Tile], width: int) -> list[TextLine]:
-    """What escapes stand for; nothing where there are none."""
-    note = escape_note(text for tile in tiles for text in (*tile.caption.split("\n"), tile.file))
-    return _wrapped(note, SLATE, SMALL, width, 3) if note else []
-
-
-def caption_lines(tile: Tile) -> list[TextLine]:
-    """The caption in lines as wide as the tile, the first in its verdict's colour, and the file's name."""
+def caption_lines(tile: Tile, side: int) -> list[Line]:
+    """The caption in lines of `side` px, the first in its mark's colour, and the file's name."""
+    first = INK if tile.mark == "plain" else MARKS[tile.mark][0]
     lines = [line for number, text in enumerate(tile.caption.split("\n"))
-             for line in _wrapped(text, INK if number else VERDICTS[tile.good][0], TEXT, SIDE, 2)]
-    return [*lines, TextLine(((keep_end(tile.file, SMALL, SIDE), SLATE),), SMALL)] if tile.file else lines
+             for line in _fit(text, side, 2, INK if number else first)]
+    return [*lines, Line(keep_end(tile.file, SMALL, side), SLATE, SMALL)]
 
 
-def _wrapped(text: str, colour: str, size: int, width: int, lines: int) -> list[TextLine]:
-    return [TextLine(((line, colour),), size) for line in wrap(text, size, width, lines)]
+def thumbnail(file: Path | None, side: int) -> Image.Image | None:
+    """The whole picture on a square of `side` px; None where it was moved or damaged since."""
+    try:
+        return ImageOps.pad(decode_image(file), (side, side), color=MOUNT) if file else None
+    except ImageError:
+        return None
 
 
-def _height(lines: Sequence[TextLine]) -> int:
-    return sum(line.size + 5 for line in lines)
+def _fit(text: str, width: int, lines: int, colour: str = INK, size: int = TEXT) -> list[Line]:
+    return [Line(line, colour, size) for line in wrap(text, size, width, lines)] if text else []
 
 
-def _draw_lines(draw: ImageDraw.ImageDraw, left: float, top: float, lines: Sequence[TextLine], step: int = 0) -> None:
+def _height(lines: Sequence[Line]) -> int:
+    return sum(line.size + LEADING for line in lines)
+
+
+def _draw_lines(draw: ImageDraw.ImageDraw, left: float, top: float, lines: Sequence[Line]) -> None:
     for line in lines:
-        start = left
-        for text, colour in line.pieces:
-            draw_text(draw, (start, top + line.size), text, line.size, colour)
-            start += typeset(text, line.size)[0].getlength(text)
-        top += step or line.size + 5
+        draw_text(draw, (left, top + line.size), line.text, line.size, line.colour)
+        top += line.size + LEADING
 
 
-def _draw_picture(draw: ImageDraw.ImageDraw, sheet: Image.Image, tile: Tile, left: int, top: int) -> None:
-    colour, mark = VERDICTS[tile.good]
-    draw.rectangle((left, top, left + SIDE - 1, top + SIDE - 1), fill=MOUNT, outline=colour, width=FRAME)
-    inside = SIDE - 2 * FRAME
-    sheet.paste(ImageOps.pad(tile.image.convert("RGB"), (inside, inside), color=MOUNT), (left + FRAME, top + FRAME))
-    if mark:
+def _draw_picture(sheet: Image.Image, draw: ImageDraw.ImageDraw, tile: Tile, left: int, top: int, side: int) -> None:
+    colour, sign, _ = MARKS[tile.mark]
+    frame = 0 if tile.mark == "plain" else FRAME
+    draw.rectangle((left, top, left + side - 1, top + side - 1), fill=MOUNT, outline=colour, width=frame)
+    if picture := thumbnail(tile.picture, side - 2 * frame):
+        sheet.paste(picture, (left + frame, top + frame))
+    else:
+        _draw_lines(draw, left + BADGE + 4, top + side // 2, _fit(GONE, side - 2 * BADGE, 2, SLATE, SMALL))
+    if sign:
         draw.rectangle((left, top, left + BADGE, top + BADGE), fill=colour)
-        font, _ = typeset(mark, TEXT + 3)
-        draw.text((left + BADGE / 2, top + BADGE / 2), mark, fill=PAPER, font=font, anchor="mm")
+        draw_text(draw, (left + (BADGE - text_width(sign, TEXT + 3)) / 2, top + TEXT + 4), sign, TEXT + 3, PAPER)

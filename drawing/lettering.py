@@ -4,40 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
+import re
 import unicodedata
 from collections.abc import Iterable, Iterator
 
 from matplotlib import font_manager
-from PIL import ImageDraw, ImageFont
+from PIL import ImageDraw, ImageFont, features
 
-NOTE = (r"\u… and the like: invisible signs, and letters that no installed font has (Noto Sans CJK has Chinese, "
-        "Japanese and Korean ones)")
-
-
-def typeset(text: str, size: int) -> tuple[ImageFont.FreeTypeFont, str]:
-    """A font of `size` px, and `text` as that font can draw it: letters that it lacks become escapes, not boxes.
-
-    So do invisible signs, such as joiners and line breaks. Spaces of every kind are drawn as plain ones.
-    """
-    text = _plain_spaces(text)
-    missing: dict[str, set[str]] = {}
-    for file in _font_files():
-        missing[file] = {char for char in text if not char.isprintable() or ord(char) not in _glyphs(file)}
-        if not missing[file]:
-            break
-    best = min(missing, key=lambda file: len(missing[file]))
-    drawn = "".join(char.encode("unicode_escape").decode() if char in missing[best] else char for char in text)
-    return ImageFont.truetype(best, size), drawn
-
-
-def _plain_spaces(text: str) -> str:
-    """`text` with one plain space for each no-break, ideographic or other space."""
-    return "".join(" " if unicodedata.category(char) == "Zs" else char for char in text)
-
-
-def escape_note(texts: Iterable[str]) -> str:
-    """`NOTE` where one of `texts` is drawn with escapes, else an empty text."""
-    return NOTE if any(typeset(text, 10)[1] != _plain_spaces(text) for text in texts) else ""
+ESCAPES = (r"\u… and the like: invisible signs, and letters that no installed font has. Install Noto Sans, and for "
+           "Chinese, Japanese and Korean Noto Sans CJK (Debian and Ubuntu: fonts-noto-core and fonts-noto-cjk).")
+UNSHAPED = ("Arabic and Hebrew are drawn backwards and not joined: Pillow finds no FriBiDi here (Debian and Ubuntu: "
+            "libfribidi0).")
+SHAPES = features.check("raqm")  # whether Pillow joins letters and knows their direction
+_RTL = "[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc]"
+# Words from right to left, and what lies between them: paths, counts and names keep their order from left to right.
+_PARTS = re.compile(rf"{_RTL}+(?:[ _.'·-]+{_RTL}+)*|(?:(?!{_RTL}).)+")
+_OTHER_STYLES = re.compile("last ?resort|bold|black|heavy|italic|oblique|thin|condensed", re.IGNORECASE)
 
 
 def format_count(number: int, noun: str = "picture") -> str:
@@ -45,84 +28,95 @@ def format_count(number: int, noun: str = "picture") -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
+def drawable(text: str) -> str:
+    """`text` with escapes for letters that no font has and for invisible signs; spaces of any kind become plain."""
+    return "".join(sign if sign.isprintable() and _font_file(sign) else sign.encode("unicode_escape").decode()
+                   for sign in _plain_spaces(text))
+
+
+def text_notes(texts: Iterable[str]) -> str:
+    """What to know, and to install, where some of `texts` cannot be drawn as they are; else an empty text."""
+    text = "".join(map(_plain_spaces, texts))
+    return " ".join([ESCAPES] * (drawable(text) != text) + [UNSHAPED] * (not SHAPES and bool(re.search(_RTL, text))))
+
+
+def text_width(text: str, size: int) -> float:
+    """The width of `text` in letters of `size` px, px."""
+    return sum(font.getlength(part) for font, part in _typeset(text, size))
+
+
+def draw_text(draw: ImageDraw.ImageDraw, start: tuple[float, float], text: str, size: int, colour: str,
+              halo: str | None = None) -> None:
+    """Draw one line; `start` is the left end of its baseline, so that fonts of different scripts align."""
+    left, base = start
+    for font, part in _typeset(text, size):
+        draw.text((left, base), part, fill=colour, font=font, anchor="ls", stroke_width=3 if halo else 0,
+                  stroke_fill=halo)
+        left += font.getlength(part)
+
+
 def wrap(text: str, size: int, width: float, lines: int = 1) -> list[str]:
     """`text` as it can be drawn, in at most `lines` lines of `width` px; an ellipsis replaces what does not fit.
 
-    A line ends after a space, `_`, `-` or `/` where its second half has one.
+    A line ends after a space, `_`, `-` or `/` where its last two thirds have one.
     """
-    font, rest = typeset(text, size)
-    found: list[str] = []
-    while len(found) < lines - 1 and font.getlength(rest) > width:
-        end = max(1, _fitting(font, rest, width))
-        end = next((index for index in range(end, end // 2, -1) if rest[index - 1] in " _-/"), end)
+    rest, found = drawable(text), []
+    while len(found) < lines - 1 and text_width(rest, size) > width:
+        end = next((end for end in range(len(rest), 1, -1) if text_width(rest[:end], size) <= width), 1)
+        end = next((index for index in range(end, end // 3, -1) if rest[index - 1] in " _-/"), end)
         found.append(rest[:end].rstrip())
         rest = rest[end:].lstrip()
-    if font.getlength(rest) > width:
-        rest = rest[:_fitting(font, rest, width - font.getlength("…"))] + "…"
-    return [*found, rest]
+    starts = (rest, *(rest[:end] + "…" for end in range(len(rest) - 1, 0, -1)))
+    return [*found, next((start for start in starts if text_width(start, size) <= width), "…")]
 
 
 def keep_end(text: str, size: int, width: float) -> str:
     """`text` as it can be drawn; where it is wider than `width` px, an ellipsis and its end (a path's file name)."""
-    font, drawn = typeset(text, size)
-    if font.getlength(drawn) <= width:
-        return drawn
-    return "…" + drawn[len(drawn) - _fitting(font, drawn[::-1], width - font.getlength("…")):]
+    text = drawable(text)
+    ends = (text, *("…" + text[start:] for start in range(1, len(text))))
+    return next((end for end in ends if text_width(end, size) <= width), "…")
 
 
-def _fitting(font: ImageFont.FreeTypeFont, text: str, width: float) -> int:
-    """How many of the first letters are at most `width` px wide."""
-    return next((end for end in range(len(text), 0, -1) if font.getlength(text[:end]) <= width), 0)
+def _plain_spaces(text: str) -> str:
+    """`text` with one plain space for each no-break, ideographic or other space."""
+    return "".join(" " if unicodedata.category(sign) == "Zs" else sign for sign in text)
 
 
-def draw_text(draw: ImageDraw.ImageDraw, start: tuple[float, float], text: str, size: int, colour: str) -> None:
-    """Draw one line; `start` is the left end of its baseline, so that fonts of different scripts align."""
-    font, drawn = typeset(text, size)
-    draw.text(start, drawn, fill=colour, font=font, anchor="ls")
+def _typeset(text: str, size: int) -> Iterator[tuple[ImageFont.FreeTypeFont, str]]:
+    """The parts of `text`, from left to right, each in one direction and with a font that has its letters."""
+    for part in _PARTS.findall(drawable(text)):
+        for file, signs in itertools.groupby(part, lambda sign: _font_file(sign) or _own_font()):
+            yield _font(file, size), "".join(signs)
 
 
-def _font_files() -> Iterator[str]:
-    """DejaVu Sans, which matplotlib brings, then the system's fonts, searched only where it lacks letters."""
-    yield str(font_manager.findfont("DejaVu Sans"))
-    yield from _system_fonts()
+_font = functools.cache(ImageFont.truetype)
+
+
+@functools.cache
+def _font_file(sign: str) -> str | None:
+    """The first font that has `sign`; the system's fonts are searched only for what matplotlib's DejaVu Sans lacks."""
+    return _own_font() if ord(sign) in _signs(_own_font()) else next(
+        (file for file in _system_fonts() if ord(sign) in _signs(file)), None)
+
+
+def _own_font() -> str:
+    return str(font_manager.findfont("DejaVu Sans"))
 
 
 @functools.cache
 def _system_fonts() -> tuple[str, ...]:
-    """Upright fonts of about regular weight; regular ones come first, and of those sans-serif ones.
-
-    Left out are fonts of placeholder boxes ("Last Resort"), all but the first face of a collection, and fonts that
-    Pillow cannot draw at any size (colour bitmaps).
-    """
-    _add_new_fonts()
+    """Upright fonts that are not bold: regular ones come first, and of those sans-serif ones; of a collection one."""
     ranks = {}
-    for entry in font_manager.fontManager.ttflist:
-        weight = font_manager.weight_dict[entry.weight] if isinstance(entry.weight, str) else entry.weight
-        if (entry.style == "normal" and 300 <= weight <= 500 and entry.stretch == "normal"
-                and not entry.name.lstrip(".").startswith(("Last Resort", "LastResort"))
-                and not getattr(entry, "index", 0)):
-            serif = not any(word in entry.name.lower() for word in ("sans", "gothic", "hei"))
-            ranks[entry.fname] = (weight != 400, serif, entry.name, entry.fname)
-    return tuple(filter(_drawable, sorted(ranks, key=ranks.__getitem__)))
-
-
-def _add_new_fonts() -> None:
-    """Add fonts that were installed after matplotlib made its list, which it keeps for months."""
-    known = {entry.fname for entry in font_manager.fontManager.ttflist}
-    for file in sorted({*font_manager.findSystemFonts()} - known):
-        with contextlib.suppress(OSError, RuntimeError, ValueError, KeyError):  # unreadable to matplotlib
-            font_manager.fontManager.addfont(file)
-
-
-def _drawable(file: str) -> bool:
-    try:
-        ImageFont.truetype(file, 15)
-    except OSError:
-        return False
-    return True
+    for file in font_manager.findSystemFonts():
+        with contextlib.suppress(OSError):  # Pillow draws no bitmaps in colour
+            family, style = map(str, ImageFont.truetype(file, 15).getname())
+            if not _OTHER_STYLES.search(f"{family} {style}"):
+                serif = not re.search("sans|gothic|hei", family, re.IGNORECASE)
+                ranks[file] = style not in ("Regular", "Book", "Normal", "Roman"), serif, family, file
+    return tuple(sorted(ranks, key=ranks.__getitem__))
 
 
 @functools.cache
-def _glyphs(file: str) -> frozenset[int]:
+def _signs(file: str) -> frozenset[int]:
     """The code points that the font has a glyph for."""
     return frozenset(font_manager.get_font(file).get_charmap())

@@ -14,7 +14,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from drawing.palette import BLUE, GREEN, GREY, INK, RED
 from utils import atomic_path
@@ -23,9 +23,15 @@ from utils import atomic_path
 METRICS = {"val_top1": ("top-1", "cross-entropy"), "val_macro_map": ("macro mAP", "binary cross-entropy per label")}
 HALO = [withStroke(linewidth=3, foreground="white")]  # keeps text and lines legible upon lines
 ANSWERS = {"right": GREEN, "wrong": GREY, "unknown artists": RED}
+PERCENT = PercentFormatter(1)
 EDGES = (-0.07, 1.07)  # beyond 0 and 1, so that points and lines at the ends are drawn whole
 Records = Sequence[Mapping[str, Any]]
 Bin = tuple[float, float, int]  # mean probability, share right, number of answers
+
+
+def _save(figure: Figure, path: str | os.PathLike[str]) -> None:
+    with atomic_path(path) as partial:
+        figure.savefig(partial, format="png")
 
 
 def _tidy(axes: Axes) -> None:
@@ -56,17 +62,19 @@ def training_curves(records: Records, path: str | os.PathLike[str]) -> None:
               found or "": (f"validation {name}, %" if found else "no evaluation yet", GREEN),
               "lr": ("learning rate", BLUE)}
     for axes, (key, (title, colour)) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
-        _curve(axes, records, key, colour)
+        if points := _points(records, key):
+            # A run of few epochs shows its points: a line through a single one has no length.
+            axes.plot(*zip(*points, strict=True), color=colour, linewidth=1.8, markersize=3.5,
+                      marker="o" if len(points) <= 30 else None)
         axes.set_title(title, loc="left", color=INK)
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         if key in METRICS:
-            _mark_highest(axes, records, key)
+            _mark_highest(axes, points)
         if key == "lr":
             axes.yaxis.set_major_formatter("{x:.3g}")
         _tidy(axes)
-    with atomic_path(path) as partial:
-        figure.savefig(partial, format="png")
+    _save(figure, path)
 
 
 def monitored(records: Records) -> str | None:
@@ -78,17 +86,9 @@ def _points(records: Records, key: str) -> list[tuple[int, float]]:
     return [(record["epoch"], record[key]) for record in records if record.get(key) is not None]
 
 
-def _curve(axes: Axes, records: Records, key: str, colour: str) -> None:
-    points = _points(records, key)
-    if points:
-        # A run of few epochs shows its points: a line through a single one has no length.
-        axes.plot(*zip(*points, strict=True), color=colour, linewidth=1.8, marker="o" if len(points) <= 30 else None,
-                  markersize=3.5)
-
-
-def _mark_highest(axes: Axes, records: Records, key: str) -> None:
+def _mark_highest(axes: Axes, points: Sequence[tuple[int, float]]) -> None:
     """Mark the first of the highest points and write its value above it, where the curve cannot be."""
-    epoch, value = max(_points(records, key), key=lambda point: point[1])
+    epoch, value = max(points, key=lambda point: point[1])
     axes.plot(epoch, value, "o", color=GREEN, markersize=8)
     axes.margins(x=0.08, y=0.14)
     axes.annotate(f"{value:.2f}", (epoch, value), (0, 9), textcoords="offset points", ha="center", color=INK,
@@ -97,7 +97,7 @@ def _mark_highest(axes: Axes, records: Records, key: str) -> None:
 
 def reliability_plot(diagrams: Mapping[str, Sequence[Bin]], answers: Mapping[str, np.ndarray], possible: float,
                      confident: float, path: Path) -> None:
-    """Draw reliability diagrams before and after calibration, and the thresholds between the verdicts.
+    """Draw how often answers are right at each probability before and after calibration, and the verdicts' thresholds.
 
     Args:
         diagrams: two; title -> the bins that hold answers.
@@ -106,38 +106,31 @@ def reliability_plot(diagrams: Mapping[str, Sequence[Bin]], answers: Mapping[str
         confident: it is confident from this one on; above 1 never.
         path: the PNG to write.
     """
-    figure = Figure(figsize=(13, 4.4), dpi=110, layout="constrained")
+    figure = Figure(figsize=(13, 4.8), dpi=110, layout="constrained")
     *panels, last = figure.subplots(1, 3)
     for axes, (title, bins), colour in zip(panels, diagrams.items(), (GREY, GREEN), strict=True):
-        _reliability_diagram(axes, title, bins, colour)
-    _histogram(last, answers, {"possible": possible, "confident": confident})
+        means, shares, counts = zip(*bins, strict=True)
+        axes.plot([0, 1], [0, 1], color=INK, linewidth=1, linestyle=":")
+        axes.scatter(means, shares, s=[20 + 600 * count / sum(counts) for count in counts], color=colour, alpha=0.75)
+        axes.set(xlabel="probability of the network's answer\n(larger: more pictures; dotted: right as often as said)",
+                 ylabel="how often such answers are right", ylim=EDGES)
+        axes.yaxis.set_major_formatter(PERCENT)
+        axes.set_title(title, loc="left", color=INK)
+    shown = [name for name in ANSWERS if len(answers[name])]
+    last.hist([answers[name] for name in shown], bins=15, range=(0, 1), stacked=True,
+              color=[ANSWERS[name] for name in shown], label=[f"{name} ({len(answers[name])})" for name in shown])
+    for name, threshold, style in (("possible", possible, "--"), ("confident", confident, "-")):
+        if threshold <= 1:
+            last.axvline(threshold, color=INK, linewidth=1.6, linestyle=style, path_effects=HALO,
+                         label=f"{name} from {threshold:.1%}")
+    last.set_title("verdicts: unknown ╎ possible" + " │ confident" * (confident <= 1), loc="left", color=INK)
+    last.set(xlabel="calibrated probability", ylabel="pictures")
     for axes in (*panels, last):
         axes.spines[["top", "right"]].set_visible(False)
         axes.set_xlim(EDGES)
-    with atomic_path(path) as partial:
-        figure.savefig(partial, format="png")
-
-
-def _reliability_diagram(axes: Axes, title: str, bins: Sequence[Bin], colour: str) -> None:
-    means, shares, counts = zip(*bins, strict=True)
-    axes.plot([0, 1], [0, 1], color=INK, linewidth=1, linestyle=":")
-    axes.scatter(means, shares, s=[20 + 600 * count / sum(counts) for count in counts], color=colour, alpha=0.75)
-    axes.set_title(title, loc="left", color=INK)
-    axes.set(xlabel="probability (points grow with their number of pictures)", ylabel="share right", ylim=EDGES)
-
-
-def _histogram(axes: Axes, answers: Mapping[str, np.ndarray], thresholds: Mapping[str, float]) -> None:
-    shown = [name for name in ANSWERS if len(answers[name])]
-    axes.hist([answers[name] for name in shown], bins=15, range=(0, 1), stacked=True,
-              color=[ANSWERS[name] for name in shown], label=shown)
-    for (name, threshold), style in zip(thresholds.items(), ("--", "-"), strict=True):
-        if threshold <= 1:
-            axes.axvline(threshold, color=INK, linewidth=1.6, linestyle=style, path_effects=HALO,
-                         label=f"{name} from {threshold:.3f}")
-    axes.set_title("unknown ╎ possible │ confident" if thresholds["confident"] <= 1 else "unknown ╎ possible",
-                   loc="left", color=INK)
-    axes.set(xlabel="calibrated probability", ylabel="pictures")
-    axes.legend(framealpha=0.9, edgecolor="none")
+        axes.xaxis.set_major_formatter(PERCENT)
+    figure.legend(loc="outside lower right", ncols=len(shown) + 2, frameon=False)
+    _save(figure, path)
 
 
 def scatter(panels: Mapping[str, Sequence[tuple[str, float, float]]], vertical: str, path: str | os.PathLike[str],
@@ -154,8 +147,7 @@ def scatter(panels: Mapping[str, Sequence[tuple[str, float, float]]], vertical: 
                           ha="left" if left else "right", path_effects=HALO)
         axes.set(xlabel=name, ylabel=vertical, xlim=(low, high), ylim=(0, 1.15 * max(y for _, _, y in points)))
         _tidy(axes)
-    with atomic_path(path) as partial:
-        figure.savefig(partial, format="png")
+    _save(figure, path)
 
 
 def limits(values: Sequence[float]) -> tuple[float, float]:

@@ -1,82 +1,90 @@
-"""A contact sheet of predictions: pictures with the predicted artist, right or wrong where the truth is known."""
+"""Contact sheets of a folder's answers: pictures with the artist named first, or beside their nearest of a gallery."""
 
 from __future__ import annotations
 
+import heapq
+import zlib
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-import numpy as np
-
-from data.images import ImageError, decode_image
-from data.names import nfc
-from data.picture_files import artist_of
-from drawing.contact_sheet import Tile, contact_sheet
+from data.names import named_file
+from drawing.contact_sheet import Mark, Tile, contact_sheet
 from drawing.lettering import format_count
-from evaluation.calibration import UNKNOWN
+from evaluation.calibration import VERDICTS
 from inference.journal import Entry, Record
+from inference.records import Summary
+from inference.tally import KnownArtists, first_artist
 
-MOST = 48  # pictures on one sheet
-THUMBNAIL = (256, 256)  # px
+MOST, MOST_QUERIES, NEAREST = 48, 16, 5  # pictures on one sheet; rows of one with neighbours, and neighbours in a row
 
 
-def write_prediction_sheet(path: Path, entries: Iterable[Entry], *, readable: int, folder: Path,
-                           classes: Collection[str]) -> None:
-    """Draw pictures from all over a folder; none if no picture can be read any more.
-
-    If the first folder of a picture below `folder` has the name of a class, that class is the truth; of a picture that
-    lies directly in `folder`, `folder` itself.
+def write_prediction_sheet(path: Path, entries: Iterable[Entry], summary: Summary, *, folder: Path, known: KnownArtists,
+                           gallery: Mapping[str, Path] | None = None) -> None:
+    """Draw the wrong answers to a folder's pictures, the most probable first, then others; none without an answer.
 
     Args:
         path: the PNG.
         entries: of all pictures; they are read once, and few are kept.
-        readable: how many of them have a prediction.
+        summary: of them.
         folder: names are relative to it.
-        classes: names of artists.
+        known: whose the pictures are, where that is known.
+        gallery: draws beside each picture its nearest of the gallery: the name of each, and where it lies.
     """
-    chosen, known = _choose(readable), {nfc(name): name for name in classes}
-    own = known.get(nfc(folder.resolve().name))
+    most = MOST if gallery is None else MOST_QUERIES
+    ranked = ((*_rank(name, record, known.find(name)), name, record) for name, record in entries
+              if "error" not in record)
+    chosen = sorted(heapq.nsmallest(most, ranked, key=lambda each: each[:3]), key=lambda each: (*each[:2], each[3]))
     tiles: list[Tile] = []
-    verdicts: Counter[bool | None] = Counter()
-    number = unreadable = 0
-    for name, record in entries:
-        if "classification" not in record:
-            unreadable += 1
-            continue
-        artist = artist_of(name)
-        truth = known.get(artist) if artist else own
-        best = [entry["class_name"] for entry in record["classification"][:1]]
-        is_right = truth in best if truth else None
-        verdicts[is_right] += 1
-        if number in chosen and (tile := _make_tile(folder / name, name, record, is_right, truth)):
-            tiles.append(tile)
-        number += 1
-    labelled = verdicts[True] + verdicts[False]
-    title = [f"{verdicts[True]} of {labelled} right"] if labelled else []
-    title.append(f"{len(tiles)} of {format_count(readable)} shown" if len(tiles) < readable else format_count(readable))
-    title += [f"{unreadable} could not be read"] if unreadable else []
+    for _, _, _, name, record in chosen:
+        tiles.append(make_tile(named_file(folder, name), name, record, known.find(name)))
+        if gallery is not None:
+            tiles += [Tile(picture=gallery.get(near["image"]), file=near["image"],
+                           caption=f"{near['cosine_similarity']:.2f} {near['artist']}")
+                      for near in record["pictures"][:NEAREST]]
     if tiles:
-        contact_sheet(tiles, path, title=", ".join(title))
+        shown = Counter(tile.mark for tile in tiles)
+        contact_sheet([("", tiles)], path, title=make_title(summary, shown, calibrated="verdict" in chosen[0][4],
+                                                            searched=gallery is not None),
+                      columns=len(tiles) // len(chosen) if gallery is not None else 6)
 
 
-def _choose(count: int) -> set[int]:
-    """At most `MOST` numbers from all over the range of `count`."""
-    step = 1
-    while -(-count // step) >= 2 * MOST:
-        step *= 2
-    numbers = range(0, count, step)
-    return {numbers[row] for row in np.linspace(0, len(numbers) - 1, min(len(numbers), MOST)).round().astype(int)}
+def make_tile(picture: Path, name: str, record: Record, truth: str | None) -> Tile:
+    """A picture with the artist named first, its probability or share of votes, the verdict, and who it is by."""
+    artist, more = first_artist(record), [record["verdict"]] if "verdict" in record else []
+    mark = _mark(record, truth)
+    more += [f"is {truth}"] if mark == "wrong" else []
+    caption = f"{_probability(record):.0%} {artist}" if artist else "none named"
+    return Tile(picture=picture, file=name, caption="\n".join([caption, ", ".join(more)]).rstrip(), mark=mark)
 
 
-def _make_tile(path: Path, name: str, record: Record, is_right: bool | None, truth: str | None) -> Tile | None:
-    """The picture with its prediction below; None if it cannot be read any more, or only with a higher pixel limit."""
-    try:
-        picture = decode_image(path)
-    except ImageError:
-        return None
-    picture.thumbnail(THUMBNAIL)
-    best = record["classification"][:1]
-    caption = "".join(f"{entry['probability']:.0%} {entry['class_name']}" for entry in best) or "none named"
-    caption += " (unknown)" if record.get("verdict") == UNKNOWN else ""
-    caption += f"\n(is {truth})" if is_right is False else ""
-    return Tile(image=picture, caption=caption, file=name, good=is_right)
+def make_title(summary: Summary, shown: Counter[Mark], *, calibrated: bool, searched: bool) -> str:
+    """How many are right, what the verdicts are, which pictures are shown, and what the percentages mean."""
+    tally, readable = summary.tally, summary.pictures - len(summary.failures)
+    judged, drawn = tally.right.total(), sum(shown.values()) - shown["plain"]
+    title = [f"{tally.right[True]} of {judged} right"] if judged else []
+    if tally.verdicts:
+        title.append(", ".join(f"{tally.verdicts[name]} {name}" for name in VERDICTS))
+    title.append((f"{drawn} of {format_count(readable)} shown" if drawn < readable else format_count(readable))
+                 + ", wrong ones first" * bool(shown["wrong"]))
+    if summary.failures:
+        title.append(f"{len(summary.failures)} could not be read")
+    if searched:
+        title.append("left each picture with its neighbours' vote, then the nearest with their cosine similarity")
+    return "; ".join([*title, *["calibrated percentages"] * calibrated])
+
+
+def _mark(record: Record, truth: str | None) -> Mark:
+    return "not judged" if truth is None else "right" if first_artist(record) == truth else "wrong"
+
+
+def _probability(record: Record) -> float:
+    best = [*record.get("classification", ()), *record.get("artists_by_neighbours", ()), {"share": 0.0}][0]
+    return next(best[key] for key in ("calibrated_probability", "probability", "share") if key in best)
+
+
+def _rank(name: str, record: Record, truth: str | None) -> tuple[int, float, int]:
+    """What a sheet shows first: wrong answers by probability, then of the others some by chance, always the same."""
+    mark = _mark(record, truth)
+    return (("wrong", "not judged", "right").index(mark), -_probability(record) if mark == "wrong" else 0.0,
+            zlib.crc32(name.encode()))

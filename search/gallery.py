@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import functools
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
@@ -16,13 +16,13 @@ import numpy as np
 from data.csv_files import read_table, write_rows
 from data.names import as_text, nfc
 from data.output_folder import new_folder, output_lock, read_swapped, replace_together
-from data.picture_files import artist_of
+from data.picture_files import artist_of, find_pictures
 from data.side_files import read_json
 from runtime.options import COMPONENTS
 from search.neighbours import normalised
 from search.standardisation import STANDARDISATION, Standardisation
 from search.vectors import FEATURES, LONGEST, FeatureSpace, read_matrix, write_features
-from utils import UserError, write_array, write_json
+from utils import UserError, counted, write_array, write_json
 
 FORMAT = "lsnet-gallery-1"
 ABOUT, PICTURES, MEANS = "gallery.json", "pictures.csv", "means.npy"
@@ -68,11 +68,7 @@ class Gallery:
         if not names:
             raise UserError(f"no picture that can be read in {folder}", "pictures in one folder per artist",
                             "check the path and the list of damaged pictures")
-        if any("/" not in name for name in names):
-            names = [f"{folder.resolve().name}/{name}" for name in names]
-        names = [as_text(name) for name in names]
-        counts = Counter(map(nfc, names))
-        images = [name if counts[nfc(name)] > 1 else nfc(name) for name in names]  # two spellings of one name stay two
+        images = image_names(folder, names)
         if components is None and space.feature_kind != "pooled":
             components = COMPONENTS
         return cls(space=space, images=images, artists=[artist_of(name) or "" for name in images], features=features,
@@ -123,6 +119,21 @@ class Gallery:
         rows = np.flatnonzero(chosen).tolist()
         return replace(self, images=[self.images[row] for row in rows], artists=[self.artists[row] for row in rows],
                        features=self.features[rows])
+
+
+def image_names(folder: Path, names: Sequence[str]) -> list[str]:
+    """What a gallery calls the pictures `names` of `folder`, see `Gallery.of_folder`."""
+    if any("/" not in name for name in names):
+        names = [f"{as_text(folder.resolve().name)}/{name}" for name in names]
+    counts = Counter(map(nfc, names))
+    return [name if counts[nfc(name)] > 1 else nfc(name) for name in names]  # two spellings of one name stay two
+
+
+def find_images(folders: Iterable[Path]) -> dict[str, Path]:
+    """The pictures in `folders`, by the names that a gallery built from them gives them."""
+    return {name: picture for found in (find_pictures(folder).of_artists() for folder in folders) for name, picture in
+            zip(image_names(found.root, [as_text(found.name(picture)) for picture in found.images]), found.images,
+                strict=True)}
 
 
 # ---- files -----------------------------------------------------------------------------------------------------------
@@ -201,7 +212,8 @@ def _check_space(folder: Path, own: FeatureSpace, asked: FeatureSpace, *, artist
         raise UserError(f"--feature-kind {asked.feature_kind} for the gallery {folder}",
                         f"{own.feature_kind}, which it holds", "leave --feature-kind away, or build another gallery")
     if own.model != asked.model:
-        raise UserError(f"the gallery {folder} of {artists} artists, built with another network ({own.model[:8]}…)",
+        raise UserError(f"the gallery {folder} of {counted(artists, 'artist')}, built with another network "
+                        f"({own.model[:8]}…)",
                         f"one built with that of --checkpoint or --model ({asked.model[:8]}…)",
                         "give the network it was built with, or build it again with this one")
 

@@ -13,17 +13,19 @@ from drawing.clusters import (
     GAP,
     HEAD,
     KEY,
-    MOST_IN_KEY,
     MOUNT,
-    NO_CLUSTER,
     PLANE,
     SIDE,
     cluster_map,
     cluster_sheet,
+    heading,
+    map_groups,
     map_key,
     map_title,
 )
-from drawing.contact_sheet import TITLE
+from drawing.contact_sheet import LEADING, SMALL, TEXT, TITLE
+from drawing.lettering import text_width
+from drawing.palette import GROUPS, NO_GROUP, SMALL_GROUPS
 
 RED, BLUE = (200, 30, 30), (20, 40, 220)
 
@@ -43,7 +45,9 @@ CLUSTERS = [{"cluster_id": 0, "size": 4, "images": ["2.png", "0.png", "1.png", "
 
 def centre(sheet: Image.Image, row: int, column: int) -> tuple[int, ...]:
     x = GAP + column * (SIDE + GAP) + SIDE // 2
-    return sheet.getpixel((x, GAP + row * (TITLE + SIDE + 2 * GAP) + TITLE + SIDE // 2))
+    line = LEADING + GAP // 2  # below the title and each heading
+    top, below = GAP + TITLE + line + (row + 1) * (TEXT + line), row * (SIDE + LEADING + SMALL + LEADING + GAP)
+    return sheet.getpixel((x, top + below + 3 * SIDE // 8))
 
 
 def test_each_group_has_a_row_nearest_first(folder: Path) -> None:
@@ -61,19 +65,25 @@ def test_of_large_groups_the_nearest_are_shown(folder: Path) -> None:
     with Image.open(folder / "out.png") as sheet:
         assert sheet.width == GAP + 10 * (SIDE + GAP)
         assert centre(sheet, 0, 9) == BLUE
-        margins = [sheet.crop((left, 0, left + GAP, sheet.height)) for left in (0, sheet.width - GAP)]
-        assert [margin.getcolors() for margin in margins] == [[(GAP * sheet.height, (255, 255, 255))]] * 2
 
 
-@pytest.mark.parametrize(("size", "text"), [(1, "cluster 0: 1 picture"), (123456, "cluster 0: 123456 pictures")])
-def test_a_title_that_is_wider_than_its_pictures_is_not_cut(folder: Path, size: int, text: str,
-                                                            monkeypatch: pytest.MonkeyPatch) -> None:
-    written = []
-    monkeypatch.setattr(module, "draw_text", lambda draw, start, line, *how: written.append((start[0], line)))
-    cluster_sheet([{"cluster_id": 0, "size": size, "images": ["0.png"]}], folder, folder / "out.png")
-    assert written == [(GAP, text)]
-    with Image.open(folder / "out.png") as sheet:
-        assert sheet.width >= 2 * GAP + module.typeset(text, 16)[0].getlength(text)
+def test_headings_count_the_artists_where_folders_are_artists() -> None:
+    assert heading({"cluster_id": 3, "size": 2, "images": ["1.png", "2.png"]}) == "cluster 3, 2 pictures"
+    names = [f"{artist}/{number}.png" for number, artist in enumerate("abbbcdefgg")]
+    assert heading({"cluster_id": 0, "size": 10, "images": names}) == (
+        "cluster 0, 10 pictures: 3 b, 2 g, 1 a, 1 c, 1 d, 2 by 2 other artists")
+
+
+def test_the_sheet_names_files_and_artists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sheets = []
+    monkeypatch.setattr(module, "contact_sheet", lambda sections, path, **how: sheets.append((sections, how["title"])))
+    cluster_sheet([{"cluster_id": number, "size": 1, "images": ["anna/x/1.png"]} for number in range(31)], tmp_path,
+                  tmp_path / "out.png")
+    (sections, title), = sheets
+    assert len(sections) == 30
+    tile, = sections[0][1]
+    assert (tile.picture, tile.caption, tile.file) == (tmp_path / "anna/x/1.png", "anna", "x/1.png")
+    assert title.startswith("the 30 largest of 31 clusters")
 
 
 def drawn(folder: Path, features: np.ndarray, *, pictures: bool = True, projection: str = "pca",
@@ -128,37 +138,58 @@ def test_of_many_pictures_some_are_shown(folder: Path, monkeypatch: pytest.Monke
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_the_title_says_what_is_seen(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert map_title(1, 1, 0, "pca") == ("1 picture by their features (PCA: the first two components)",
-                                         "A dot for each. Near each other means alike to the network; the axes have "
-                                         "no unit.")
-    title, note = map_title(5000, 2000, 310, "tsne")
+    title, note = map_title(1, 1, 0, "pca", "cluster")
+    assert title == "1 picture by their features (PCA: the first two components)"
+    assert note.startswith("A dot in its cluster's colour for each; numbers are clusters.")
+    title, note = map_title(5000, 2000, 310, "tsne", "artist")
     assert title == "2000 of 5000 pictures by their features (t-SNE)"
-    assert note.startswith("A dot for each; 310 of the 2000 also as thumbnails (one where several lie).")
+    assert note.startswith("A dot in its artist's colour for each, 310 of the 2000 also as thumbnails (one where")
     said = []
     monkeypatch.setattr(module, "map_title", lambda *what: said.append(what) or ("", ""))
     drawn(folder, np.ones((6, 4), np.float32), projection="tsne")
     drawn(folder, np.eye(6, dtype=np.float32), projection="tsne", pictures=False)
-    assert said == [(6, 6, 1, "pca"), (6, 6, 0, "tsne")]  # equal features have one place, and no t-SNE
+    assert said == [(6, 6, 1, "pca", "cluster"), (6, 6, 0, "tsne", "cluster")]  # equal ones have one place
 
 
-def test_each_group_is_named_in_a_colour_of_its_own_and_grey_is_no_group() -> None:
-    assert [text for _, text in map_key(CLUSTERS, 1)] == ["cluster 0: 4 pictures", "cluster 1: 2 pictures",
-                                                          "in no cluster: 1 picture"]
-    many = [{"cluster_id": number, "images": ["a"]} for number in range(MOST_IN_KEY + 3)]
-    key = map_key(many, 0)
-    assert key[-1][1] == "… and 3 more, colours repeat"
-    colours = [colour for colour, _ in key[:-1]]
-    assert len({*colours, NO_CLUSTER}) == MOST_IN_KEY + 1
-    assert not [colour for colour in colours if colour[1:3] == colour[3:5] == colour[5:]]
-    assert len(map_key(many[:MOST_IN_KEY], 0)) == MOST_IN_KEY
+def test_colours_are_artists_where_folders_are_artists_and_else_clusters() -> None:
+    ids = {"a/1": 7, "b/1": 7, "1": 2}
+    assert map_groups(["a/1", "b/1", "b/2"], ids) == ("artist", {"a/1": "a", "b/1": "b", "b/2": "b"})
+    assert map_groups(["a/1", "a/2"], ids) == ("cluster", {"a/1": "cluster 7", "a/2": None})
+    assert map_groups(["a/1", "b/1", "1"], ids)[0] == "cluster"
+
+
+def test_each_large_group_has_a_colour_of_its_own_and_grey_is_no_group() -> None:
+    key, colours = map_key("cluster", {"1": "cluster 4", "2": "cluster 5", "3": "cluster 5", "4": None})
+    assert key == [(GROUPS[0], "cluster 5: 2"), (GROUPS[1], "cluster 4: 1"), (NO_GROUP, "in no cluster: 1")]
+    assert colours == {"cluster 5": GROUPS[0], "cluster 4": GROUPS[1], None: NO_GROUP}
+    key, colours = map_key("artist", {str(number): f"artist {number // 2}" for number in range(2 * len(GROUPS) + 5)})
+    assert key[-1] == (SMALL_GROUPS, "3 other artists: 5")
+    assert len({*colours.values()}) == len(GROUPS) + 2
+    assert not [colour for colour in GROUPS if colour[1:3] == colour[3:5] == colour[5:]]
 
 
 def test_the_key_fits_beside_the_map() -> None:
-    text = map_key([{"cluster_id": 9999, "images": range(1_000_000)}], 0)[0][1]
-    assert module.typeset(text, module.TEXT)[0].getlength(text) < KEY - 2 * GAP
+    key, _ = map_key("artist", {f"{number}": "Hans_Holbein_the_Younger" for number in range(10_000)})
+    assert text_width(key[0][1], module.TEXT) < KEY - 3 * GAP
 
 
-def test_dots_lie_upon_the_thumbnails(folder: Path) -> None:
+def test_no_dot_hides_a_number(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[str] = []
+    ellipse = module.ImageDraw.ImageDraw.ellipse
+    monkeypatch.setattr(module.ImageDraw.ImageDraw, "ellipse",
+                        lambda draw, *where, **how: (written.append("dot"), ellipse(draw, *where, **how)))
+    monkeypatch.setattr(module, "draw_text", lambda draw, start, text, *how, **halo: written.append(text))
+    features = np.random.default_rng(0).normal(size=(6, 5)).astype(np.float32)
+    for pictures in (True, False):
+        written.clear()
+        drawn(folder, features, pictures=pictures)
+        last = len(written) - written[::-1].index("dot")
+        assert written[:last] == ["dot"] * 6
+        assert {"0", "1"} <= {*written[last:]} <= {*written} - {"dot"}
+
+
+def test_dots_lie_upon_the_thumbnails(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "draw_text", lambda *what, **how: None)
     features = np.random.default_rng(0).normal(size=(6, 5)).astype(np.float32) * 1e-3
     features[0, 0], features[5, 0] = 5, -5  # four in one place
     with_pictures, dots = (drawn(folder, features, pictures=pictures) for pictures in (True, False))

@@ -3,84 +3,110 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib import font_manager
+from PIL import Image, ImageDraw
 
 from drawing import lettering
-from drawing.lettering import NOTE, escape_note, format_count, keep_end, typeset, wrap
+from drawing.lettering import (
+    ESCAPES,
+    UNSHAPED,
+    draw_text,
+    drawable,
+    format_count,
+    keep_end,
+    text_notes,
+    text_width,
+    wrap,
+)
 
 OWN = font_manager.findfont("DejaVu Sans")
 
 
 @pytest.fixture
 def without_system_fonts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lettering, "_font_file", lettering._font_file.__wrapped__)
     monkeypatch.setattr(lettering, "_system_fonts", tuple)
-
-
-@pytest.fixture
-def fonts_anew(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The list of fonts is made again, and none learned here outlives the test."""
-    monkeypatch.setattr(font_manager.fontManager, "ttflist", [*font_manager.fontManager.ttflist])
-    lettering._system_fonts.cache_clear()
-    yield
-    lettering._system_fonts.cache_clear()
 
 
 @given(st.text(alphabet=st.one_of(st.characters(), st.sampled_from("齐白石葛飾北斎Ж김é🎨\t\u202e\udc80")), max_size=12))
 def test_every_character_is_drawn_by_a_glyph_or_as_an_escape(text: str) -> None:
-    font, drawn = typeset(text, 15)
-    assert {ord(char) for char in drawn} <= lettering._glyphs(font.path)
-    font.getlength(drawn)
+    parts = [*lettering._typeset(text, 15)]
+    assert "".join(part for _, part in parts) == drawable(text) == drawable(drawable(text))
+    assert all({ord(char) for char in part} <= lettering._signs(font.path) for font, part in parts)
+    assert text_width(text, 15) >= 0
 
 
 def test_names_no_font_knows_are_escaped(without_system_fonts: None) -> None:
-    assert typeset("齐 Dürer 石", 15)[1] == r"\u9f50 Dürer \u77f3"
+    assert drawable("齐 Dürer 石") == r"\u9f50 Dürer \u77f3"
 
 
-def test_a_font_that_has_the_letters_is_preferred(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lettering, "_font_files", lambda: ("poor", OWN))
-    monkeypatch.setattr(lettering, "_glyphs",
-                        lambda file: frozenset() if file == "poor" else frozenset(map(ord, "Жук")))
-    font, drawn = typeset("Жук", 15)
-    assert (font.path, drawn) == (OWN, "Жук")
+def test_each_letter_gets_the_first_font_that_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lettering, "_font_file", lettering._font_file.__wrapped__)
+    monkeypatch.setattr(lettering, "_own_font", lambda: "own")
+    monkeypatch.setattr(lettering, "_system_fonts", lambda: ("first", "second"))
+    signs = {"own": "A", "first": "齐", "second": "齐Ж"}
+    monkeypatch.setattr(lettering, "_signs", lambda file: set(map(ord, signs[file])))
+    assert [lettering._font_file(sign) for sign in "A齐Жé"] == ["own", "first", "second", None]
 
 
-def test_fonts_of_boxes_are_never_chosen() -> None:
-    assert not [file for file in lettering._system_fonts() if "LastResort" in file.replace(" ", "")]
+@pytest.fixture
+def installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., tuple[str, ...]]:
+    """The fonts that are found where fonts of these (family, style) are installed, in files called like them."""
+    def find(*names: tuple[str, str]) -> tuple[str, ...]:
+        monkeypatch.setattr(font_manager, "findSystemFonts", lambda: ["-".join(name) for name in names])
+        monkeypatch.setattr(lettering.ImageFont, "truetype", lambda file, size: SimpleNamespace(
+            getname=lambda: tuple(file.split("-"))))
+        return lettering._system_fonts.__wrapped__()
+    return find
 
 
-def test_a_font_that_came_after_matplotlibs_list_is_found(fonts_anew: None, monkeypatch: pytest.MonkeyPatch,
-                                                          tmp_path: Path) -> None:
+def test_regular_fonts_come_before_medium_ones_and_bold_ones_never(installed: Callable[..., tuple[str, ...]]) -> None:
+    assert installed(("A Sans", "Bold"), ("A Sans", "Medium"), ("Last Resort", "Regular"), ("A Serif", "Regular"),
+                     ("A Sans Condensed", "Regular"), ("B Sans", "Regular"), ("A Sans", "Light Oblique")) == (
+        "B Sans-Regular", "A Serif-Regular", "A Sans-Medium")
+
+
+def test_a_new_font_is_found_and_a_broken_one_passed_over(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     shutil.copy(OWN, tmp_path / "new.ttf")
     (tmp_path / "broken.ttf").write_bytes(b"no font")
     monkeypatch.setattr(font_manager, "findSystemFonts", lambda: [str(file) for file in tmp_path.iterdir()])
-    assert str(tmp_path / "new.ttf") in lettering._system_fonts()
-    assert str(tmp_path / "broken.ttf") not in lettering._system_fonts()
-
-
-def test_regular_fonts_come_before_medium_ones_and_bold_ones_never(fonts_anew: None,
-                                                                   monkeypatch: pytest.MonkeyPatch) -> None:
-    entries = [font_manager.FontEntry(fname=name, name="A Sans", style="normal", variant="normal", weight=weight,
-                                      stretch="normal", size="scalable")
-               for name, weight in (("bold", 700), ("medium", "medium"), ("regular", 400))]
-    monkeypatch.setattr(font_manager.fontManager, "ttflist", entries)
-    monkeypatch.setattr(font_manager, "findSystemFonts", list)
-    monkeypatch.setattr(lettering, "_drawable", lambda file: True)
-    assert lettering._system_fonts() == ("regular", "medium")
+    assert lettering._system_fonts.__wrapped__() == (str(tmp_path / "new.ttf"),)
 
 
 def test_escapes_are_explained(without_system_fonts: None) -> None:
-    assert escape_note(["Anna", "画师"]) == NOTE
-    assert escape_note(["Anna", "Dürer"]) == ""
+    assert text_notes(["Anna", "画师"]) == ESCAPES
+    assert text_notes(["Anna", "Dürer"]) == ""
 
 
-def test_a_note_is_drawn_as_it_is_written() -> None:
-    assert typeset(NOTE, 12)[1] == NOTE
+def test_notes_are_drawn_as_they_are_written() -> None:
+    assert drawable(ESCAPES + UNSHAPED) == ESCAPES + UNSHAPED
+
+
+def test_words_from_right_to_left_leave_paths_and_counts_in_their_order() -> None:
+    parts = [part for _, part in lettering._typeset("12 محمد بن_سالم, 3 علي/0001.jpg", 15)]
+    assert parts == ["12 ", "محمد بن_سالم", ", 3 ", "علي", "/0001.jpg"]
+
+
+@pytest.mark.skipif(not lettering.SHAPES, reason="Pillow finds no FriBiDi")
+def test_words_from_right_to_left_are_drawn_so_with_joined_letters() -> None:
+    assert text_width("لا", 40) < 0.9 * (text_width("ل", 40) + text_width("ا", 40))  # they become one sign
+    picture = Image.new("L", (200, 60))
+    draw_text(ImageDraw.Draw(picture), (10, 40), "اد", 30, "white")  # a tall letter, then a low one
+    left, top, right, bottom = picture.getbbox()
+    tall = picture.crop((0, 0, 200, (top + bottom) // 2 - 5)).getbbox()
+    assert tall[0] > (left + right) / 2
+
+
+def test_without_fribidi_the_pictures_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lettering, "SHAPES", False)
+    assert [text_notes([name]) for name in ("محمد", "Anna")] == [UNSHAPED, ""]
 
 
 @pytest.mark.parametrize(("number", "text"), [(0, "0 pictures"), (1, "1 picture"), (2, "2 pictures")])
@@ -92,8 +118,7 @@ def test_one_is_no_plural(number: int, text: str) -> None:
 def test_lines_fit(text: str, width: int, lines: int) -> None:
     found = wrap(text, 15, width, lines)
     assert len(found) <= lines
-    assert all(typeset(line, 15)[0].getlength(line) <= width for line in found)
-    assert typeset(keep_end(text, 15, width), 15)[0].getlength(keep_end(text, 15, width)) <= width
+    assert all(text_width(line, 15) <= width for line in [*found, keep_end(text, 15, width)])
     if "…" not in found[-1]:
         assert "".join(found).replace(" ", "") == text.replace(" ", "")
 
@@ -114,6 +139,7 @@ def test_of_a_path_the_end_stays() -> None:
 def test_spaces_are_drawn_and_invisible_signs_are_escaped(text: str, drawn: str,
                                                           monkeypatch: pytest.MonkeyPatch) -> None:
     known = frozenset(range(0x3000)) | frozenset(map(ord, "山田太郎\ufeff"))
-    monkeypatch.setattr(lettering, "_glyphs", lambda file: known)
-    assert typeset(text, 15)[1] == drawn
-    assert escape_note([text]) == (NOTE if "\\" in drawn else "")
+    monkeypatch.setattr(lettering, "_font_file", lettering._font_file.__wrapped__)
+    monkeypatch.setattr(lettering, "_signs", lambda file: known)
+    assert drawable(text) == drawn
+    assert text_notes([text]) == (ESCAPES if "\\" in drawn else "")

@@ -124,12 +124,12 @@ def test_reliability_is_a_picture(tmp_path: Path, others: int, confident: float)
     scores = rng.uniform(0.2, 1, 80)
     draw_reliability(scores, rng.random(80) < scores, rng.uniform(0, 0.7, others), confident, tmp_path / "a.png")
     with Image.open(tmp_path / "a.png") as drawing:
-        assert drawing.size == (1430, 484)
+        assert drawing.size == (1430, 528)
 
 
 @pytest.mark.parametrize(("confident", "others", "legend"), [
-    (0.998, 30, ["right", "wrong", "unknown artists", "possible from 0.400", "confident from 0.998"]),
-    (2.0, 0, ["right", "wrong", "possible from 0.400"])])
+    (0.998, 30, ["right (90)", "wrong (1)", "unknown artists (30)", "possible from 40.0%", "confident from 99.8%"]),
+    (2.0, 0, ["right (90)", "wrong (1)", "possible from 40.0%"])])
 def test_all_of_reliability_is_seen_and_named(drawn: list[Figure], tmp_path: Path, confident: float, others: int,
                                               legend: list[str]) -> None:
     scores = np.r_[np.full(90, 0.999), 0.5]
@@ -141,7 +141,11 @@ def test_all_of_reliability_is_seen_and_named(drawn: list[Figure], tmp_path: Pat
             radius = np.sqrt(area) / 2 * drawn[0].dpi / 72
             assert panel.x0 < x - radius < x + radius < panel.x1
             assert panel.y0 < y - radius < y + radius < panel.y1
-    assert sorted(text.get_text() for text in verdicts.get_legend().get_texts()) == sorted(legend)
+    drawn_legend, = drawn[0].legends
+    assert sorted(text.get_text() for text in drawn_legend.get_texts()) == sorted(legend)
+    boxes = [drawn_legend.get_window_extent(), *(text.get_window_extent() for text in drawn[0].texts),
+             *(axes.get_tightbbox() for axes in drawn[0].axes)]
+    assert not any(one.overlaps(other) for one, other in itertools.combinations(boxes, 2))
     lines = [line.get_xdata()[0] for line in verdicts.lines]
     assert lines == [0.4, 0.998][:len(lines)]
     assert len(lines) == (confident < 1) + 1
