@@ -1,21 +1,31 @@
 """Name the artist of a picture or of a folder of pictures, extract feature vectors, or search a gallery.
 
-Example: python inference_artist.py --mode both --checkpoint runs/lsnet_t/model_best.pth --input new --output results
+Example: python inference_artist.py --checkpoint my_run/model_best.pth --input more_pictures
 """
 
 from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import MISSING, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from data.names import as_text
 from data.output_folder import output_lock
 from data.picture_files import PictureFolder, find_pictures
 from inference.modes import MODES, InferenceRequest, Mode, ModeName
-from runtime.arguments import Parser, flag
-from runtime.options import NEIGHBOURS, FeatureOptions, FolderOptions, FolderSearchOptions, ResultOptions
+from runtime.arguments import Parser, check_target, flag
+from runtime.next_step import PICTURES, network_flags, print_next
+from runtime.options import (
+    NEIGHBOURS,
+    ExpectedNetwork,
+    FeatureOptions,
+    FolderOptions,
+    FolderSearchOptions,
+    ResultOptions,
+)
 from utils import UserError, command
 
 if TYPE_CHECKING:
@@ -28,19 +38,26 @@ class Flags:
 
     mode: ModeName = flag(
         "classify", "classify names artists, cluster extracts feature vectors, both does both in one pass, search "
-                    "finds the nearest pictures and artists of --gallery")
+                    "finds the nearest pictures and artists of --gallery", common=True)
     input: Path = flag(MISSING, "a picture, or a folder searched with its sub-folders")
-    output: Path = flag(MISSING, "folder for the results", writes="folder")
-    top_k: int = flag(5, "artists named per picture", at_least=1)
-    gallery: Path | None = flag(None, "for search: the folder that tools/build_gallery.py made with this checkpoint")
+    output: Path | None = flag(None, "folder for the results (default: in results/, called like the input)",
+                               writes="folder", common=True)
+    top_k: int = flag(5, "artists named per picture", at_least=1, common=True)
+    gallery: Path | None = flag(None, "for search: the folder that tools/build_gallery.py made with the same network",
+                                common=True)
     neighbours: int = flag(NEIGHBOURS, "for search: nearest pictures that vote for the artist", at_least=1)
     threshold: float = flag(0.0, "least probability of an artist that is named", at_least=0, at_most=1)
     calibration: bool = flag(True, "use the calibration.json beside the checkpoint, where there is one")
-    contact_sheet: bool = flag(False, "write contact_sheet.png, pictures of the folder with their predicted artists")
+    contact_sheet: bool = flag(False, "write contact_sheet.png, pictures of the folder with their predicted artists",
+                               common=True)
+    neighbour_sheet: tuple[Path, ...] = flag(
+        (), "for search: write neighbours.png, pictures of the folder beside their nearest of the gallery, which was "
+            "built from the folders given here", metavar="FOLDER")
     search: FolderSearchOptions
     folder: FolderOptions
     files: ResultOptions
     network: FeatureOptions
+    expected: ExpectedNetwork
 
 
 def build_parser() -> Parser[Flags]:
@@ -58,12 +75,44 @@ def main(argv: list[str] | None = None) -> int:
     from inference.folder_run import Shard
     from inference.predictor import Predictor
     from search.vectors import FeatureSpace
-    shard = flags.folder.shard
-    with output_lock(Shard.parse(shard).folder(flags.output) if shard else flags.output):
+    shard, output = flags.folder.shard, choose_output(flags)
+    with output_lock(Shard.parse(shard).folder(output) if shard else output):
         predictor = Predictor.from_options(flags.network, uses_features=mode.writes_features or mode.needs_gallery,
                                            gallery=FeatureSpace.read(flags.gallery) if flags.gallery else None)
+        predictor.check_expected(flags.expected)
         request = make_request(flags, mode, predictor)
-        return infer_folder(flags, predictor, request, found) if found else infer_picture(flags, predictor, request)
+        if found:
+            code = infer_folder(flags, output, predictor, request, found)
+        else:
+            code = infer_picture(flags, output, predictor, request)
+    print_next(*choose_next(flags, mode, output))
+    return code
+
+
+def choose_next(flags: Flags, mode: Mode, output: Path) -> Sequence[object]:
+    """The script to call next, and its flags."""
+    network = network_flags(flags.network)
+    if flags.folder.shard:
+        return "tools/merge_shards.py", "--input", output, "--output", output
+    if flags.gallery:
+        return "tools/build_gallery.py", "--gallery", flags.gallery, "--add", PICTURES, *network
+    if not flags.input.is_dir():
+        return "inference_artist.py", "--mode", mode.name, *network, "--input", flags.input.parent
+    if mode.writes_features:
+        return ("tools/extract_cluster_features.py", "--features", output, "--images-dir", flags.input, "--output-dir",
+                output / "clusters")
+    return ("tools/extract_cluster_features.py", "--images-dir", flags.input, *network, "--output-dir",
+            output / "clusters")
+
+
+def choose_output(flags: Flags) -> Path:
+    """The folder for the results; raises a `UserError` if it can be no folder."""
+    if flags.output:
+        return flags.output
+    source = flags.input.resolve()
+    output = Path("results", source.name if source.is_dir() else source.stem)
+    check_target("--output", output, "folder")
+    return output
 
 
 def find_input(flags: Flags) -> PictureFolder:
@@ -84,17 +133,28 @@ def check_flags(flags: Flags, mode: Mode) -> None:
     if mode.names_artists and flags.network.pretrained:
         raise UserError(f"--mode {mode.name} with --pretrained, whose network knows no artists",
                         "--mode cluster or search", "choose one of them, or train on your artists first")
-    if flags.contact_sheet and not (mode.names_artists and flags.input.is_dir()):
-        raise UserError(f"--contact-sheet with --mode {mode.name} of {flags.input}",
-                        "--mode classify or both, of a folder", "leave --contact-sheet away")
     if not flags.input.is_dir() and (flags.folder.resume or flags.folder.shard):
         raise UserError(f"--resume or --shard with the single picture {flags.input}", "a folder", "check --input")
-    if flags.folder.shard and flags.contact_sheet:
-        raise UserError("--contact-sheet with --shard", "one of them: a shard does not see the whole folder",
-                        "leave --contact-sheet away")
     if (flags.gallery is not None) != mode.needs_gallery:
         raise UserError(f"--mode {mode.name} with{'out' if flags.gallery is None else ''} --gallery",
                         "--mode search and --gallery together", "add or leave away one of them")
+    check_sheets(flags, mode)
+
+
+def check_sheets(flags: Flags, mode: Mode) -> None:
+    """Raise a `UserError` if a sheet is asked for that the run cannot draw."""
+    if flags.contact_sheet and not (mode.names_artists and flags.input.is_dir()):
+        raise UserError(f"--contact-sheet with --mode {mode.name} of {flags.input}",
+                        "--mode classify or both, of a folder", "leave --contact-sheet away")
+    if flags.neighbour_sheet and not mode.needs_gallery:
+        raise UserError(f"--neighbour-sheet with --mode {mode.name}", "--mode search", "leave --neighbour-sheet away")
+    if missing := [folder for folder in flags.neighbour_sheet if not folder.is_dir()]:
+        raise UserError(f"no folder {missing[0]}", "the folder that the gallery was built from",
+                        "check --neighbour-sheet")
+    if flags.folder.shard and (flags.contact_sheet or flags.neighbour_sheet):
+        sheet = "--contact-sheet" if flags.contact_sheet else "--neighbour-sheet"
+        raise UserError(f"{sheet} with --shard", "one of them: a shard does not see the whole folder",
+                        f"leave {sheet} away")
 
 
 def make_request(flags: Flags, mode: Mode, predictor: Predictor) -> InferenceRequest:
@@ -121,11 +181,18 @@ def make_request(flags: Flags, mode: Mode, predictor: Predictor) -> InferenceReq
                             space=predictor.space, gallery=flags.gallery, search=search)
 
 
-def infer_picture(flags: Flags, predictor: Predictor, request: InferenceRequest) -> int:
+def infer_picture(flags: Flags, output: Path, predictor: Predictor, request: InferenceRequest) -> int:
     """Write and print the record of a single picture; the exit code."""
-    from inference.records import format_record, make_entries, print_outcome, write_single
+    from inference.prediction_sheet import write_prediction_sheet
+    from inference.records import Summary, format_record, make_entries, print_outcome, write_single
+    from inference.tally import KnownArtists
+    from search.gallery import find_images
     (_, record), = make_entries(predictor.predict_with([flags.input], flags.network), flags.input.parent, request)
-    path = write_single(flags.input, record, flags.output, flags.files)
+    path = write_single(flags.input, record, output, flags.files)
+    if flags.neighbour_sheet and request.search:
+        known = KnownArtists(flags.input.parent, request.search.gallery.sizes)
+        write_prediction_sheet(path.with_suffix(".png"), [(as_text(flags.input.name), record)], Summary(pictures=1),
+                               folder=flags.input.parent, known=known, gallery=find_images(flags.neighbour_sheet))
     for line in format_record(record):
         print(line)
     usual = f"{flags.input.stem}_result{path.suffix}"
@@ -134,26 +201,39 @@ def infer_picture(flags: Flags, predictor: Predictor, request: InferenceRequest)
     return print_outcome(1, [(flags.input, record["error"])] if "error" in record else [], path.parent)
 
 
-def infer_folder(flags: Flags, predictor: Predictor, request: InferenceRequest, found: PictureFolder) -> int:
+def infer_folder(flags: Flags, output: Path, predictor: Predictor, request: InferenceRequest,
+                 found: PictureFolder) -> int:
     """Write the results of a folder, or the journal of a shard; the exit code."""
     from inference.folder_run import run_folder
     from inference.prediction_sheet import write_prediction_sheet
-    from inference.records import SHEET, Summary, find_earlier_results, print_outcome, write_results
-    output = flags.output
+    from inference.records import (
+        NEIGHBOURS_SHEET,
+        SHEET,
+        Summary,
+        find_earlier_results,
+        print_outcome,
+        write_results,
+    )
+    from inference.tally import KnownArtists
+    from search.gallery import find_images
     timer, started = time.monotonic(), time.time()
     journal = run_folder(predictor, found.images, flags.input, output, request, options=flags.folder,
                          network=flags.network)
+    artists = request.search.gallery.sizes if request.search else predictor.classes or ()
+    known = KnownArtists(flags.input, artists)
     if flags.folder.shard:
-        summary, output = Summary.of([journal]), journal.folder
+        summary, output = Summary.of([journal], known), journal.folder
     else:
-        summary = write_results([journal], output, flags.files, request.mode)
-        if flags.contact_sheet:
-            write_prediction_sheet(output / SHEET, journal.entries(), folder=flags.input,
-                                   classes=predictor.classes or (),
-                                   readable=summary.pictures - len(summary.failures))
+        summary = write_results([journal], output, flags.files, request.mode, known)
+        if flags.contact_sheet or flags.neighbour_sheet:
+            write_prediction_sheet(output / (SHEET if flags.contact_sheet else NEIGHBOURS_SHEET), journal.entries(),
+                                   summary, folder=flags.input, known=known,
+                                   gallery=find_images(flags.neighbour_sheet) if flags.neighbour_sheet else None)
         journal.remove()
         if earlier := find_earlier_results(output, started):
             print(f"from an earlier run, with another --mode or format: {', '.join(earlier)}")
+    for line in summary.tally.lines():
+        print(line)
     return print_outcome(summary.pictures, summary.failures, output, how=f" in {time.monotonic() - timer:.1f} s",
                          folders=found.unreadable)
 

@@ -6,18 +6,19 @@ import contextlib
 import json
 import os
 import shutil
-import signal
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Annotated, Any, NamedTuple
+from typing import IO, Annotated, Any, Literal, NamedTuple
 
 import msgspec
 import numpy as np
 
+from data.loaders import WorkersLost
+from data.names import line_problem
 from data.side_files import parse_json, read_json, unreadable, whole_lines
 from search.vectors import FeatureSpace
-from utils import Interrupted, UserError, check_regular_file, write_json
+from utils import Interrupted, UserError, check_regular_file, counted, signal_of, write_json
 
 ABOUT, RECORDS, FEATURES = "about.json", "records.jsonl", "features.f32"
 UNFINISHED = ".unfinished"  # folder of a journal below that of the results
@@ -36,6 +37,21 @@ class _Artist(msgspec.Struct):
     probability: float
 
 
+class _Vote(msgspec.Struct):
+    """What an entry of `artists_by_neighbours` must say."""
+
+    artist: str
+
+
+class _Read(msgspec.Struct):
+    """What is read of a record again, to sum up and to draw."""
+
+    classification: list[_Artist] = []
+    artists_by_neighbours: list[_Vote] = []
+    verdict: Literal["confident", "possible", "unknown"] | None = None
+    error: str = ""
+
+
 class _Line(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
     """A line of records.jsonl; what a record holds is plain, or a list of objects whose values are."""
 
@@ -44,7 +60,9 @@ class _Line(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
     length: Annotated[int, msgspec.Meta(ge=0, le=LONGEST)]
 
     def __post_init__(self) -> None:
-        msgspec.convert(self.record.get("classification", []), list[_Artist])
+        if line_problem(self.name):
+            raise ValueError("a name that no line of image_names.txt can hold")
+        msgspec.convert(self.record, _Read)
 
 
 class _About(msgspec.Struct):
@@ -178,7 +196,8 @@ class Journal:
         """Write entries as they come; those of whole batches survive the end of this process.
 
         Raises:
-            Interrupted: Ctrl-C; what is written stays.
+            Interrupted: Ctrl-C, or another signal to end; what is written stays.
+            WorkersLost: a process that loads pictures has died; the same holds.
         """
         with open(self.folder / FEATURES, "ab") as features, open(self.folder / RECORDS, "ab") as records:
             try:
@@ -191,9 +210,14 @@ class Journal:
                     if self.done % batch_size == 0:
                         features.flush()
                         records.flush()
-            except KeyboardInterrupt:
-                raise Interrupted(signal.SIGINT, f"stopped after {self.done} of {self.about['pictures']} pictures; the "
-                                                 "same command with --resume goes on") from None
+            except KeyboardInterrupt as error:
+                raise Interrupted(signal_of(error), f"stopped by {signal_of(error).name} {self._kept()}") from None
+            except WorkersLost as error:
+                raise WorkersLost(f"{error}; stopped {self._kept()}") from error
+
+    def _kept(self) -> str:
+        whole = counted(self.about["pictures"], "picture")
+        return f"after {self.done} of {whole}; the same command with --resume goes on"
 
     def lines(self) -> Iterator[tuple[str, Record, int]]:
         """Each entry's name, record without features, and length of its features."""

@@ -21,26 +21,27 @@ import numpy as np
 import torch
 
 from data.csv_files import write_rows
-from data.names import fit_file_name
+from data.names import as_text, fit_file_name
 from data.output_folder import replace_together
 from data.picture_files import PictureFolder
 from data.side_files import parse_json, read_lines
 from inference.journal import Entry, Journal, Record
 from inference.modes import InferenceRequest, Mode
 from inference.predictor import Failure, Prediction, Predictor
+from inference.tally import KnownArtists, Tally
 from runtime.options import InferenceOptions, ResultFormat, ResultOptions
 from runtime.progress import progress
 from search.gallery_search import format_matches
-from search.vectors import FEATURES, NAMES, SPACE, Vectors, name_line
-from utils import EXIT_DONE, EXIT_PARTIAL, atomic_path, text_stream, write_json
+from search.vectors import FEATURES, NAMES, SPACE, Vectors
+from utils import EXIT_DONE, EXIT_PARTIAL, atomic_path, counted, text_stream, write_json
 
-RESULTS, SHEET = "batch_results.json", "contact_sheet.png"
+RESULTS, SHEET, NEIGHBOURS_SHEET = "batch_results.json", "contact_sheet.png", "neighbours.png"
 SOURCES = ".result_sources.jsonl"  # which picture each <stem>_result file is of
 
 
 def make_entries(answers: Iterable[Prediction | Failure], folder: Path, request: InferenceRequest, *,
                  batch_size: int = 1) -> Iterator[Entry]:
-    """Each picture's path relative to `folder`, "/"-separated, and its record, or one with `error`.
+    """Each picture's path relative to `folder`, "/"-separated, `as_text`, and its record, or one with `error`.
 
     A gallery is searched for `batch_size` pictures at a time.
     """
@@ -54,7 +55,11 @@ def make_entries(answers: Iterable[Prediction | Failure], folder: Path, request:
             records = (make_record(prediction, request) for prediction in predictions)
         for answer in batch:
             record = {"error": answer.reason} if isinstance(answer, Failure) else next(records)
-            yield answer.path.relative_to(folder).as_posix(), record
+            yield _name(answer, folder), record
+
+
+def _name(answer: Prediction | Failure, folder: Path) -> str:
+    return as_text(answer.path.relative_to(folder).as_posix())
 
 
 def make_record(prediction: Prediction, request: InferenceRequest) -> Record:
@@ -83,7 +88,7 @@ def extract_features(answers: Iterable[Prediction | Failure], folder: Path) -> t
         if isinstance(answer, Failure):
             failures.append(answer)
         else:
-            names.append(answer.path.relative_to(folder).as_posix())
+            names.append(_name(answer, folder))
             rows.append(answer.features.numpy())
     return Vectors(names, np.stack(rows) if rows else np.empty((0, 0), np.float32)), failures
 
@@ -118,16 +123,16 @@ def format_record(record: Record) -> list[str]:
 
 
 def print_failures(failures: Iterable[tuple[Path | str, str]]) -> None:
-    """Print files that could not be read and the reasons, to stderr."""
+    """Print files that could not be read, or names as records have them, and the reasons, to stderr."""
     for path, reason in failures:
-        print(f"not read: {path} ({reason})", file=sys.stderr)
+        print(f"not read: {path if isinstance(path, str) else as_text(str(path))} ({reason})", file=sys.stderr)
 
 
 def print_outcome(pictures: int, failures: Sequence[tuple[Path | str, str]], output: Path, how: str = "",
                   folders: Sequence[tuple[Path, str]] = ()) -> int:
     """Print the failures, of pictures and of whole folders, and the last line of a command; returns its exit code."""
     print_failures([*failures, *folders])
-    print(f"{pictures - len(failures)} of {pictures} pictures{how}; results are in {output}")
+    print(f"{pictures - len(failures)} of {counted(pictures, 'picture')}{how}; results are in {output}")
     return EXIT_PARTIAL if failures or folders else EXIT_DONE
 
 
@@ -145,6 +150,7 @@ class Summary:
         length: of a feature vector.
         longest_name: letters of the longest name of a row, at least 1.
         columns: of the CSV file, in order.
+        tally: counts of artists and verdicts.
     """
 
     pictures: int = 0
@@ -153,9 +159,10 @@ class Summary:
     length: int = 0
     longest_name: int = 1
     columns: list[str] = field(default_factory=list)
+    tally: Tally = field(default_factory=Tally)
 
     @classmethod
-    def of(cls, journals: Sequence[Journal]) -> Summary:
+    def of(cls, journals: Sequence[Journal], known: KnownArtists | None = None) -> Summary:
         """Read the journals once, without their features."""
         summary, columns = cls(), {"image": None}
         for name, record, length in itertools.chain.from_iterable(journal.lines() for journal in journals):
@@ -166,16 +173,18 @@ class Summary:
                 summary.rows, summary.length = summary.rows + 1, length
                 summary.longest_name = max(summary.longest_name, len(name))
             columns |= dict.fromkeys(_flatten(record))
+            summary.tally.add(record, known.find(name) if known else None)
         summary.columns = sorted(columns, key=_rank)
         return summary
 
 
-def write_results(journals: Sequence[Journal], output: Path, files: ResultOptions, mode: Mode) -> Summary:
+def write_results(journals: Sequence[Journal], output: Path, files: ResultOptions, mode: Mode,
+                  known: KnownArtists | None = None) -> Summary:
     """Write the result files of a run in `mode` to the folder `output`, from the journals of its parts in order.
 
     They are batch_results.json, .jsonl or .csv, and for features features.npy with image_names.txt, or features.npz.
     """
-    summary = Summary.of(journals)
+    summary = Summary.of(journals, known)
     if mode.writes_features:
         array = Path(FEATURES).with_suffix(f".{files.features_format}").name
         write_features, names = {"npz": (_write_npz, ()), "npy": (_write_npy, (NAMES,))}[files.features_format]
@@ -199,7 +208,7 @@ def write_single(picture: Path, record: Record, output: Path, files: ResultOptio
     if files.format == "json":
         write_json(path, record)
     else:
-        _write_records([(picture.name, record)], path, files.format, ["image", *_flatten(record)])
+        _write_records([(as_text(picture.name), record)], path, files.format, ["image", *_flatten(record)])
     return path
 
 
@@ -233,7 +242,7 @@ def _read_sources(output: Path) -> dict[str, str]:
 def find_earlier_results(output: Path, started: float) -> list[str]:
     """Names of result files in `output` that are older than the time `started`: an earlier run wrote them."""
     names = [Path(RESULTS).with_suffix(f".{kind}").name for kind in get_args(ResultFormat)]
-    names += [FEATURES, Path(FEATURES).with_suffix(".npz").name, NAMES, SHEET]
+    names += [FEATURES, Path(FEATURES).with_suffix(".npz").name, NAMES, SHEET, NEIGHBOURS_SHEET]
     return [name for name in names if (output / name).is_file() and (output / name).stat().st_mtime < started]
 
 
@@ -280,7 +289,7 @@ def _write_npy(journals: Sequence[Journal], output: Path, summary: Summary) -> N
     with atomic_path(output / FEATURES) as partial, open(partial, "wb") as file:
         _write_rows(journals, summary, file)
     with text_stream(output / NAMES) as lines:
-        lines.writelines(map(name_line, _row_names(journals)))
+        lines.writelines(f"{name}\n" for name in _row_names(journals))
 
 
 def _write_npz(journals: Sequence[Journal], output: Path, summary: Summary) -> None:
@@ -291,7 +300,7 @@ def _write_npz(journals: Sequence[Journal], output: Path, summary: Summary) -> N
         with archive.open("image_names.npy", "w", force_zip64=True) as file:
             _write_header(file, f"<U{summary.longest_name}", (summary.rows,))
             for name in _row_names(journals):
-                file.write(name.encode("utf-32-le", "surrogatepass").ljust(4 * summary.longest_name, b"\0"))
+                file.write(name.encode("utf-32-le").ljust(4 * summary.longest_name, b"\0"))
 
 
 def _write_rows(journals: Sequence[Journal], summary: Summary, file: IO[bytes]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import unicodedata
 from collections.abc import Sequence
 
@@ -32,9 +33,35 @@ def columns(text: str) -> int:
                for letter in text)
 
 
+def shortened(text: str, width: int) -> str:
+    """`text`, or its beginning and … where it takes more than so many columns."""
+    if columns(text) <= width:
+        return text
+    return text[:sum(wide < width for wide in itertools.accumulate(map(columns, text)))] + "…"
+
+
+def fold(start: str, items: Sequence[str], *, width: int = 80, most: int = 4) -> list[str]:
+    """Lines with `start` and `items`, commas between them; of what is too long for `most` lines, how many more.
+
+    Args:
+        start: of the first line.
+        items: each of at most half a line.
+        width: columns of a line.
+        most: lines.
+    """
+    lines = [start]
+    for number, item in enumerate(items):
+        is_last = number == len(items) - 1
+        more = f" and {len(items) - number} more"
+        piece = f" {item}" if is_last else f" {item},"
+        if columns(lines[-1] + piece + more * (len(lines) == most and not is_last)) > width:
+            if len(lines) == most:
+                return [*lines[:-1], lines[-1] + more]
+            lines.append(" ")
+        lines[-1] += piece
+    return lines
+
+
 def _padded(text: str, width: int) -> str:
-    if columns(text) > width:
-        while columns(text) > width - 1:
-            text = text[:-1]
-        text += "…"
+    text = shortened(text, width)
     return text + " " * (width - columns(text))

@@ -1,4 +1,4 @@
-"""Build a gallery of known artists from their pictures, add and remove artists without training, and export it.
+"""Build a gallery of known artists from their pictures, add and remove artists without training, list and export it.
 
 Example: python tools/build_gallery.py --images-dir my_pictures --checkpoint my_run/model_best.pth --gallery my_gallery
 """
@@ -13,28 +13,35 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from data.output_folder import output_lock
 from data.picture_files import find_pictures
-from runtime.arguments import Parser, flag
+from runtime.arguments import Parser, check_target, flag, flag_name
+from runtime.next_step import PICTURES, network_flags, print_next
 from runtime.options import COMPONENTS, FeatureOptions, FolderSearchOptions
-from search.gallery import Gallery, export_gallery, read_gallery, write_gallery
-from utils import EXIT_DONE, EXIT_PARTIAL, UserError, command
+from runtime.text_table import RULE, format_table
+from search.gallery import VECTOR_NAMES, VECTORS, Gallery, export_gallery, read_gallery, write_gallery
+from search.standardisation import STANDARDISATION
+from utils import EXIT_DONE, EXIT_PARTIAL, UserError, command, counted
 
 
 @dataclass(frozen=True, kw_only=True)
 class Flags:
-    """What to do with the gallery: one of --images-dir, --add, --remove and --export."""
+    """The gallery, and one of --images-dir, --add, --remove, --list and --export."""
 
-    gallery: Path = flag(MISSING, "folder of the gallery", writes="folder")
-    images_dir: Path | None = flag(None, "build it from this folder, which holds one folder of pictures per artist")
+    gallery: Path = flag(MISSING, "folder of the gallery", metavar="FOLDER")
+    images_dir: Path | None = flag(None, "build it from this folder, which holds one folder of pictures per artist",
+                                   common=True)
     add: Path | None = flag(None, "add such a folder, or the folder of one artist; pictures of the same name are "
-                                  "replaced")
-    remove: str | None = flag(None, "remove this artist")
-    export: Path | None = flag(None, "write vectors.npy, of length 1, and vectors.csv to this folder, for other stores",
-                               writes="folder")
+                                  "replaced", common=True)
+    remove: str | None = flag(None, "remove this artist", metavar="ARTIST", common=True)
+    list: bool = flag(False, "print its artists, and whose features it holds", common=True)
+    export: Path | None = flag(None, "write vectors.npy, of length 1, and vectors.csv to this folder for other stores, "
+                                     "and standardisation.npy where the gallery has it",
+                               writes="folder", common=True)
     pca: int | None = flag(None, "compare this many principal components of the standardised features (default: up to "
                                  f"{COMPONENTS}, but pooled features as they are)", at_least=1, metavar="N")
-    overwrite: bool = flag(False, "replace an earlier gallery without asking")
+    overwrite: bool = flag(False, "replace an earlier gallery without asking", common=True)
     search: FolderSearchOptions
     network: FeatureOptions
+    given: frozenset[str] = frozenset()
 
 
 def build_parser() -> Parser[Flags]:
@@ -46,16 +53,20 @@ def build_parser() -> Parser[Flags]:
 def main(argv: list[str] | None = None) -> int:
     """Build or change a gallery; 0, or 3 when some pictures or folders could not be read."""
     flags = build_parser().read(argv)
-    given = [name for name in ("images_dir", "add", "remove", "export") if getattr(flags, name) is not None]
-    if len(given) != 1:
-        raise UserError(f"{len(given)} of --images-dir, --add, --remove and --export", "one of them", "give one")
-    if flags.pca and not flags.images_dir:
-        raise UserError(f"--pca {flags.pca} without --images-dir", "a gallery that is built",
-                        "leave it away: a gallery keeps what it was built with")
-    if flags.export:
-        export_gallery(read_gallery(flags.gallery), flags.export)
-        print(f"vectors.npy and vectors.csv are in {flags.export}")
+    check_flags(flags)
+    if flags.list:
+        print(*describe(read_gallery(flags.gallery)), sep="\n")
+        print_next("tools/build_gallery.py", "--gallery", flags.gallery, "--export", f"{flags.gallery}_vectors")
         return EXIT_DONE
+    if flags.export:
+        gallery = read_gallery(flags.gallery)
+        export_gallery(gallery, flags.export)
+        applied = f"; {STANDARDISATION} there is for other features" if gallery.standardisation else ""
+        print(f"{VECTORS} and {VECTOR_NAMES} are in {flags.export}{applied}")
+        print_next("tools/compare_vectors.py", "--query-vector", flags.export / "vectors.npy", "--reference-vectors",
+                   flags.export / "vectors.npy")
+        return EXIT_DONE
+    check_target("--gallery", flags.gallery, "folder")
     failures: list[tuple[Path, str]] = []
     if flags.images_dir:
         with output_lock(flags.gallery):
@@ -74,8 +85,37 @@ def main(argv: list[str] | None = None) -> int:
     if failures:
         from inference.records import print_failures
         print_failures(failures)
-    print(f"{len(gallery.images)} pictures by {len(gallery.sizes)} artists are in {flags.gallery}")
+    print(f"{counted(len(gallery.images), 'picture')} by {counted(len(gallery.sizes), 'artist')} are in "
+          f"{flags.gallery}")
+    if flags.remove:
+        print_next("tools/build_gallery.py", "--gallery", flags.gallery, "--list")
+    else:
+        print_next("inference_artist.py", "--mode", "search", "--gallery", flags.gallery,
+                   *network_flags(flags.network), "--input", PICTURES)
     return EXIT_PARTIAL if failures else EXIT_DONE
+
+
+def check_flags(flags: Flags) -> None:
+    """Raise a `UserError` unless the flags say one thing to do, and nothing that it does not need."""
+    tasks = [name for name in ("images_dir", "add", "remove", "list", "export") if getattr(flags, name)]
+    if len(tasks) != 1:
+        raise UserError(f"{len(tasks)} of --images-dir, --add, --remove, --list and --export", "one of them",
+                        "give one")
+    if flags.pca and not flags.images_dir:
+        raise UserError(f"--pca {flags.pca} without --images-dir", "a gallery that is built",
+                        "leave it away: a gallery keeps what it was built with")
+    if flags.list and (others := sorted(flags.given - {"list", "gallery"})):
+        raise UserError(f"--list with {', '.join(map(flag_name, others))}", "--gallery and --list alone",
+                        "leave the rest away")
+
+
+def describe(gallery: Gallery) -> list[str]:
+    """The lines that --list prints: how many pictures and artists, whose features, and each artist's pictures."""
+    compared = f", compared by up to {gallery.components} principal components" if gallery.components else ""
+    return [f"{counted(len(gallery.images), 'picture')} by {counted(len(gallery.sizes), 'artist')}",
+            f"{gallery.space.feature_kind} features, {gallery.features.shape[1]} numbers each{compared}",
+            f"of the network {gallery.space.model[:8]}…, which --checkpoint or --model must name", "",
+            *format_table([("artist", "pictures"), RULE, *gallery.sizes.items()])]
 
 
 def extract(folder: Path, flags: Flags, earlier: Gallery | None = None) -> tuple[Gallery, list[tuple[Path, str]]]:

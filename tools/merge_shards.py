@@ -1,6 +1,6 @@
 """Put the shards of a folder's inference together: the files that one undivided run would have written.
 
-Example: python tools/merge_shards.py --input results --output results
+Example: python tools/merge_shards.py --input my_results --output my_results
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from data.output_folder import output_lock
 from inference.modes import MODES
 from runtime.arguments import Parser, flag
+from runtime.next_step import print_next
 from runtime.options import ResultOptions
 from utils import command
 
@@ -41,7 +42,15 @@ def main(argv: list[str] | None = None) -> int:
     with output_lock(flags.output):
         shards = find_shards(flags.input)
         summary = write_results(shards, flags.output, flags.files, MODES[shards[0].about["mode"]])
-    return print_outcome(summary.pictures, summary.failures, flags.output, how=f" from {len(shards)} shards")
+    for line in summary.tally.lines():
+        print(line)
+    code = print_outcome(summary.pictures, summary.failures, flags.output, how=f" from {len(shards)} shards")
+    if summary.rows:
+        print_next("tools/extract_cluster_features.py", "--features", flags.output, "--output-dir",
+                   flags.output / "clusters")
+    else:
+        print_next("tools/calibrate.py", "--checkpoint", "YOUR_RUN/model_best.pth", "--data-path", "YOUR_DATA_SET")
+    return code
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from data.csv_files import read_rows
+from data.names import named_file
 from evaluation.calibration import Calibration
 from inference.journal import Entry, Journal
 from inference.modes import MODES, InferenceRequest, ModeName
@@ -118,7 +119,7 @@ QI = {"class_id": 1, "class_name": '齐白石, "老人"', "probability": 0.25}
 ENTRIES: list[Entry] = [
     ("a.png", {"classification": [ANNA], "verdict": "confident", "features": [1.0, 2.5]}),
     ("b.png", {"error": "truncated"}),
-    ("sub/石\n.png", {"classification": [QI, ANNA], "verdict": "unknown", "features": [3.0, 1 / 3]})]
+    ("sub/石.png", {"classification": [QI, ANNA], "verdict": "unknown", "features": [3.0, 1 / 3]})]
 
 
 def journals(folder: Path, *parts: list[Entry]) -> list[Journal]:
@@ -172,7 +173,7 @@ def test_rows_are_lines_whatever_failed_and_in_however_many_parts(tmp_path: Path
     features = np.load(tmp_path / "features.npy")
     assert features.dtype == np.float32
     assert np.array_equal(features, np.float32([[1, 2.5], [3, 1 / 3]]))
-    assert (tmp_path / "image_names.txt").read_text(encoding="utf-8") == "a.png\nsub/石 .png\n"
+    assert (tmp_path / "image_names.txt").read_text(encoding="utf-8") == "a.png\nsub/石.png\n"
     assert list(json.loads((tmp_path / "batch_results.json").read_text(encoding="utf-8"))) == [
         name for name, _ in ENTRIES]
 
@@ -182,7 +183,7 @@ def test_an_archive_holds_features_and_exact_names(tmp_path: Path) -> None:
     assert sorted(path.name for path in output.iterdir()) == ["batch_results.json", "features.json", "features.npz"]
     with np.load(output / "features.npz") as archive:
         assert np.array_equal(archive["features"], np.float32([[1, 2.5], [3, 1 / 3]]))
-        assert archive["image_names"].tolist() == ["a.png", "sub/石\n.png"]
+        assert archive["image_names"].tolist() == ["a.png", "sub/石.png"]
 
 
 @pytest.mark.parametrize("kind", ["npy", "npz"])
@@ -255,27 +256,27 @@ def test_names_up_to_the_limit_and_of_any_bytes_get_results(tmp_path: Path) -> N
         [float(number)] for number in range(len(pictures))]
 
 
-def test_names_of_any_bytes_shift_no_row(tmp_path: Path) -> None:
-    odd = ["a\nb.png", "a\rb.png", "c\u2028d\x85.png", b"e\xff.png".decode("utf-8", "surrogateescape"), "f\x0b\x1c.png"]
-    entries: list[Entry] = [(name, {"features": [float(row), 0.0]}) for row, name in enumerate(odd)]
-    output = write(tmp_path, entries, mode="cluster", format="csv")
-    found = read_vectors([output])
-    assert len(found.names) == len(odd)
-    assert found.rows[:, 0].tolist() == [0.0, 1.0, 2.0, 3.0, 4.0]
-    table = [row for _, row in read_rows(output / "batch_results.csv", ["image"])]
-    assert [row[0] for row in table[1:]] == [*odd[:3], "e\\udcff.png", odd[4]]
-
-
-def test_a_name_that_is_no_unicode_is_recorded(tmp_path: Path) -> None:
-    name = b"a\xff.png".decode("utf-8", errors="surrogateescape")
-    output = write(tmp_path, [(name, {"features": [1.0]})])
-    assert list(json.loads((output / "batch_results.json").read_text(encoding="utf-8"))) == [name]
-    assert (output / "image_names.txt").read_text() == "a\\udcff.png\n"
+@pytest.mark.parametrize(("format", "features"), [("json", "npy"), ("csv", "npz")])
+def test_names_of_any_bytes_are_the_same_text_in_every_file(tmp_path: Path, format: str, features: str) -> None:
+    odd = ["a\nb.png", "a\rb.png", "c\u2028d\x85.png", os.fsdecode(b"e\xff.png"), "f\x0b\x1c.png", "\ufeffg,\".png"]
+    found = [prediction(tmp_path / name, row) for row, name in enumerate(odd)]
+    output = write(tmp_path, list(make_entries(found, tmp_path, request("cluster"))), mode="cluster", format=format,
+                   features_format=features)
+    names = extract_features(found, tmp_path)[0].names
+    vectors = read_vectors([output / f"features.{features}"])
+    assert vectors.names == names
+    assert [named_file(tmp_path, name) for name in names] == [tmp_path / name for name in odd]
+    assert vectors.rows[:, 0].tolist() == [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]
+    if format == "json":
+        assert list(json.loads((output / "batch_results.json").read_text(encoding="utf-8"))) == names
+    else:
+        table = [row for _, row in read_rows(output / "batch_results.csv", ["image"])]
+        assert [row[0] for row in table[1:]] == names
 
 
 def test_the_summary_keeps_no_pictures(tmp_path: Path) -> None:
     found = Summary.of(journals(tmp_path, ENTRIES * 50))
-    assert (found.pictures, found.rows, found.length, found.longest_name) == (150, 100, 2, 10)
+    assert (found.pictures, found.rows, found.length, found.longest_name) == (150, 100, 2, 9)
     assert len(found.columns) == 9
 
 

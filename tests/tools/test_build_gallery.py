@@ -83,9 +83,9 @@ def test_an_export_is_made_without_the_model(built: Path, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(("flags", "told"), [
-    ([], "0 of --images-dir, --add, --remove and --export"),
+    ([], "0 of --images-dir, --add, --remove, --list and --export"),
     (["--remove", "artist_0", "--export", "x"], "2 of --images-dir"),
-    (["--remove", "artist_9"], "no artist 'artist_9'"), (["--remove", ""], "no artist ''"),
+    (["--remove", "artist_9"], "no artist 'artist_9'"), (["--remove", ""], '--remove ""'),
     (["--images-dir", "{data}/val"], "no --checkpoint"),
     (["--add", "{data}/val", "--checkpoint", "{trained}/checkpoint.pth"], "built with another network"),
 ])
