@@ -1,6 +1,6 @@
 """Split folders of artists' pictures into a data set for training: train/, val/, class_mapping.csv and what was done.
 
-Example: python prepare_dataset.py --source-dir raw_artists --output-dir artist_dataset --val-ratio 0.2 --min-images 10
+Example: python prepare_dataset.py --source-dir my_pictures --output-dir my_dataset
 """
 
 from __future__ import annotations
@@ -16,14 +16,13 @@ from data.picture_files import find_pictures
 from data.prepare.artist_folders import list_artists, read_artist_map
 from data.prepare.dataset import CopySettings, Method, plan_split, write_dataset
 from data.prepare.groups import check_group_names, read_groups
-from data.prepare.splits import Split, SplitRule
+from data.prepare.splits import SplitRule
 from runtime.arguments import Parser, flag
-from runtime.options import FolderSearchOptions
+from runtime.next_step import print_next
+from runtime.options import MOST_WORKERS, FolderSearchOptions
 from runtime.progress import announced
-from runtime.text_table import RULE, format_table
+from runtime.split_report import print_artists, print_split
 from utils import EXIT_DONE, UserError, command
-
-_LINES_SHOWN = 40
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,16 +31,19 @@ class Flags:
 
     source_dir: Path = flag(MISSING, "folder with one folder of pictures per artist")
     output_dir: Path = flag(MISSING, "folder to make; an earlier output is replaced after a question")
-    val_ratio: float = flag(0.2, "share of each artist's pictures that validates", above=0, below=1)
-    min_images: int = flag(10, "artists with fewer usable pictures are left out", at_least=1)
-    seed: int = flag(0, "the same seed gives the same split on every machine", at_least=0)
+    val_ratio: float = flag(SplitRule.val_ratio, "share of each artist's pictures that validates", above=0, below=1,
+                            common=True)
+    min_images: int = flag(SplitRule.min_images, "artists with fewer usable pictures are left out", at_least=1,
+                           common=True)
+    seed: int = flag(SplitRule.seed, "the same seed gives the same split on every machine", at_least=0, common=True)
+    copy: bool = flag(False, "copies, as without this flag")
     symlink: bool = flag(False, "symbolic links to the source files instead of copies")
-    hardlink: bool = flag(False, "hard links instead of copies (source and output on one drive)")
-    overwrite: bool = flag(False, "replace an earlier output without asking")
+    hardlink: bool = flag(False, "hard links instead of copies (source and output on one drive)", common=True)
+    overwrite: bool = flag(False, "replace an earlier output without asking", common=True)
     resize: int | None = flag(None, "write copies with the short side reduced to N px (never enlarged), so that "
-                                    "training reads less", at_least=1, metavar="N")
+                                    "training reads less", at_least=1, metavar="N", common=True)
     workers: int | None = flag(None, "processes that check, reduce and copy; 0 works in this one (default: one per "
-                                     "processor)", at_least=0)
+                                     "processor)", at_least=0, at_most=MOST_WORKERS)
     image_extensions: tuple[str, ...] = flag(
         (), "extensions that count as pictures, in any case (default: those of pictures, and where an extension is "
             "unknown the content decides)", metavar="EXT")
@@ -84,23 +86,28 @@ def main(argv: list[str] | None = None) -> int:
                     sources=[source]) as folder:
         split = plan_split(found, artists, rule, groups=groups, near_duplicates=flags.near_duplicates,
                            max_pixels=flags.max_pixels, workers=workers, progress=announced)
-        print_some(found.report())
-        print_left_out(split)
-        print_linked(split)
+        print_split(found, split)
         if not split.train:
             raise UserError(f"no artist with at least {rule.min_images} usable pictures in {source}",
                             "one at the least", "add pictures or lower --min-images")
         write_dataset(folder, source, split, settings, workers=workers, progress=announced("writing"))
     print_artists(split)
     print(f"The data set is in {flags.output_dir}")
+    if len(split.train) > 1:
+        print_next("train_artist_style.py", "--data-path", flags.output_dir, "--pretrained", "--linear-probe")
+    else:
+        print_next("tools/build_gallery.py", "--images-dir", flags.output_dir / "train", "--gallery", "my_gallery",
+                   "--model", "tf_efficientnet_lite0", "--pretrained")
     return EXIT_DONE
 
 
 def read_copy_settings(flags: Flags) -> CopySettings:
     """How pictures are copied or linked; raises a `UserError` for flags that exclude each other."""
-    if flags.symlink and flags.hardlink:
-        raise UserError("--hardlink with --symlink", "one of them", "leave one out")
-    method: Method = "symlink" if flags.symlink else "hardlink" if flags.hardlink else "copy"
+    methods: tuple[Method, ...] = ("copy", "symlink", "hardlink")
+    chosen = [method for method in methods if getattr(flags, method)]
+    if len(chosen) > 1:
+        raise UserError(f"--{chosen[1]} with --{chosen[0]}", "one of them", "leave one out")
+    method = chosen[0] if chosen else "copy"
     if flags.resize and method != "copy":
         raise UserError(f"--resize with --{method}", "one of them (a link cannot be smaller than its file)",
                         "leave one out")
@@ -115,50 +122,6 @@ def read_extensions(words: Sequence[str]) -> set[str]:
         raise UserError(f"--image-extensions {unknown[0]}", "some of " + " ".join(sorted(IMAGE_EXTENSIONS)),
                         "leave it out, or convert these pictures")
     return extensions
-
-
-def print_left_out(split: Split) -> None:
-    """Print which pictures will not be in the data set, and why."""
-    side = split.side_of()
-    print_some([f"in {side[group[0]]}/ of several artists: {', '.join(group)} (equal files)"
-                for group in split.conflicts])
-    print_some([f"left out: {name} (same file as {kept})" for name, kept in split.duplicates.items()])
-    print_some([f"left out: {name} ({reason})" for name, reason in split.damaged.items()])
-    print_some([f"left out: the artist {artist} ({count} usable pictures, fewer than {split.rule.min_images})"
-                for artist, count in split.left_out.items()])
-
-
-def print_linked(split: Split) -> None:
-    """Print which pictures stay together, and which artists have nothing to validate."""
-    side = split.side_of()
-    print_some([f"near-duplicates, all in {side[group[0]]}/: {', '.join(group)}"
-                for group in split.near_duplicates or []])
-    print_some([f"near-duplicates of a long chain, not joined: {', '.join(pair)}" for pair in split.parted])
-    if split.near_duplicates:
-        print(f"{sum(map(len, split.near_duplicates))} near-duplicates in {len(split.near_duplicates)} groups, each "
-              "on one side")
-    if split.groups is not None:
-        sides = list(split.groups.values())
-        print(f"{len(sides)} groups by --group-by: {sides.count('train')} in train/, {sides.count('val')} in val/")
-    print_some([f"not measured: the artist {artist} (no picture in val/)" for artist in split.not_measured()])
-
-
-def print_artists(split: Split) -> None:
-    """Print a table of the artists and their pictures, at most 80 columns wide."""
-    rows = [(artist, len(train), len(split.val[artist])) for artist, train in split.train.items()]
-    total = (f"{len(rows)} artists", *(sum(map(len, side.values())) for side in split.sides().values()))
-    table = format_table([("artist", "train", "val"), RULE, *rows, RULE, total])
-    print_some(table[:-2])
-    print(*table[-2:], sep="\n")
-    if len(rows) == 1:
-        print("one artist: enough for a gallery, but a trainer needs two to tell apart")
-
-
-def print_some(lines: list[str]) -> None:
-    """Print `lines`; of a long list the beginning, and where to read the rest."""
-    print(*lines[:_LINES_SHOWN], sep="\n", end="\n" if lines else "")
-    if len(lines) > _LINES_SHOWN:
-        print(f"... and {len(lines) - _LINES_SHOWN} more (dataset_info.json has them all)")
 
 
 if __name__ == "__main__":

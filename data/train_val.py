@@ -6,13 +6,19 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from data.image_folder import ImageFolder, open_pictures
+from data.image_folder import TAR, ImageFolder, open_pictures
 from data.image_list import LabelledImages
+from data.names import as_text
 from data.prepare.integrity import SCAN_CACHE, scan_images
 from data.worker_pool import Progress
 from utils import UserError
 
 NAMED = 10  # classes in one line
+
+
+def has_sides(data_path: Path) -> bool:
+    """Whether a folder is a data set with `train` or `val`, each a folder or a tar file, and no folder of artists."""
+    return any((data_path / f"{side}{ending}").exists() for side in ("train", "val") for ending in ("", TAR))
 
 
 def open_train(data_path: Path, *, max_pixels: int, exclude: Sequence[str] = ()) -> ImageFolder:
@@ -73,9 +79,9 @@ def leave_out(datasets: Sequence[LabelledImages], damaged: dict[Path, str]) -> l
         UserError: no image of a dataset can be read.
     """
     for dataset in datasets:
-        lost = [f"{path}: {damaged[path]}" for path in dataset.files() if path in damaged]
+        lost = [f"{as_text(str(path))}: {damaged[path]}" for path in dataset.files() if path in damaged]
         dataset.leave_out(damaged)
         if not len(dataset):
             why = f" (such as {lost[0]})" if lost else ""
             raise UserError(f"no picture in {dataset.root} that can be read{why}", "at least one", "add pictures")
-    return [f"left out: {path} ({reason})" for path, reason in damaged.items()]
+    return [f"left out: {as_text(str(path))} ({reason})" for path, reason in damaged.items()]

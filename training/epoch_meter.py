@@ -22,7 +22,7 @@ class EpochMeter:
         self.state, self.dataset, self.device = state, dataset, device
         self.start_time, self.first_step = time.perf_counter(), state.position.step
         self.norms: list[float] = []
-        self.lr: float = state.optimizer.param_groups[0]["lr"]
+        self.lr = highest_rate(state.optimizer)
         self._pending: tuple[torch.Tensor, torch.Tensor, tuple[Batch, ...], int] | None = None
 
     def add(self, loss: torch.Tensor, norm: torch.Tensor, batches: tuple[Batch, ...]) -> None:
@@ -33,7 +33,7 @@ class EpochMeter:
         """
         self.flush()
         self._pending = loss, norm, batches, self.state.position.step
-        self.lr = self.state.optimizer.param_groups[0]["lr"]
+        self.lr = highest_rate(self.state.optimizer)
 
     def flush(self) -> None:
         """Count the last update; to be called before saving, so that no checkpoint follows a loss that is not finite.
@@ -59,11 +59,18 @@ class EpochMeter:
         steps = self.state.position.step - self.first_step
         return steps * self.state.per_update / (time.perf_counter() - self.start_time)
 
-    def format_line(self) -> str:
-        """The figures so far, for a progress bar."""
+    def format_short(self) -> str:
+        """The most important figures so far, for a progress bar."""
+        return f"{self._format_loss(', ')}{self.images_per_second:.0f} img/s"
+
+    def _format_loss(self, end: str) -> str:
+        """The mean loss, with `end` behind; empty before the first update is counted."""
         counted = self.state.position.step - (self._pending is not None)
-        loss = self.state.position.loss_sum / max(1, counted)
-        return (f"loss {loss:.3f} lr {self.lr:.1e} {self.images_per_second:.0f} img/s "
+        return f"loss {self.state.position.loss_sum / counted:.3f}{end}" if counted else ""
+
+    def format_line(self) -> str:
+        """The figures so far."""
+        return (f"{self._format_loss(' ')}lr {self.lr:.1e} {self.images_per_second:.0f} img/s "
                 f"{peak_memory(self.device) / GIB:.1f} GiB")
 
     def result(self) -> dict[str, float]:
@@ -73,3 +80,8 @@ class EpochMeter:
         return {"train_loss": sum(sums) / len(sums) / max(1, self.state.position.step), "lr": self.lr,
                 "grad_norm": sum(self.norms) / max(1, len(self.norms)), "images_per_second": self.images_per_second,
                 "peak_memory_gib": peak_memory(self.device) / GIB}
+
+
+def highest_rate(optimizer: torch.optim.Optimizer) -> float:
+    """The learning rate of the group that has the highest: with --layer-decay that of the classifier."""
+    return max(group["lr"] for group in optimizer.param_groups)

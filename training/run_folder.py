@@ -8,7 +8,7 @@ from pathlib import Path
 
 from data.class_mapping import CLASS_MAPPING, first_difference, read_class_mapping, write_class_mapping
 from data.multilabel.dataset import LABEL_STATS
-from data.output_folder import replace_together
+from data.output_folder import MARKER, replace_together
 from data.prepare.dataset import DATASET_INFO
 from drawing.confusion import CONFUSION
 from evaluation.calibration import CALIBRATION
@@ -21,10 +21,11 @@ from runtime.options import RunOptions
 from utils import UserError, atomic_path
 
 CURVES, EPOCH_CHECKPOINT, ROBUSTNESS = "curves.png", "checkpoint_{}.pth", "robustness.json"
+SPLIT = "split"  # the data set that a run has made of folders of artists
 # What the best network so far has: its weights, and the figures on the way to it.
 PUBLISHED = (BEST, BEST_ALIAS, HUB_CONFIG, WEIGHTS, REPORT, CONFUSION, LABEL_STATS, THRESHOLDS)
 BEST_FILES = (*PUBLISHED, METRICS)
-BEGINNING = (CLASS_MAPPING, LOG, "tensorboard")  # there is no more of a run that ended in its first epoch
+BEGINNING = (CLASS_MAPPING, LOG, "tensorboard", SPLIT)  # there is no more of a run that ended in its first epoch
 RUN_FILES = (LATEST, EPOCH_CHECKPOINT.format("*"), *BEST_FILES, CURVES, FIGURES, ROBUSTNESS, CALIBRATION,
              str(Path(CALIBRATION).with_suffix(".png")), *BEGINNING)
 
@@ -41,12 +42,13 @@ def find_checkpoint(options: RunOptions) -> Checkpoint | None:
     return read_checkpoint(options.resume, class_csv) if options.resume else None
 
 
-def open_output(folder: Path, classes: list[str], resumed: Checkpoint | None) -> list[str]:
+def open_output(folder: Path, classes: list[str], resumed: Checkpoint | None,
+                data_path: Path | None = None) -> list[str]:
     """Prepare the folder for a run and write its class_mapping.csv; lines for the log.
 
     Unless the run resumes this folder's own checkpoint, the files of an earlier run move to `previous_<n>/`, together
     with its class mapping. A mapping that contradicts the dataset is named in a warning. A run that resumes in another
-    folder takes its best network so far along.
+    folder takes its best network so far along. The data set at `data_path` stays where it is.
 
     Raises:
         UserError: the resumed checkpoint, or the mapping beside it, contradicts the dataset.
@@ -66,7 +68,7 @@ def open_output(folder: Path, classes: list[str], resumed: Checkpoint | None) ->
     is_resumed_here = resumed is not None and resumed.path.resolve().parent == folder.resolve()
     try:
         if not is_resumed_here:
-            lines += _move_aside(folder) + (_bring_best(folder, resumed) if resumed else [])
+            lines += _move_aside(folder, data_path) + (_bring_best(folder, resumed) if resumed else [])
         write_class_mapping(mapping, classes)
     except OSError as error:
         raise UserError(f"{error.filename or folder}, which cannot be written ({error.strerror})",
@@ -75,12 +77,13 @@ def open_output(folder: Path, classes: list[str], resumed: Checkpoint | None) ->
     return lines
 
 
-def _move_aside(folder: Path) -> list[str]:
+def _move_aside(folder: Path, data_path: Path | None) -> list[str]:
     """Move an earlier run's files to a folder of their own; a line for the log, unless the run had just begun.
 
     The folder gets its name when it is complete: what a kill left is completed first.
     """
-    files, moving = [path for name in RUN_FILES for path in folder.glob(name)], folder / ".previous.partial"
+    files, moving = [path for name in RUN_FILES for path in folder.glob(name)
+                     if path.name != SPLIT or _is_own_split(path, data_path)], folder / ".previous.partial"
     if all(path.name in BEGINNING for path in files) and not moving.exists():
         return []
     number = 1
@@ -91,6 +94,12 @@ def _move_aside(folder: Path) -> list[str]:
         path.rename(moving / path.name)
     moving.rename(aside)
     return [f"the earlier run in {folder} moves to {aside.name}/"]
+
+
+def _is_own_split(folder: Path, data_path: Path | None) -> bool:
+    """Whether a command made this folder, and the run does not read it."""
+    read = data_path is not None and data_path.resolve().is_relative_to(folder.resolve())
+    return (folder / MARKER).is_file() and not read
 
 
 def _bring_best(folder: Path, resumed: Checkpoint) -> list[str]:

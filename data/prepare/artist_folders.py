@@ -39,7 +39,7 @@ def list_artists(source: PictureFolder, *, artist_map: Mapping[str, str]) -> dic
             have on Windows or that differs from another one in case only.
     """
     if not source.folders:
-        raise UserError(f"no artist folder in {source.root}", "one folder of pictures per artist", "check --source-dir")
+        raise UserError(f"no artist folder in {source.root}", "one folder of pictures per artist", "check the path")
     unknown = sorted(artist_map.keys() - set(map(nfc, source.folders)))
     if unknown:
         raise UserError(f"the folder {unknown[0]!r} in --artist-map ({len(unknown)} such), which {source.root} lacks",
@@ -63,11 +63,12 @@ def _check_artist_names(artists: Iterable[str]) -> None:
         problem = folder_name_problem(artist)
         if problem:
             raise UserError(f"the artist {artist!r}, which {problem}", "a name that a folder can have on every system",
-                            "rename the folder, or give it another name with --artist-map")
+                            "rename the folder, or give it another name with prepare_dataset.py --artist-map")
         other = seen.setdefault(artist.casefold(), artist)
         if other != artist:
             raise UserError(f"the artists {other!r} and {artist!r}", "names that differ in more than case (Windows and "
-                            "macOS take them for one folder)", "rename one, or merge them with --artist-map")
+                            "macOS take them for one folder)",
+                            "rename one, or merge them with prepare_dataset.py --artist-map")
 
 
 def _list_pictures(artist: str, folders: Mapping[str, Sequence[str]]) -> list[Picture]:

@@ -22,12 +22,15 @@ from data.prepare.artist_folders import Picture
 from data.prepare.integrity import find_copies, scan_images
 from data.prepare.near_duplicates import NearDuplicates, find_near_duplicates, scan_looks
 from data.prepare.splits import Links, Split, SplitRule, split_artists
+from data.side_files import read_text, split_lines
 from data.worker_pool import Progress, map_ordered
 from utils import UserError, write_json, write_text
 
-DATASET_INFO = "dataset_info.json"
+DATASET_INFO, SPLIT_INFO = "dataset_info.json", "split_info.txt"
 _LOSSLESS = {"PNG", "GIF", "BMP", "TIFF", "PPM", "TGA"}
-Method = Literal["copy", "symlink", "hardlink"]
+Method = Literal["copy", "symlink", "hardlink", "list"]
+Files = dict[str, dict[str, str]]  # train or val → path of a picture there → its path in the source folder
+_SPLIT_COLUMNS = "side\tsource\tfile"
 _NO_RIGHT_TO_LINK = 1314  # Windows' ERROR_PRIVILEGE_NOT_HELD
 
 
@@ -36,7 +39,7 @@ class CopySettings:
     """How pictures get from the source folder into the dataset.
 
     Attributes:
-        method: copied, or linked to the source file.
+        method: copied, linked to the source file, or left where they are and listed in split_info.txt alone.
         short_side: copies are reduced to this short side, px; smaller pictures, and with None all, keep their bytes.
         max_pixels: pictures with more are not decoded, px.
     """
@@ -44,6 +47,10 @@ class CopySettings:
     method: Method
     short_side: int | None
     max_pixels: int
+
+
+class LinkError(UserError):
+    """Pictures cannot be linked from the source folder to the output folder."""
 
 
 def plan_split(source: PictureFolder, artists: Mapping[str, Sequence[Picture]], rule: SplitRule, *,
@@ -93,18 +100,19 @@ def write_dataset(folder: Path, source: Path, split: Split, settings: CopySettin
     The pictures of `source` are copied, reduced or linked by `workers` processes (see `map_ordered`).
 
     Raises:
-        UserError: links are not possible here, or two names are one on this file system.
+        LinkError: links are not possible here.
+        UserError: two names are one on this file system.
     """
-    rows = [(side, picture.source, f"{side}/{artist}/{name}")
-            for side, artists in split.sides().items() for artist, pictures in artists.items()
-            for picture, name in zip(pictures, _choose_names(pictures, settings, folder), strict=True)]
-    for side, artists in split.sides().items():
-        for artist in artists:
-            (folder / side / artist).mkdir(parents=True)
-    jobs = [(Path(os.path.realpath(source / origin)), folder / name) for _, origin, name in rows]
-    for _ in map_ordered(functools.partial(_write_picture, settings=settings), jobs, workers=workers,
-                         progress=progress):
-        pass
+    files = name_files(split, settings, folder)
+    if settings.method != "list":
+        for side, artists in split.sides().items():
+            for artist in artists:
+                (folder / side / artist).mkdir(parents=True)
+        jobs = [(Path(os.path.realpath(source / origin)), folder / side / name)
+                for side, names in files.items() for name, origin in names.items()]
+        for _ in map_ordered(functools.partial(_write_picture, settings=settings), jobs, workers=workers,
+                             progress=progress):
+            pass
     write_class_mapping(folder / "class_mapping.csv", list(split.train))
     write_json(folder / "class_names.json", list(split.train))
     write_json(folder / DATASET_INFO, {
@@ -118,8 +126,35 @@ def write_dataset(folder: Path, source: Path, split: Split, settings: CopySettin
         "near_duplicates": split.near_duplicates, "parted_near_duplicates": split.parted, "groups": split.groups,
         **{kind: {as_text(name): reason for name, reason in names.items()}
            for kind, names in (("damaged", split.damaged), ("passed_over", split.passed_over))}})
-    table = ["side\tsource\tfile", *("\t".join(row) for row in rows)]
-    write_text(folder / "split_info.txt", "\n".join(table) + "\n")
+    rows = [f"{side}\t{origin}\t{side}/{name}" for side, names in files.items() for name, origin in names.items()]
+    write_text(folder / SPLIT_INFO, "\n".join([_SPLIT_COLUMNS, *rows]) + "\n")
+
+
+def name_files(split: Split, settings: CopySettings, folder: Path) -> Files:
+    """Where each picture of `split` lies in a dataset that is written to `folder`."""
+    return {side: {f"{artist}/{name}": picture.source for artist, pictures in artists.items()
+                   for picture, name in zip(pictures, _choose_names(pictures, settings, folder), strict=True)}
+            for side, artists in split.sides().items()}
+
+
+def read_split_info(folder: Path) -> Files:
+    """What `write_dataset` has noted in `folder`.
+
+    Raises:
+        UserError: split_info.txt is missing, or says something else.
+    """
+    path = folder / SPLIT_INFO
+    files: Files = {"train": {}, "val": {}}
+    told = {"expected": "the split that prepare_dataset.py or a trainer noted", "action": "make the split anew"}
+    for number, line in enumerate(split_lines(read_text(path, **told))):
+        side, _, rest = line.partition("\t")
+        source, _, file = rest.partition("\t")
+        inside = not os.path.isabs(source) and not os.path.normpath(source).startswith("..")
+        if number and (side not in files or not inside or not file.startswith(f"{side}/")):
+            raise UserError(f"line {number + 1} of {path}: {line[:200]!r}", **told)
+        if number:
+            files[side][file.partition("/")[2]] = source
+    return files
 
 
 def _choose_names(pictures: Sequence[Picture], settings: CopySettings, folder: Path) -> list[str]:
@@ -184,10 +219,10 @@ def _link(source: Path, target: Path, method: Method) -> None:
             os.link(source, target)
     except OSError as error:
         if getattr(error, "winerror", None) == _NO_RIGHT_TO_LINK:
-            raise UserError("no right to make symbolic links", "Windows' developer mode or an administrator's terminal",
+            raise LinkError("no right to make symbolic links", "Windows' developer mode or an administrator's terminal",
                             "switch it on, use --hardlink, or copy (neither flag)") from error
         if error.errno == errno.EXDEV:
-            raise UserError(f"{source} on another drive than the output", "one drive or file system for hard links",
+            raise LinkError(f"{source} on another drive than the output", "one drive or file system for hard links",
                             "choose an output folder there, or copy (without --hardlink)") from error
-        raise UserError(f"{error.strerror} when linking {source}", f"an output folder whose file system has {method}s",
+        raise LinkError(f"{error.strerror} when linking {source}", f"an output folder whose file system has {method}s",
                         "choose another one, or copy (neither --symlink nor --hardlink)") from error

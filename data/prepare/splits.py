@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from data.names import nfc
 from data.prepare.artist_folders import Picture
-from utils import UserError
+from utils import UserError, counted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,9 +24,9 @@ class SplitRule:
         leave_groups_out: groups for validation; if there are any, nothing else is, whatever the share.
     """
 
-    val_ratio: float
-    min_images: int
-    seed: int
+    val_ratio: float = 0.2
+    min_images: int = 10
+    seed: int = 0
     group_by: str | None = None
     leave_groups_out: tuple[str, ...] = ()
 
@@ -238,8 +238,8 @@ def _check_sides(split: Split) -> None:
                             f"one, of an artist with at least {split.rule.min_images}", "leave it out of the flag")
     missing = [artist for artist, pictures in split.train.items() if not pictures]
     if missing:
-        raise UserError(f"no picture to train of {len(missing)} artist(s), such as {missing[0]}: --leave-groups-out "
-                        "takes them all", "a group of each artist in train/",
+        raise UserError(f"no picture to train of {counted(len(missing), 'artist')}, such as {missing[0]}: "
+                        "--leave-groups-out takes them all", "a group of each artist in train/",
                         "leave fewer groups out, or leave the artist out with --artist-map")
     if split.groups is not None and split.val and not any(split.val.values()):
         raise UserError("no artist with two groups by --group-by that can be on both sides, so that val/ is empty",
