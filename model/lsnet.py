@@ -181,7 +181,7 @@ class LSNet(nn.Module):
         return {name for name, _ in self.named_parameters() if name.endswith("attention_biases")}
 
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
-        """Patterns that sort parameters by depth."""
+        """Patterns that sort parameters by depth; projection and classifiers, which match none, are the last layer."""
         blocks = [(r"^blocks([234])\.[01]\.", (0,)), (r"^blocks(\d)\.(\d+)\.", None)]
         return {"stem": r"^patch_embed", "blocks": r"^blocks(\d)" if coarse else blocks}
 

@@ -11,12 +11,14 @@ arXiv 1703.06868, take mean and standard deviation of each channel over the pict
 from __future__ import annotations
 
 import copy
+import math
 import sys
+from collections.abc import Callable
 from typing import Any, Literal
 
 import timm
 import torch
-from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
+from timm.models import build_model_with_cfg, generate_default_cfgs, group_parameters, register_model
 from timm.utils import reparameterize_model
 from torch import Tensor, nn
 
@@ -145,6 +147,13 @@ class StyleNetwork(nn.Module):
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """In training, recompute the backbone's blocks in the backward pass instead of keeping their outputs."""
         self.backbone.set_grad_checkpointing(enable)
+
+    def group_matcher(self, coarse: bool = False) -> Callable[[str], float]:
+        """The depth of a parameter: the backbone's own, or 0 where that names none; of projection and head infinite."""
+        own: Any = getattr(self.backbone, "group_matcher", lambda coarse: {"all": ""})(coarse=coarse)
+        found: Any = group_parameters(self.backbone, own, reverse=True)
+        depths = {f"backbone.{name}": float(depth) for name, depth in found.items()}
+        return lambda name: depths.get(name, math.inf)
 
     def no_weight_decay(self) -> set[str]:
         """Parameters without weight decay, besides biases and norms."""

@@ -324,10 +324,16 @@ def create_published(name: str) -> torch.nn.Module:
     return _create_pretrained(name, lambda: timm.create_model(name, pretrained=True))
 
 
+def is_published(name: str) -> bool:
+    """Whether there are published weights of the model `name`."""
+    cfg = timm.get_pretrained_cfg(name)
+    return cfg is not None and bool(cfg.has_weights)
+
+
 def _create_pretrained(name: str, create: Callable[[], torch.nn.Module]) -> torch.nn.Module:
     check_name(name)
     cfg = timm.get_pretrained_cfg(name)
-    if cfg is None or not cfg.has_weights:
+    if cfg is None or not is_published(name):
         others = [other for other in ("lsnet_t_artist", "lsnet_s_artist", "lsnet_b_artist") if is_lsnet(name)]
         raise UserError(f"--pretrained for {name}, of which nobody published weights",
                         f"a model that has them, such as {', '.join(others) or 'those of timm.list_pretrained()'}",

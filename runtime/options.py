@@ -16,6 +16,8 @@ ResultFormat = Literal["json", "jsonl", "csv"]
 DEFAULT_CLUSTERS, MOST_CLUSTERS_TRIED = 8, 100
 COMPONENTS = 128  # principal components of standardised features
 NEIGHBOURS = 20  # pictures of a gallery that vote
+LARGEST_SIDE, LARGEST_DIM = 4096, 65536  # of a network's input, px; of its features: what readers of checkpoints take
+MOST_WORKERS = 1024  # processes
 REPEATS = 3  # of a picture in an epoch with repeated augmentation
 
 
@@ -24,18 +26,20 @@ class ModelOptions:
     """Model."""
 
     model: str | None = flag(None, "preset of model/, or any model that timm knows (where it may be left away: "
-                                   "what the resumed checkpoint holds, or lsnet_t_artist)")
+                                   "what the resumed checkpoint holds, or lsnet_t_artist)", metavar="NAME", common=True)
     input_size: int | None = flag(None, "side of the square input, px (default: the preset's own)", at_least=32,
-                                  names=("--img-size",))
+                                  at_most=LARGEST_SIDE, names=("--img-size",), common=True)
     feature_dim: int | None = flag(None, "length of the feature vector, made by a projection layer (default: the "
-                                         "backbone's width, no projection)", at_least=1)
+                                         "backbone's width, no projection)", at_least=1, at_most=LARGEST_DIM)
     use_projection: bool | None = flag(None, "insist on a projection layer, or on none (default: as --feature-dim "
                                              "needs)", names=("--projection",))
     pretrained: bool = flag(False, "begin with the weights that were published for --model, downloaded once: timm's, "
-                                   "or LSNet's for ImageNet")
+                                   "or LSNet's for ImageNet; how they are trained further is then chosen by the number "
+                                   "of pictures and printed, where no flag says it (not in main.py)", common=True)
     head: Literal["linear", "style"] | None = flag(
         None, "what the classifier reads: the pooled last stage (linear), or also mean and standard deviation over the "
-              "picture of the middle stages' outputs (style) (default: linear, or what --finetune-from has)")
+              "picture of the middle stages' outputs (style) (default: style for --pretrained and weights that know no "
+              "artists, else linear, or what --finetune-from has)")
     drop_path_rate: float | None = flag(None, "stochastic depth: probability of dropping the last block, rising "
                                               "linearly from 0 at the first (default: 0)", at_least=0, below=1,
                                         names=("--drop-path",))
@@ -46,11 +50,13 @@ class DataOptions:
     """Data."""
 
     data_path: Path = flag(MISSING, "folder of the pictures: with train/ and val/, one folder per artist in each "
-                                    "(prepare_dataset.py makes it), or where the paths of annotations start")
-    batch_size: int = flag(32, "pictures per process and step", at_least=1)
+                                    "(prepare_dataset.py makes it), with one folder per artist, which "
+                                    "train_artist_style.py splits by itself, or where the paths of annotations start")
+    batch_size: int = flag(32, "pictures per process and step", at_least=1, common=True)
     num_workers: int | None = flag(
         None, "processes that decode pictures; 0 decodes in the training process. Without the flag: 0 on a CPU of up "
-              "to 4 cores, which trains faster undisturbed, else 2", at_least=0, names=("--workers", "-j"))
+              "to 4 cores, which trains faster undisturbed, else 2", at_least=0, at_most=MOST_WORKERS,
+        names=("--workers", "-j"))
     pin_mem: bool = flag(True, "page-locked memory for faster copies to a CUDA device")
     fit: Literal["crop", "pad", "squash"] | None = flag(
         None, "how an oblong picture becomes square: cut its long side, pad its short side with white, or stretch it "
@@ -72,17 +78,18 @@ class AugmentationOptions:
     """Augmentation and regularisation."""
 
     scale: tuple[float, float] = flag((0.25, 1.0), "share of the picture's area in a random crop, smallest and "
-                                                   "largest", above=0, at_most=1)
-    ratio: tuple[float, float] = flag((0.75, 4 / 3), "aspect ratio of a random crop, smallest and largest", above=0)
+                                                   "largest", at_least=1e-3, at_most=1)
+    ratio: tuple[float, float] = flag((0.75, 4 / 3), "aspect ratio of a random crop, smallest and largest",
+                                      at_least=0.01, at_most=100)
     hflip: float = flag(0.5, "probability of a mirror image", at_least=0, at_most=1)
     color_jitter: float = flag(0.3, "strength of random brightness, contrast and saturation; timm "
-                                    "leaves it out where --aa acts", at_least=0)
+                                    "leaves it out where --aa acts", at_least=0, at_most=10)
     aa: str = flag("none", "timm's automatic augmentation, such as rand-m9-mstd0.5-inc1; none turns it off",
                    names=("--auto-augment",))
     reprob: float = flag(0.0, "probability of random erasing", at_least=0, at_most=1)
     smoothing: float = flag(0.1, "label smoothing", at_least=0, below=1, names=("--label-smoothing",))
-    mixup: float = flag(0.0, "alpha of mixup; 0 turns it off", at_least=0)
-    cutmix: float = flag(0.0, "alpha of cutmix; 0 turns it off", at_least=0)
+    mixup: float = flag(0.0, "alpha of mixup; 0 turns it off", zero_or_at_least=1e-3, at_most=1000)
+    cutmix: float = flag(0.0, "alpha of cutmix; 0 turns it off", zero_or_at_least=1e-3, at_most=1000)
     mixup_prob: float = flag(1.0, "probability that a batch is mixed at all", at_least=0, at_most=1)
     mixup_switch_prob: float = flag(0.5, "probability of cutmix where both are on", at_least=0, at_most=1)
 
@@ -95,10 +102,11 @@ class LongTailOptions:
         "shuffle", "each picture once an epoch, or as many draws for each artist (balanced), or draws in proportion to "
                    "the root of the artist's pictures (sqrt)")
     logit_adjustment: float = flag(0.0, "factor of the logarithm of each artist's share of the pictures, added to the "
-                                        "logits in training: 1 treats all artists alike; 0 turns it off", at_least=0)
+                                        "logits in training: 1 treats all artists alike; 0 turns it off", at_least=0,
+                                  at_most=100)
     contrastive_weight: float = flag(0.0, "factor of a supervised contrastive loss on the features; 0 turns it off",
-                                     at_least=0)
-    contrastive_temperature: float = flag(0.1, "its temperature", above=0)
+                                     at_least=0, at_most=1000)
+    contrastive_temperature: float = flag(0.1, "its temperature", at_least=1e-3, at_most=1000)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,8 +114,9 @@ class ProbeOptions:
     """Linear probe."""
 
     linear_probe: bool = flag(False, "train nothing but the classifier: one pass over the pictures, then logistic "
-                                     "regression on the features; with --pretrained or --finetune-from")
-    probe_views: int = flag(0, "augmented views of each training picture that it also learns from", at_least=0)
+                                     "regression on the features; with --pretrained or --finetune-from", common=True)
+    probe_views: int = flag(0, "augmented views of each training picture that it also learns from", at_least=0,
+                            at_most=1000)
     feature_kind: FeatureKind | None = flag(
         None, "what it learns from: pooled, what the network's own classifier reads; style, mean and standard "
               "deviation over the picture of the middle stages' outputs; or both (default: both, but pooled for "
@@ -119,8 +128,8 @@ class AnnotationOptions:
     """Annotations."""
 
     train_ann: Path | None = flag(None, "CSV file image_path,labels of the pictures to train on; with --eval, its "
-                                        "labels are checked against the checkpoint's")
-    val_ann: Path = flag(MISSING, "CSV file image_path,labels of the pictures to validate with")
+                                        "labels are checked against the checkpoint's", common=True)
+    val_ann: Path | None = flag(None, "CSV file image_path,labels of the pictures to validate with", common=True)
     label_delimiter: str = flag(DEFAULT_DELIMITER, "what stands between labels")
     label_format: LabelFormat | None = flag(
         None, "csv: labels between delimiters; danbooru: tags between spaces, parentheses behind backslashes; json: "
@@ -137,9 +146,10 @@ class MultiLabelOptions:
         "bce", "how presence is asked for: binary cross-entropy with --pos-weight-cap, the asymmetric loss, or the "
                "focal loss")
     pos_weight_cap: float = flag(100.0, "most that a picture with a label counts in bce; it counts as much as the "
-                                        "pictures without the label divided by those with it", above=0)
+                                        "pictures without the label divided by those with it", at_least=1e-3,
+                                 at_most=1_000_000)
     ratio_weight: float = flag(1.0, "factor of the cross-entropy between annotated shares and p / sum(p); 0 turns it "
-                                    "off", at_least=0)
+                                    "off", at_least=0, at_most=1000)
     threshold: float = flag(0.5, "probability from which on a label counts as predicted, in precision, recall and F1",
                             above=0, below=1)
 
@@ -148,17 +158,26 @@ class MultiLabelOptions:
 class OptimizerOptions:
     """Optimisation."""
 
-    epochs: int = flag(300, "epochs in all", at_least=1)
+    epochs: int = flag(300, "epochs in all", at_least=1, at_most=1_000_000, common=True)
+    patience: int = flag(0, "end after so many evaluations in a row without a better figure; 0 trains all --epochs",
+                         at_least=0)
     opt: str = flag("adamw", "optimiser, by timm's name")
-    lr: float = flag(1e-3, "learning rate for --lr-scaling's reference of 512 pictures per update", above=0)
+    sched: Literal["cosine"] = flag("cosine", "schedule of the learning rate; there is no other")
+    lr: float = flag(1e-3, "learning rate for --lr-scaling's reference of 512 pictures per update", at_least=1e-15,
+                     at_most=1000)
     lr_scaling: Literal["auto", "linear", "sqrt", "none"] = flag(
         "auto", "how --lr follows the pictures per update: in proportion to n/512 (linear) or its root (sqrt), not at "
                 "all (none), or linear above 512 and unscaled below (auto)")
-    weight_decay: float = flag(0.05, "weight decay", at_least=0)
+    layer_decay: float = flag(1.0, "learning rate of each layer as a share of the next one's; the classifier has --lr",
+                              above=0, at_most=1)
+    freeze_bn: bool | None = flag(None, "batch norms keep their statistics while their weights learn (default: with "
+                                        "--pretrained or --finetune-from and few pictures)",
+                                  names=("--set-bn-eval",))
+    weight_decay: float = flag(0.05, "weight decay", at_least=0, at_most=1000)
     warmup_epochs: int = flag(5, "epochs of linear warm-up, at most a tenth of --epochs", at_least=0)
-    warmup_lr: float = flag(1e-6, "learning rate at the first update", at_least=0)
-    min_lr: float = flag(1e-5, "learning rate at the end of the cosine", at_least=0)
-    clip_grad: float = flag(1.0, "limit of --clip-mode; 0 turns clipping off", at_least=0)
+    warmup_lr: float = flag(1e-6, "learning rate at the first update", at_least=0, at_most=1000)
+    min_lr: float = flag(1e-5, "learning rate at the end of the cosine", at_least=0, at_most=1000)
+    clip_grad: float = flag(1.0, "limit of --clip-mode; 0 turns clipping off", zero_or_at_least=1e-6, at_most=1000)
     clip_mode: Literal["norm", "value", "agc"] = flag("norm", "what is limited: the gradient's norm, each value, or "
                                                               "the norm relative to the weight's (agc, head excluded)")
     accumulation_steps: int = flag(1, "batches whose gradients are added before an update", at_least=1,
@@ -178,7 +197,7 @@ class DistillationOptions:
         None, "compare with the teacher's distribution (soft) or take its first choice as label (hard) (default: hard "
               "with a teacher, none without)")
     distillation_alpha: float = flag(0.5, "share of the teacher's loss", at_least=0, at_most=1)
-    distillation_tau: float = flag(1.0, "temperature of soft distillation", above=0)
+    distillation_tau: float = flag(1.0, "temperature of soft distillation", at_least=0.01, at_most=1000)
 
     @property
     def kind(self) -> str:
@@ -191,7 +210,7 @@ class DistillationOptions:
 class RunOptions:
     """Run."""
 
-    output_dir: Path = flag(Path("outputs_artist"), "folder for checkpoints and logs", writes="folder")
+    output_dir: Path = flag(Path("outputs_artist"), "folder for checkpoints and logs", writes="folder", common=True)
     device: str = flag("auto", "auto, cpu, cuda, cuda:N or mps")
     amp: Literal["auto", "bf16", "fp16", "off"] = flag("auto", "precision of training: auto is bf16 on GPUs that "
                                                                "compute it, off (float32) elsewhere")
@@ -201,15 +220,19 @@ class RunOptions:
     grad_checkpointing: bool = flag(False, "compute activations again instead of keeping them: less memory, slower")
     seed: int = flag(42, "seed of the order, the augmentation and the first weights", at_least=0, at_most=2**63 - 1)
     resume: str | None = flag(None, "continue from this checkpoint; auto takes OUTPUT_DIR/checkpoint.pth, or starts "
-                                    "afresh where there is none")
+                                    "afresh where there is none", metavar="CHECKPOINT", common=True)
     accept_changed_data: bool = flag(False, "resume although pictures are gone or new since the run began: no exact "
                                             "resume, and the best figure starts anew")
     finetune_from: str | None = flag(None, "start from the weights of this checkpoint, folder with config.json, or "
                                            "hf_hub:OWNER/NAME, with its architecture, input size and fit where no flag "
-                                           "says otherwise; the head starts anew where the artists differ")
+                                           "says otherwise; the head starts anew where the artists differ; the rest as "
+                                           "with --pretrained", metavar="CHECKPOINT")
     class_csv: Path | None = flag(None, "class_mapping.csv of the checkpoint of --finetune-from, or else of --resume; "
                                         "needed only for a file that does not name its classes, and has no "
                                         "class_mapping.csv beside it", names=("--class-mapping",))
+    head_init: Literal["probe", "none"] | None = flag(
+        None, "what a classifier begins with: a probe, as of --linear-probe, after which everything learns, or what "
+              "--pretrained or --finetune-from leave there (default: probe where it is new and pictures are few)")
     freeze_backbone: int = flag(0, "epochs at the beginning in which only the classifier learns", at_least=0)
     eval: bool = flag(False, "evaluate --resume's checkpoint on the validation pictures and leave")
     finetune: bool = flag(False, "evaluate at pictures stretched to the input size instead of resized and cut")
@@ -229,18 +252,20 @@ class InferenceOptions:
     class_csv: Path | None = flag(None, "class_mapping.csv; checked against the checkpoint, needed only for files that "
                                         "do not name their artists and have no class_mapping.csv beside them",
                                   names=("--class-mapping",))
-    batch_size: int = flag(32, "pictures per step", at_least=1)
-    device: str = flag("auto", "auto, cpu, cuda, cuda:N or mps")
+    batch_size: int = flag(32, "pictures per step", at_least=1, common=True)
+    device: str = flag("auto", "auto, cpu, cuda, cuda:N or mps", common=True)
     amp: Literal["auto", "bf16", "fp16", "off"] = flag("off", "precision of weights and pictures: off is float32, auto "
                                                               "bf16 on GPUs that compute it and float32 elsewhere")
     compile: bool = flag(False, "compile the network (torch.compile); the first batch takes a minute or two")
     view: Literal["default", "multicrop"] = flag(
         "default", "default is what training evaluated; multicrop adds five crops of it at twice the size and averages "
                    "the answers, in six times the time")
-    draft: bool = flag(True, "decode a JPEG of over twice the size needed at 1/2, 1/4 or 1/8 of its size")
+    draft: bool = flag(False, "decode a JPEG of over twice the size needed at 1/2, 1/4 or 1/8 of its size: faster, but "
+                              "probabilities change, at 224 px by up to 0.1")
     num_workers: int | None = flag(
         None, "processes that decode pictures; 0 decodes in this one. Without the flag: 0 on the CPU, where they would "
-              "only take cores from the network, and 2 beside a GPU", at_least=0, names=("--workers", "-j"))
+              "only take cores from the network, and 2 beside a GPU", at_least=0, at_most=MOST_WORKERS,
+        names=("--workers", "-j"))
     max_pixels: int = flag(DEFAULT_MAX_PIXELS, "pictures whose header claims more pixels count as damaged", at_least=1)
 
 
@@ -258,9 +283,11 @@ class TrainedOptions(InferenceOptions):
 class FeatureOptions(InferenceOptions):
     """Network and loading."""
 
-    checkpoint: Path | None = flag(None, f"{CHECKPOINT}; with --model also a file of weights alone")
+    model: str | None = flag(None, "with --pretrained, the network; with --checkpoint, needed only for files that do "
+                                   "not say it, and checked", metavar="NAME", common=True)
+    checkpoint: Path | None = flag(None, f"{CHECKPOINT}; with --model also a file of weights alone", common=True)
     pretrained: bool = flag(False, "instead of --checkpoint: the weights that were published for --model, downloaded "
-                                   "once")
+                                   "once", common=True)
     feature_kind: FeatureKind | None = flag(
         None, "which features: pooled, what the classifier reads; style, mean and standard deviation over the picture "
               "of the middle stages' outputs; or both (default: the gallery's; else pooled for networks trained here, "
@@ -279,11 +306,21 @@ class FeatureOptions(InferenceOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ExpectedNetwork:
+    """What commands of other programs say of the network; needless, and refused unless it is so."""
+
+    num_classes: int | None = flag(None, "classes that the checkpoint tells apart", at_least=1)
+    feature_dim: int | None = flag(None, "length of the features that its classifier reads", at_least=1)
+    input_size: int | None = flag(None, "side of its input, px", at_least=1, names=("--img-size",))
+
+
+@dataclass(frozen=True, kw_only=True)
 class ResultOptions:
     """Result files."""
 
     format: ResultFormat = flag(
-        "json", "batch_results.json; one JSON object a line, with the picture as image; or a table without features")
+        "json", "batch_results.json; one JSON object a line, with the picture as image; or a table without features",
+        common=True)
     features_format: Literal["npy", "npz"] = flag(
         "npy", "features.npy and image_names.txt, or both in features.npz as features and image_names")
 
@@ -292,7 +329,8 @@ class ResultOptions:
 class FolderOptions:
     """A folder of many pictures."""
 
-    resume: bool = flag(False, "go on with the unfinished run in the output folder; begin where there is none")
+    resume: bool = flag(False, "go on with the unfinished run in the output folder; begin where there is none",
+                        common=True)
     shard: str | None = flag(None, "i/n: only the i-th of n parts, for n machines; tools/merge_shards.py puts them "
                                    "together")
 
@@ -303,10 +341,10 @@ class ClusterOptions:
 
     num_clusters: int | Literal["auto"] | None = flag(
         None, f"number of groups; auto tries 2 to {MOST_CLUSTERS_TRIED} and takes the one with the highest silhouette "
-              f"(default: {DEFAULT_CLUSTERS}; hdbscan finds its own)", at_least=1)
+              f"(default: {DEFAULT_CLUSTERS}; hdbscan finds its own)", at_least=1, common=True)
     algorithm: Literal["kmeans", "minibatch", "hdbscan"] = flag(
         "kmeans", "kmeans; minibatch, its faster form for hundreds of thousands of pictures; or hdbscan, which groups "
-                  "where pictures are dense and leaves the others out")
+                  "where pictures are dense and leaves the others out", common=True)
     pca: int | None = flag(None, "group this many principal components of the standardised features (default: up to "
                                  f"{COMPONENTS}, but pooled features as they are)", at_least=1, metavar="N")
     min_cluster_size: int = flag(5, "pictures in the smallest group of hdbscan, or of --num-clusters auto", at_least=2)
@@ -320,16 +358,16 @@ class LabelledFolderOptions:
     search: FolderSearchOptions
     input_dir: Path = flag(MISSING, "folder of pictures, each with its labels in a .txt or .caption file of the same "
                                     "name: one a line, or several between delimiters")
-    recursive: bool = flag(False, "search its sub-folders, too")
+    recursive: bool = flag(False, "search its sub-folders, too", common=True)
     relative_paths: bool = flag(False, "write paths relative to --input-dir, then the --data-path of training; without "
-                                       "it, absolute ones")
+                                       "it, absolute ones", common=True)
     label_delimiter: str = flag(DEFAULT_DELIMITER, "what stands between labels, read and written")
     label_format: LabelFormat | None = flag(
         None, "csv: labels between delimiters; danbooru: tags between spaces, parentheses behind backslashes; json: "
               "lists of JSON or pandas (default: csv, but text that looks like another format is refused)")
     normalize_tags: bool = flag(False, "write labels in one form: without backslash escapes, _ in place of spaces")
-    skip_invalid: bool = flag(False, "leave out, and list, pictures whose label file has an error")
-    overwrite: bool = flag(False, "replace earlier files without asking")
+    skip_invalid: bool = flag(False, "leave out, and list, pictures whose label file has an error", common=True)
+    overwrite: bool = flag(False, "replace earlier files without asking", common=True)
 
     @property
     def grammar(self) -> LabelGrammar:
@@ -341,18 +379,18 @@ class LabelledFolderOptions:
 class Workload:
     """What is timed."""
 
-    batch_size: int | None = flag(None, "pictures per batch (default: 32, for --latency 1)", at_least=1)
-    resolution: int = flag(224, "side of the square input, px", at_least=32)
-    device: str = flag("auto", "auto, cpu, cuda, cuda:N or mps")
+    batch_size: int | None = flag(None, "pictures per batch (default: 32, for --latency 1)", at_least=1, common=True)
+    resolution: int = flag(224, "side of the square input, px", at_least=32, at_most=LARGEST_SIDE, common=True)
+    device: str = flag("auto", "auto, cpu, cuda, cuda:N or mps", common=True)
     dtype: Literal["float32", "bfloat16", "float16"] = flag(
-        "float32", "precision of weights and pictures; with --train that of autocast")
+        "float32", "precision of weights and pictures; with --train that of autocast", common=True)
     channels_last: bool | None = flag(None, "keep channels innermost in memory (default: on the CPU)")
     compile: bool = flag(False, "compile the networks (torch.compile)")
     fuse: bool = flag(True, "fold batch norms and parallel branches first, as inference does; never with --train")
-    train: bool = flag(False, "time forward, backward and an AdamW step instead of inference")
-    latency: bool = flag(False, "time single batches, and report milliseconds")
+    train: bool = flag(False, "time forward, backward and an AdamW step instead of inference", common=True)
+    latency: bool = flag(False, "time single batches, and report milliseconds", common=True)
     rounds: int = flag(20, "turns of each network", at_least=1)
-    seconds: float = flag(0.5, "least duration of a turn, s", above=0)
+    seconds: float = flag(0.5, "least duration of a turn, s", above=0, at_most=3600)
 
     @property
     def pictures(self) -> int:
@@ -380,7 +418,6 @@ class RecipeOptions:
     three_augment: bool = flag(False, "ThreeAugment (grey, solarised or blurred) in place of --aa's policy",
                                names=("--ThreeAugment",))
     train_mode: bool = flag(True, "train in training mode; without it norms keep their statistics and nothing drops")
-    set_bn_eval: bool = flag(False, "batch norms keep their statistics while their weights learn")
 
 
 @dataclass(frozen=True, kw_only=True)

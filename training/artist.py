@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+
 import numpy as np
 import torch
 
@@ -20,7 +23,7 @@ from runtime.placement import Placement
 from runtime.processes import gather_rows
 from training.augmentation import make_mix
 from training.engine import Task
-from training.run_folder import CLASS_MAPPING
+from training.run_folder import CLASS_MAPPING, SPLIT
 from training.teacher import add_teacher
 from training.trainer import FolderSpec
 from utils import UserError
@@ -28,6 +31,8 @@ from utils import UserError
 
 class ArtistSpec(FolderSpec[ArtistOptions]):
     """One artist per image, monitored by top-1."""
+
+    makes_split = True
 
     def make_task(self, train_set: ImageFolder, preprocessing: Preprocessing, placement: Placement) -> Task:
         """Classification with the options for artists with few images.
@@ -56,9 +61,17 @@ class ArtistSpec(FolderSpec[ArtistOptions]):
         evaluation = classification_evaluation(classes, train_counts)
         return add_retrieval(evaluation) if self.options.retrieval.eval_retrieval else evaluation
 
+    def next_step(self, path: Path, val_set: ImageFolder, *, evaluated: bool) -> Sequence[object]:
+        """Name the artists of the validation pictures, or of all where no folder has these; or calibrate."""
+        split = path.parent / SPLIT if self.split else self.data_path
+        if evaluated and (split / "val").is_dir():
+            return "tools/calibrate.py", "--checkpoint", path, "--data-path", split
+        folder = split / "val" if (split / "val").is_dir() else self.options.data.data_path
+        return "inference_artist.py", "--checkpoint", path, "--input", folder, "--contact-sheet"
+
     def find_classes(self, checkpoint: Checkpoint) -> list[str]:
         """The artists of the checkpoint, or of the dataset's class_mapping.csv, which must not contradict it."""
-        mapping = self.options.data.data_path / CLASS_MAPPING
+        mapping = self.data_path / CLASS_MAPPING
         if mapping.exists():
             check_classes(checkpoint, read_class_mapping(mapping), mapping)
         return checkpoint.classes or read_class_mapping(mapping)

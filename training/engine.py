@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,25 +15,26 @@ import torch
 from torch.nn.parallel import DistributedDataParallel
 
 from data.image_list import Batch, LabelledImages, refill
-from data.loaders import EvalBatches, Loading, TrainBatches, make_loader
+from data.loaders import EvalBatches, Loading, TrainBatches, WorkersLost, make_loader
 from data.output_folder import replace_together
 from drawing.plots import training_curves
-from evaluation.evaluator import Evaluation, Meter, check_gone, evaluate_loader, log_failures
+from evaluation.evaluator import Evaluation, Meter, check_gone, check_lost, evaluate_loader, log_failures
 from runtime.checkpoint import LATEST, Checkpoint, publish_best, save_checkpoint
 from runtime.logbook import Logbook
 from runtime.networks import Architecture
 from runtime.options import OptimizerOptions, RunOptions
-from runtime.placement import Placement
+from runtime.placement import Placement, inductor_or_eager
 from runtime.processes import StopSignal, gather, rank, world_size
 from training.augmentation import Mix
 from training.epoch_meter import EpochMeter
-from training.optim import Clipping, EvalMode, make_ema, make_optimizer, make_schedule, scale_lr, set_training_mode
+from training.optim import Clipping, make_ema, make_optimizer, make_schedule, scale_lr, set_training_mode
 from training.pictures import Pictures
 from training.run_folder import CURVES, EPOCH_CHECKPOINT, PUBLISHED
 from training.state import Position, TrainingState
-from utils import Interrupted, UserError, mix_seed, seed_everything
+from training.time_left import Cheaper, RunClock
+from utils import Interrupted, UserError, counted, mix_seed, seed_everything
 
-PICTURES_GONE = 1000  # in place of the number of a signal
+CANNOT_GO_ON = 1000  # in place of the number of a signal
 MOST_SKIPPED = 10  # fp16 updates in a row that may overflow before the run counts as diverged
 
 
@@ -46,7 +48,7 @@ class Task:
         mix: mixes the images and targets of a batch, or None.
         sampling_weights: relative probability of drawing each training image, (N,); None: each once an epoch.
         repeats: how often an image is drawn in an epoch, each time with another augmentation.
-        eval_mode: which parts stay in evaluation mode in training, see `set_training_mode`.
+        train_mode: whether the network trains in training mode, see `set_training_mode`.
         wrap_model: makes of the network what the criterion needs, such as `WithFeatures`.
     """
 
@@ -55,7 +57,7 @@ class Task:
     mix: Mix | None = None
     sampling_weights: np.ndarray | None = None
     repeats: int = 1
-    eval_mode: EvalMode = "nothing"
+    train_mode: bool = True
     wrap_model: Callable[[torch.nn.Module], torch.nn.Module] | None = None
 
 
@@ -64,12 +66,14 @@ class Run:
 
     def __init__(self, *, task: Task, network: torch.nn.Module, architecture: Architecture, config: dict[str, Any],
                  train_set: LabelledImages, val_set: LabelledImages, loading: Loading, optimizing: OptimizerOptions,
-                 options: RunOptions, placement: Placement, pictures: Pictures | None = None) -> None:
+                 options: RunOptions, placement: Placement, pictures: Pictures | None = None,
+                 cheaper: Cheaper | None = None) -> None:
         """Assemble a run at its beginning.
 
         `network` is at `placement`, with its first weights; `architecture` builds it again. The classes of `train_set`
         are the rows of its head, and `val_set` has the same. Every checkpoint stores `config`, which is plain Python;
-        inference reads `preprocessing` from it. checkpoint.pth also stores which `pictures` the data set had.
+        inference reads `preprocessing` from it. checkpoint.pth also stores which `pictures` the data set had. `cheaper`
+        is advised where the run takes hours.
         """
         self.pictures = pictures
         self.task, self.architecture, self.placement = task, architecture, placement
@@ -81,11 +85,11 @@ class Run:
         self.train_batches = TrainBatches(len(train_set), loading, seed=options.seed,
                                           accumulation=optimizing.accumulation_steps, weights=task.sampling_weights,
                                           repeats=task.repeats)
-        self.train_loader = make_loader(train_set, self.train_batches, loading)
+        self.train_loader = make_loader(train_set, self.train_batches, loading, lasting=True)
         # Without --dist-eval the first rank evaluates everything: it has all the batches, the others none.
         sharing = loading if options.dist_eval else replace(loading, rank=rank(), world_size=1)
         val_batches = EvalBatches(len(val_set) if options.dist_eval or rank() == 0 else 0, sharing)
-        self.val_loader = make_loader(val_set, val_batches, loading)
+        self.val_loader = make_loader(val_set, val_batches, loading, lasting=True)
         per_update = loading.batch_size * loading.world_size * optimizing.accumulation_steps
         self.lr = scale_lr(optimizing, per_update)
         optimizer = make_optimizer(network, optimizing, self.lr)
@@ -95,19 +99,23 @@ class Run:
             schedule=make_schedule(optimizer, optimizing, self.lr, updates), scaler=placement.make_scaler(),
             updates_per_epoch=updates, per_update=per_update, position=Position())
         self.state.schedule.step_update(0)
+        self.clock = RunClock(self.state, epochs=optimizing.epochs, train=len(train_set),
+                              val=len(val_set) / options.eval_every, cheaper=cheaper)
         self.clip = Clipping(network, optimizing.clip_mode, optimizing.clip_grad)
         self.learner = task.wrap_model(network) if task.wrap_model else network
         if options.compile:
-            self.learner.compile()
-            self.state.evaluated.compile()
+            self.learner.compile(backend=inductor_or_eager)
+            self.state.evaluated.compile(backend=inductor_or_eager)
         self._frozen: bool | None = None
         self._gone: list[Path] = []
+        self._lost = ""  # why the training pictures cannot be loaded any more
         self._set_mode()
 
     def _set_mode(self) -> None:
         """Put the network into the mode of the next epoch."""
         frozen = self.state.position.epoch < self.options.freeze_backbone
-        set_training_mode(self.state.network, frozen=frozen, eval_mode=self.task.eval_mode)
+        set_training_mode(self.state.network, frozen=frozen, freeze_bn=bool(self.optimizing.freeze_bn),
+                          train_mode=self.task.train_mode)
         if frozen is not self._frozen:  # DistributedDataParallel must be made for the parameters that have gradients
             self._frozen = frozen
             self.forward: torch.nn.Module = self.learner
@@ -121,9 +129,9 @@ class Run:
         parameters = sum(parameter.numel() for parameter in self.state.network.parameters())
         size = self.config["preprocessing"]["input_size"]
         return (f"{self.architecture.name} at {size} px, {parameters / 1e6:.2f} M parameters, "
-                f"{len(self.train_set.classes)} classes, {len(self.train_set)} pictures to train and "
-                f"{len(self.val_set)} to validate, {self.state.updates_per_epoch} updates of {self.state.per_update} "
-                f"pictures per epoch, learning rate {self.lr:.2e}, on {self.placement}")
+                f"{len(self.train_set.classes)} classes, {counted(len(self.train_set), 'picture')} to train and "
+                f"{len(self.val_set)} to validate, {counted(self.state.updates_per_epoch, 'update')} of "
+                f"{self.state.per_update} pictures per epoch, learning rate {self.lr:.2e}, on {self.placement}")
 
     # ---- one update, one epoch ----
 
@@ -181,42 +189,62 @@ class Run:
         self._set_mode()
         position, meter = self.state.position, EpochMeter(self.state, self.train_set, self.placement.device)
         title = f"epoch {position.epoch + 1}/{self.optimizing.epochs}"
-        with logbook.bar(title, self.state.updates_per_epoch, position.step) as bar:
+        self.clock.begin_epoch()
+        with logbook.bar(title, self.state.updates_per_epoch, position.step, has_figures=True) as bar:
             for batches in self._batches(logbook, stop):
+                if stop.agree():  # before an update: a rank without batches cannot join in
+                    break
                 meter.add(*self.update(batches), batches)
-                bar.set_postfix_str(meter.format_line(), refresh=False)
+                for line in self.clock.update():
+                    logbook.log(line)
+                bar.set_postfix_str(meter.format_short() + self.clock.left(), refresh=False)
                 bar.update()
                 if self.options.log_every and position.step % self.options.log_every == 0:
                     logbook.log_off_terminal(f"{title} update {position.step}/{self.state.updates_per_epoch} "
-                                             f"{meter.format_line()}")
-                if stop.agree():
-                    break
+                                             f"{meter.format_line()}{self.clock.left()}")
                 if self.options.save_steps and position.step % self.options.save_steps == 0:
                     meter.flush()
                     self.save(LATEST)
+        self.clock.end_epoch()
         return meter.result()
 
     def _batches(self, logbook: Logbook, stop: StopSignal) -> Iterator[tuple[Batch, ...]]:
-        """The rest of the epoch's batches, grouped into updates; asks to stop where pictures are gone."""
+        """The rest of the epoch's batches, grouped into updates; asks to stop where pictures or workers are gone."""
         count, position = self.optimizing.accumulation_steps, self.state.position
+        size = self.train_batches.loading.batch_size
         self.train_batches.start(position.epoch, position.step * count)
         waiting: list[Batch] = []
         last: Batch | None = None
-        for batch in self.train_loader:
-            if gone := log_failures(batch, self.train_set, logbook):
-                self._gone += gone
-                stop.signum = PICTURES_GONE
-            # Every rank must update as often as the others before they agree to stop.
-            batch = last if last and not len(batch.targets) else refill(batch, self.train_batches.loading.batch_size)
-            last = batch
-            if self.state.updates == 0 and not waiting:
-                logbook.show_images("first batch", batch.images)
-            waiting.append(batch)
-            if len(waiting) == count:
-                yield tuple(waiting)
-                waiting = []
+        try:
+            for batch in self.train_loader:
+                if gone := log_failures(batch, self.train_set, logbook):
+                    self._gone += gone
+                    stop.signum = CANNOT_GO_ON
+                # Every rank must have as many batches as the others.
+                batch = last if last and not len(batch.targets) else refill(batch, size)
+                last = batch
+                if self.state.updates == 0 and not waiting:
+                    logbook.show_images("first batch", batch.images)
+                waiting.append(batch)
+                if len(waiting) == count:
+                    yield tuple(waiting)
+                    waiting = []
+        except WorkersLost as error:
+            self._lost, stop.signum = str(error), CANNOT_GO_ON
+            yield ()
 
     # ---- the run ----
+
+    @property
+    def finished(self) -> str | None:
+        """Why there is nothing left to train; None if there is."""
+        position, options = self.state.position, self.optimizing
+        if position.epoch >= options.epochs:
+            return f"{position.epoch} of {options.epochs} epochs; raise --epochs to go on"
+        if options.patience and position.stale >= options.patience:
+            return (f"{counted(position.epoch, 'epoch')}, and no better {self.task.evaluation.title} in the last "
+                    f"{position.stale} evaluations; raise --patience to go on")
+        return None
 
     def fit(self, logbook: Logbook) -> None:
         """Train from the current state to the last epoch, with evaluations and checkpoints.
@@ -224,26 +252,34 @@ class Run:
         Raises:
             Interrupted: a signal asked to stop; checkpoint.pth holds everything so far.
             PicturesGone: pictures that were there at the start are not; the same holds.
+            WorkersLost: a process that loads pictures has died; the same holds.
         """
-        position, epochs = self.state.position, self.optimizing.epochs
-        with StopSignal() as stop:
-            while position.epoch < epochs:
+        position = self.state.position
+        with StopSignal() as stop, contextlib.closing(self.train_loader), contextlib.closing(self.val_loader):
+            while not self.finished:
                 record = self.train_epoch(logbook, stop)
                 try:
                     check_gone(self._gone)
+                    check_lost(self._lost)
                     if position.step == self.state.updates_per_epoch:
                         self._finish_epoch(record, logbook)
+                except WorkersLost as error:
+                    raise WorkersLost(f"{error}; saved in epoch {position.epoch + 1}; --resume auto goes on from "
+                                      "here") from error
                 finally:
                     self.save(LATEST)
-                if (signum := stop.agree()) and position.epoch < epochs:
-                    raise Interrupted(signum, f"stopped by signal {signum} in epoch {position.epoch + 1}; saved; "
-                                              "--resume auto goes on from here")
+                if (signum := stop.agree()) and not self.finished:
+                    name = signal.Signals(signum).name
+                    raise Interrupted(signum, f"stopped by {name} in epoch {position.epoch + 1}; saved; --resume auto "
+                                              "goes on from here")
+        if position.epoch < self.optimizing.epochs:
+            logbook.log(f"ended early: {self.finished}")
 
     def _finish_epoch(self, record: dict[str, float], logbook: Logbook) -> None:
         position, options = self.state.position, self.options
         position.epoch, position.step, position.loss_sum = position.epoch + 1, 0, 0.0
         logbook.log(f"epoch {position.epoch}/{self.optimizing.epochs} loss {record['train_loss']:.4f} "
-                    f"lr {record['lr']:.2e} {record['images_per_second']:.0f} img/s")
+                    f"lr {record['lr']:.2e} {record['images_per_second']:.0f} img/s{self.clock.left()}")
         if position.epoch % options.eval_every == 0 or position.epoch == self.optimizing.epochs:
             record |= {f"val_{name}": value for name, value in self._evaluate(logbook).items()}
         if records := logbook.record({"epoch": position.epoch, **record}):
@@ -261,15 +297,18 @@ class Run:
         network = evaluation.wrap_model(self.state.evaluated)
         figures = evaluate_loader(network, self.val_loader, meter, self.placement, logbook)
         logbook.log(evaluation.format_line(figures))
+        position.stale += 1
         if figures[evaluation.monitor] > position.best_metric:
-            position.best_metric = figures[evaluation.monitor]
+            position.best_metric, position.stale = figures[evaluation.monitor], 0
             self._publish(figures, meter, logbook)
         return figures
 
-    def finish_probe(self, logbook: Logbook) -> None:
-        """Evaluate a network whose classifier is fitted, and write the files of a run of one epoch."""
-        self.state.position.epoch = 1
-        logbook.record({"epoch": 1, **{f"val_{name}": value for name, value in self._evaluate(logbook).items()}})
+    def finish_probe(self, logbook: Logbook, epoch: int) -> None:
+        """Evaluate a network whose classifier is fitted, and write the files of a run of `epoch` epochs."""
+        self.state.position.epoch = epoch
+        if self.state.ema:
+            self.state.ema.set(self.state.network)
+        logbook.record({"epoch": epoch, **{f"val_{name}": value for name, value in self._evaluate(logbook).items()}})
         self.save(LATEST)
 
     # ---- checkpoints ----
@@ -312,5 +351,5 @@ class Run:
         self.state.restore(checkpoint)
         position = self.state.position
         if not exact:
-            position.best_metric = -math.inf
+            position.best_metric, position.stale = -math.inf, 0
         return f"resumed {checkpoint.path} after epoch {position.epoch}, update {position.step}"

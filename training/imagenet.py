@@ -35,14 +35,19 @@ from utils import UserError, write_json
 class ImageNetSpec(FolderSpec[ImageNetOptions]):
     """One class per image, monitored by top-1."""
 
+    has_recipe = False  # it has the published one
+
     def __init__(self, options: ImageNetOptions) -> None:
         """Check the flags.
 
         Raises:
-            UserError: evaluation flags in training, or a robustness folder that is missing.
+            UserError: no --model where no file says it, evaluation flags in training, or a robustness folder that is
+                missing.
         """
         super().__init__(options)
-        robustness = options.robustness
+        robustness, run = options.robustness, options.run
+        if not (options.model.model or run.finetune_from or run.eval) and run.resume in (None, "auto"):
+            raise UserError("no --model", "the network to train", "for example --model lsnet_t")
         self.folders = robustness_folders(robustness)
         if not options.run.eval and (self.folders or robustness.adversarial or robustness.deploy):
             raise UserError("--deploy, --adversarial or a robustness folder in training", "them with --eval",
@@ -59,11 +64,17 @@ class ImageNetSpec(FolderSpec[ImageNetOptions]):
         return Task(criterion=criterion.to(placement.device), mix=make_mix(self.augmentation, len(classes)),
                     evaluation=classification_evaluation(classes, train_set.counts()),
                     repeats=REPEATS if recipe.repeated_aug else 1,
-                    eval_mode="norms" if recipe.set_bn_eval else "nothing" if recipe.train_mode else "everything")
+                    train_mode=recipe.train_mode)
 
     def make_evaluation(self, classes: list[str]) -> Evaluation:
         """Classification figures."""
         return classification_evaluation(classes)
+
+    def next_step(self, path: Path, val_set: ImageFolder, *, evaluated: bool) -> Sequence[object]:
+        """Evaluate the best network, or time it."""
+        if evaluated:
+            return "speed.py", "--model", self.name
+        return "main.py", "--data-path", self.data_path, "--resume", path, "--eval"
 
     def find_classes(self, checkpoint: Checkpoint) -> list[str]:
         """The classes of a checkpoint: as saved, ImageNet's 1000 in their order, or the folders of val/.
@@ -71,9 +82,10 @@ class ImageNetSpec(FolderSpec[ImageNetOptions]):
         Raises:
             UserError: val/ has another number of folders than the network has classes.
         """
+        architecture = checkpoint.resolve(self.options.model.model).architecture
+        self.name, outputs = architecture.name, architecture.num_classes
         if checkpoint.classes:
             return checkpoint.classes
-        outputs = checkpoint.resolve(self.options.model.model).architecture.num_classes
         known, val = robust_utils.wordnet_ids(robust_utils.ALL_CLASSES), self.options.data.data_path / "val"
         folders = open_pictures(val, exclude=self.options.search.exclude).classes
         if outputs == len(known) and set(folders) <= set(known):
@@ -94,7 +106,7 @@ class ImageNetSpec(FolderSpec[ImageNetOptions]):
         options, run = self.options.robustness, self.options.run
         if not (self.folders or options.adversarial):
             return
-        result: dict[str, Any] = {"model": self.options.model.model, "checkpoint": run.resume, "clean": figures}
+        result: dict[str, Any] = {"model": self.name, "checkpoint": run.resume, "clean": figures}
         if options.adversarial:
             preprocessing = evaluator.preprocessing
             attack = Adversary(evaluator.network, options.adversarial, epsilon=options.epsilon,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -32,24 +32,28 @@ class MultiLabelSpec(TrainerSpec[MultiLabelTrainerOptions, MultiLabelImageDatase
 
     task = "multilabel"
 
-    def open_train(self) -> tuple[MultiLabelImageDataset, list[str]]:
-        """The images of --train-ann; their labels, in code-point order, are the classes.
+    def find_data(self, checkpoint: Checkpoint | None) -> list[str]:
+        """The annotations say which pictures train; raises a `UserError` without them."""
+        annotations, folder = self.options.annotations, self.options.data.data_path
+        missing = [name for name, path in (("--train-ann", annotations.train_ann), ("--val-ann", annotations.val_ann))
+                   if path is None and not (self.options.run.eval and name == "--train-ann")]
+        if missing:
+            raise UserError(f"no {' and '.join(missing)}", "CSV files image_path,labels of the pictures in --data-path",
+                            f"make them from .txt files beside the pictures with tools/split_multilabel_dataset.py "
+                            f"--input-dir {folder}; folders of one artist each are for train_artist_style.py")
+        return []
 
-        Raises:
-            UserError: no --train-ann, or one that cannot be used.
-        """
-        path = self.options.annotations.train_ann
-        if path is None:
-            raise UserError("no --train-ann", "a CSV file image_path,labels of the pictures to train on",
-                            "add it; only --eval does without")
-        return self._open(path)
+    def open_train(self) -> tuple[MultiLabelImageDataset, list[str]]:
+        """The images of --train-ann; their labels, in code-point order, are the classes."""
+        return self._open(self.options.annotations.train_ann)
 
     def open_val(self, classes: list[str]) -> tuple[MultiLabelImageDataset, list[str]]:
         """The images of --val-ann."""
         return self._open(self.options.annotations.val_ann, classes)
 
-    def _open(self, path: Path, classes: list[str] | None = None) -> tuple[MultiLabelImageDataset, list[str]]:
+    def _open(self, path: Path | None, classes: list[str] | None = None) -> tuple[MultiLabelImageDataset, list[str]]:
         annotations, data = self.options.annotations, self.options.data
+        assert path is not None  # `find_data` has refused that
         rules = AnnotationRules(root=data.data_path, delimiter=annotations.label_delimiter,
                                 label_format=annotations.label_format, allow_outside=annotations.allow_outside,
                                 skip_invalid=annotations.skip_invalid)
@@ -67,6 +71,11 @@ class MultiLabelSpec(TrainerSpec[MultiLabelTrainerOptions, MultiLabelImageDatase
                                 multilabel=True)
         return Task(criterion=criterion.to(placement.device), evaluation=self.make_evaluation(classes, train_set),
                     mix=make_multilabel_mix(self.augmentation, len(classes)))
+
+    def next_step(self, path: Path, val_set: MultiLabelImageDataset, *, evaluated: bool) -> Sequence[object]:
+        """Tell the labels of a validation picture."""
+        return ("predict_artist_multilabel.py", "--checkpoint", path, "--inputs", val_set.path(0), "--output",
+                path.with_name("prediction.json"))
 
     def make_evaluation(self, classes: list[str], train_set: MultiLabelImageDataset | None = None) -> Evaluation:
         """Multi-label figures; the report has the label statistics of `train_set`, if there is one."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from timm.models import model_parameters
@@ -19,10 +19,10 @@ from utils import UserError
 
 REFERENCE = 512  # images per update for which --lr is meant
 NORMS = torch.nn.modules.batchnorm._BatchNorm  # timm's norms with an activation are of this class, too
-EvalMode = Literal["nothing", "norms", "everything"]
 
 
-def set_training_mode(network: torch.nn.Module, *, frozen: bool, eval_mode: EvalMode = "nothing") -> None:
+def set_training_mode(network: torch.nn.Module, *, frozen: bool, freeze_bn: bool = False,
+                      train_mode: bool = True) -> None:
     """Let the whole `network` learn, or with `frozen` only its classifier.
 
     A frozen part keeps its weights and running statistics, and has no dropout.
@@ -30,11 +30,11 @@ def set_training_mode(network: torch.nn.Module, *, frozen: bool, eval_mode: Eval
     Args:
         network: any model.
         frozen: freeze all but the classifier.
-        eval_mode: what learns in evaluation mode: `nothing`; `norms`, which then keep their running statistics; or
-            `everything`, which then has no dropout either.
+        freeze_bn: batch norms use and keep their running statistics, while their weights learn.
+        train_mode: the rest is in training mode; else it has no dropout, and batch norms are frozen, too.
     """
-    network.train(eval_mode != "everything")
-    for part in network.modules() if eval_mode == "norms" else ():
+    network.train(train_mode)
+    for part in network.modules() if freeze_bn else ():
         if isinstance(part, NORMS):
             part.eval()
     heads = tuple(f"{name}." for name in classifier_names(network)) if frozen else ("",)
@@ -57,6 +57,10 @@ def scale_lr(options: OptimizerOptions, per_update: int) -> float:
 def make_optimizer(network: torch.nn.Module, options: OptimizerOptions, lr: float) -> torch.optim.Optimizer:
     """Timm's optimiser of that name, without weight decay on norms, biases and the network's `no_weight_decay`.
 
+    With `--layer-decay` below 1, timm's groups by depth scale the rate of each layer.
+
+    **Source:** Clark et al., "ELECTRA", ICLR 2020, arXiv 2003.10555, for rates that decay by layer.
+
     Raises:
         UserError: timm knows no such optimiser, or this machine cannot run it.
     """
@@ -67,7 +71,8 @@ def make_optimizer(network: torch.nn.Module, options: OptimizerOptions, lr: floa
     # One pass over each tensor instead of eight: a fifth of a training step on the CPU.
     fused: dict[str, Any] = {"fused": True} if options.opt in ("adam", "adamw") else {}
     try:
-        return create_optimizer_v2(network, opt=options.opt, lr=lr, weight_decay=options.weight_decay, **fused)
+        return create_optimizer_v2(network, opt=options.opt, lr=lr, weight_decay=options.weight_decay,
+                                   layer_decay=options.layer_decay if options.layer_decay < 1 else None, **fused)
     except (AssertionError, ImportError) as error:
         raise UserError(f"--opt {options.opt} ({error})", "an optimiser that this machine can run",
                         "choose another, such as adamw") from error

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from runtime.checkpoint import Checkpoint
-from utils import UserError
+from utils import UserError, counted
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +51,7 @@ class Pictures:
         before = Pictures(*(np.unique(saved[side].numpy()) for side in ("train", "val")))
         moved = len(np.setdiff1d(np.intersect1d(before.train, self.val), before.val))
         if moved:
-            raise UserError(f"{moved} picture(s) to validate with that {checkpoint.path} was trained on",
+            raise UserError(f"{counted(moved, 'picture')} to validate with that {checkpoint.path} was trained on",
                             "the split that the run was begun with",
                             "restore it, or start anew: figures on such pictures would flatter")
         gone, new = (sum(len(np.setdiff1d(first, second)) for first, second in ((one.train, other.train),
@@ -60,12 +60,13 @@ class Pictures:
         if not gone and not new:
             return []
         if not accept:
-            raise UserError(f"a data set of which {gone} picture(s) are gone and {new} new since {checkpoint.path}",
+            raise UserError(f"a data set that lacks {counted(gone, 'picture')} and has {new} new since "
+                            f"{checkpoint.path}",
                             "the pictures that the run was begun with",
                             "restore them, or add --accept-changed-data: then it goes on, but not exactly, and the "
                             "best figure so far no longer counts")
-        return [f"no exact resume: {gone} picture(s) are gone and {new} new since {checkpoint.path}; the best figure "
-                "so far no longer counts"]
+        return [f"no exact resume: {counted(gone, 'picture')} gone and {new} new since {checkpoint.path}; the best "
+                "figure so far no longer counts"]
 
 
 def _digests(names: Sequence[str]) -> np.ndarray:

@@ -22,13 +22,14 @@ from runtime.options import FeatureKind, ProbeOptions, TrainerOptions
 from runtime.processes import on_first_rank
 from search.standardisation import block_scale
 from training.engine import Run
-from utils import UserError
+from utils import UserError, counted
 
 STRENGTHS = (1, 10, 100, 1000)  # inverse strengths of regularisation, C, that are compared
 FOLDS = 3
 MOST_ROWS = 20_000  # pictures that C is chosen on
 # Flags of the training loop, or of the mixing of its batches, that are in no group of their own.
-LOOP = {"freeze_backbone", "save_every", "save_steps", "eval_every", "grad_checkpointing", "resume", "eval", "head"}
+LOOP = {"freeze_backbone", "save_every", "save_steps", "eval_every", "grad_checkpointing", "resume", "eval", "head",
+        "head_init"}
 MIXING = {"smoothing", "mixup", "cutmix", "mixup_prob", "mixup_switch_prob"}
 
 
@@ -56,13 +57,14 @@ def probe_architecture(architecture: Architecture, kind: FeatureKind) -> Archite
     return replace(architecture, model_args={**arguments, "style_head": kind})
 
 
-def fit_probe(run: Run, views: int, logbook: Logbook) -> None:
+def fit_probe(run: Run, views: int, logbook: Logbook, epoch: int) -> None:
     """Fit the classifier of `run` to the training pictures, evaluate it and write the run's files.
 
     Args:
-        run: at its beginning; its network has the weights that stay.
+        run: at its beginning; its network has the weights that stay, or with which training begins.
         views: augmented views of each training picture, besides the picture itself.
         logbook: of the run.
+        epoch: 1 ends the run of a linear probe, 0 is where training begins.
 
     Raises:
         UserError: see `fit_head`.
@@ -74,12 +76,14 @@ def fit_probe(run: Run, views: int, logbook: Logbook) -> None:
                         "check the disk and start again")
     features, targets = np.stack([features for features, _ in found]), found[0][1]
     kind: FeatureKind = run.architecture.model_args.get("style_head") or "pooled"
-    blocks = feature_blocks(network, kind) if kind != "pooled" else [features.shape[2]]
+    blocks = feature_blocks(network, kind)
+    if sum(blocks) != features.shape[2]:  # a projection mixes them
+        blocks = [features.shape[2]]
     head = on_first_rank(lambda: fit_head(features, targets, run.train_set.classes, blocks))
     set_classifier(network, head)
-    logbook.log(f"linear probe on {features.shape[2]} numbers ({kind} features) of {features.shape[1]} pictures, "
-                f"C = {head.strength:g}")
-    run.finish_probe(logbook)
+    logbook.log(f"linear probe on {features.shape[2]} numbers ({kind} features) of "
+                f"{counted(features.shape[1], 'picture')}, C = {head.strength:g}")
+    run.finish_probe(logbook, epoch)
 
 
 def _collect(run: Run, view: int, views: int, logbook: Logbook) -> tuple[np.ndarray, np.ndarray]:
@@ -181,6 +185,8 @@ def choose_strength(rows: np.ndarray, targets: np.ndarray) -> int:
     chosen = np.sort(random.permutation(rows.shape[1])[:MOST_ROWS])
     rows, targets = rows[:, chosen], targets[chosen]
     count = min(FOLDS, int(np.bincount(targets).max())) if targets.ndim == 1 else min(FOLDS, len(targets))
+    if count < 2:  # one picture of each class: nothing to compare on
+        return STRENGTHS[0]
     folds = (StratifiedKFold if targets.ndim == 1 else KFold)(count, shuffle=True, random_state=0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # of classes with fewer pictures than folds
@@ -210,9 +216,12 @@ def _fit(rows: np.ndarray, targets: np.ndarray, strength: float, classes: int) -
     features = rows.reshape(-1, rows.shape[2])
     repeated = np.tile(targets, (len(rows),) + (1,) * (targets.ndim - 1))
     if targets.ndim == 1:
+        weight, bias = np.zeros((classes, features.shape[1])), np.full(classes, np.log(0.5 / (len(features) + 1)))
+        if (repeated == repeated[0]).all():
+            bias[repeated[0]] = 0
+            return weight, bias
         model = LogisticRegression(C=strength, max_iter=1000, class_weight="balanced")
         model.fit(features, repeated)
-        weight, bias = np.zeros((classes, features.shape[1])), np.full(classes, np.log(0.5 / (len(features) + 1)))
         # Of two classes scikit-learn keeps the difference.
         signs = np.array([[-0.5], [0.5]] if len(model.classes_) == 2 else [[1.0]])
         weight[model.classes_], bias[model.classes_] = signs * model.coef_, np.ravel(signs * model.intercept_)

@@ -11,7 +11,7 @@ from data.loaders import Loading
 from data.names import nfc
 from data.transforms import Preprocessing
 from model.style_network import StyleNetwork
-from runtime.checkpoint import Checkpoint, create_pretrained
+from runtime.checkpoint import Checkpoint, NetworkSpec, create_pretrained
 from runtime.networks import (
     Architecture,
     State,
@@ -22,16 +22,17 @@ from runtime.networks import (
     load_weights,
     make_architecture,
 )
-from runtime.options import DataOptions, ModelOptions, RunOptions
+from runtime.options import DataOptions, ModelOptions, RunOptions, TrainerOptions
 from runtime.placement import Placement
 from runtime.processes import rank, world_size
-from utils import UserError, seed_everything
+from training.recipe import FEW_PICTURES, Start
+from utils import UserError, counted, seed_everything
 
 DEFAULT_MODEL = "lsnet_t_artist"
-FEW_PICTURES = 20_000  # below, a network from nothing learns less than a published one knows
 # Flags that may differ in a resumed run: they change nothing, or are compared with the network itself.
 FREE_FLAGS = ("resume", "accept_changed_data", "output_dir", "data_path", "device", "num_workers", "pin_mem",
-              "log_every", "save_steps", "eval", "dist_eval", "model", "input_size", "feature_dim", "class_csv")
+              "log_every", "save_steps", "eval", "dist_eval", "model", "input_size", "feature_dim", "class_csv",
+              "pretrained", "finetune_from", "head_init")
 
 
 def choose_architecture(options: ModelOptions, num_classes: int, checkpoint: Checkpoint | None) -> Architecture:
@@ -116,8 +117,7 @@ def adapt_network(source: Checkpoint, options: ModelOptions, fit: str | None, nu
     Raises:
         UserError: unknown model, or projection flags that contradict one another.
     """
-    named = source.saved.architecture
-    spec = source.resolve(None if named else options.model or guess_preset(source.model) or DEFAULT_MODEL)
+    spec = _resolve_source(source, options.model)
     name = options.model or spec.architecture.name
     if not has_teacher:  # the second head has nobody to compare itself with
         name = name.removesuffix("_distill") if options.model is None else name
@@ -133,6 +133,39 @@ def adapt_network(source: Checkpoint, options: ModelOptions, fit: str | None, nu
     architecture = replace(wanted, model_args=arguments)
     _check_projection(options, architecture)
     return architecture, preprocessing
+
+
+def describe_start(options: TrainerOptions, source: Checkpoint | None, classes: list[str]) -> Start | None:
+    """What a run of these classes begins with: the weights of `source`, published ones, or None for nothing.
+
+    Raises:
+        UserError: --head-init probe without weights, on whose features a probe could be fitted.
+    """
+    model, head_init = options.model, options.run.head_init
+    if source is None and not model.pretrained:
+        if head_init == "probe":
+            raise UserError("--head-init probe without weights to begin with", "--pretrained or --finetune-from",
+                            "add one of them, or leave the flag away")
+        return None
+    is_style = source is not None and has_style_head(source.evaluated)
+    spec = _resolve_source(source, model.model) if source else None
+    is_known = spec is not None and _knows(spec, classes)
+    is_asked = model.head or model.feature_dim or model.use_projection or options.distillation.kind != "none"
+    is_bare = not is_asked and not is_style and not is_known and (spec is None or spec.classes is None)
+    keeps_head = is_known and model.head in (None, "style" if is_style else "linear")
+    return Start(keeps_head=keeps_head, is_bare=is_bare, head_init=head_init)
+
+
+def _resolve_source(source: Checkpoint, model: str | None) -> NetworkSpec:
+    """The network of --finetune-from; a file that does not name it is taken for --model, or for a preset."""
+    return source.resolve(None if source.saved.architecture else model or guess_preset(source.model) or DEFAULT_MODEL)
+
+
+def _knows(spec: NetworkSpec, classes: list[str]) -> bool:
+    """Whether the head of `spec` is that of `classes`; of one that nobody names, whether it has as many."""
+    if spec.classes is None:
+        return spec.architecture.num_classes == len(classes)
+    return [nfc(name) for name in spec.classes] == classes
 
 
 def add_distillation_head(architecture: Architecture, kind: str) -> Architecture:
@@ -170,8 +203,9 @@ def choose_loading(options: DataOptions, count: int, accumulation: int, placemen
     """
     batch_size = min(options.batch_size, count // (accumulation * world_size()))
     if batch_size < 2:
-        raise UserError(f"{count} training picture(s) for --batch-size {options.batch_size}, --accumulation-steps "
-                        f"{accumulation} and {world_size()} process(es)", "at least 2 pictures in a batch",
+        raise UserError(f"{counted(count, 'training picture')} for --batch-size {options.batch_size}, "
+                        f"--accumulation-steps {accumulation} and {counted(world_size(), 'process')}",
+                        "at least 2 pictures in a batch",
                         "add pictures, raise --batch-size or lower --accumulation-steps")
     return Loading(batch_size=batch_size, num_workers=placement.choose_workers(options.num_workers), rank=rank(),
                    world_size=world_size(), pin_memory=options.pin_mem and placement.device.type == "cuda")
@@ -201,8 +235,8 @@ def describe_beginning(name: str, pictures: int, *, pretrained: bool, probe: boo
     if probe:
         return ["the features are random: the network begins from nothing (--pretrained or --finetune-from)"]
     if pictures < FEW_PICTURES:
-        return [f"beginning from nothing with {pictures} pictures: fewer than {FEW_PICTURES:,} teach a network little; "
-                "--pretrained begins with what others learned from millions"]
+        return [f"beginning from nothing with {counted(pictures, 'picture')}: fewer than {FEW_PICTURES:,} teach a "
+                "network little; --pretrained begins with what others learned from millions"]
     return []
 
 
@@ -222,13 +256,12 @@ def load_pretrained(network: Any, source: Checkpoint, classes: list[str]) -> str
         load_backbone(backbone, own, source.path)
         return f"finetuning from {source.path}; the head starts anew: it reads other features"
     state = _match_heads(network, own)
-    is_equal = spec.classes is None and spec.architecture.num_classes == len(classes)
     known = {nfc(name): row for row, name in enumerate(spec.classes or [])}
-    if [nfc(name) for name in spec.classes or []] == classes or is_equal:
+    if _knows(spec, classes):
         load_weights(network, state, source.path)
         return f"finetuning from {source.path}, head included: " + (
             f"it has {len(classes)} artists, too, but does not name them; their order was not checked (--class-csv)"
-            if is_equal else "the artists are the same")
+            if spec.classes is None else "the artists are the same")
     load_weights(network, state, source.path, keep_head=False)
     rows = [(row, known[name]) for row, name in enumerate(classes) if name in known]
     parameters = dict(network.named_parameters())

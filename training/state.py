@@ -29,6 +29,7 @@ class Position:
         loss_sum: sum of the losses of these updates.
         skipped: latest updates in a row that were skipped because of fp16 overflow.
         best_metric: the highest monitored figure so far.
+        stale: evaluations since then.
     """
 
     epoch: Number = 0
@@ -36,6 +37,7 @@ class Position:
     loss_sum: float = 0.0
     skipped: Number = 0
     best_metric: float = -math.inf
+    stale: Number = 0
 
 
 @dataclass(kw_only=True)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 from abc import ABC, abstractmethod
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -16,19 +19,23 @@ from data.output_folder import output_lock
 from data.train_val import check_two_classes, find_damaged, leave_out, name_missing, open_train, open_val
 from data.transforms import Preprocessing, eval_transform
 from evaluation.evaluator import Evaluation, Evaluator
-from runtime.checkpoint import Checkpoint, check_classes, read_checkpoint
+from runtime.checkpoint import BEST, Checkpoint, check_classes, is_published, read_checkpoint
 from runtime.logbook import Logbook
-from runtime.networks import Architecture, load_weights
+from runtime.networks import Architecture, check_input_size, load_weights
+from runtime.next_step import print_next
 from runtime.options import FolderTrainerOptions, ProbeOptions, TrainerOptions
 from runtime.placement import WORKERS, Placement
 from runtime.processes import on_first_rank, process_group, rank, world_size
 from runtime.progress import progress
 from training.augmentation import train_transform
 from training.engine import Run, Task
+from training.own_split import OwnSplit, find_split
 from training.pictures import Pictures
 from training.probe import check_counts, check_probe, fit_probe, probe_architecture
+from training.recipe import Recipe, choose_recipe, complete, describe_recipe, saved_recipe
 from training.run_folder import closing_lines, find_checkpoint, open_output
 from training.start import (
+    DEFAULT_MODEL,
     adapt_network,
     add_distillation_head,
     changed_flags,
@@ -38,9 +45,11 @@ from training.start import (
     choose_preprocessing,
     create_network,
     describe_beginning,
+    describe_start,
     load_pretrained,
 )
-from utils import EXIT_DONE, UserError
+from training.time_left import Cheaper
+from utils import EXIT_DONE, UserError, counted
 
 NOT_MEASURED = "not measured, for want of pictures to validate on"
 Options = TypeVar("Options", bound=TrainerOptions)
@@ -53,13 +62,29 @@ class TrainerSpec(ABC, Generic[Options, Images]):
 
     Attributes:
         task: the value of `task` in its checkpoints; None for classification.
+        has_recipe: whether a run that begins with weights chooses what no flag says.
         augmentation: of the training images.
+        data_path: --data-path, or the split that an earlier run made of it.
+        split: of --data-path, where no folder holds it.
     """
 
     task: str | None = None
+    has_recipe = True
 
     def __init__(self, options: Options) -> None:
         self.options, self.augmentation = options, options.augmentation
+        self.data_path = options.data.data_path
+        self.split: OwnSplit | None = None
+
+    def with_options(self, options: Options) -> TrainerSpec[Options, Images]:
+        """The same with other options."""
+        changed = copy.copy(self)
+        changed.options, changed.augmentation = options, options.augmentation
+        return changed
+
+    def find_data(self, checkpoint: Checkpoint | None) -> list[str]:
+        """Find, or plan, the data set that `open_train` and `open_val` open; lines for the log."""
+        return []
 
     @abstractmethod
     def open_train(self) -> tuple[Images, list[str]]:
@@ -86,6 +111,10 @@ class TrainerSpec(ABC, Generic[Options, Images]):
         """Whether a linear probe is asked for, and how."""
         return getattr(self.options, "probe", ProbeOptions())
 
+    @abstractmethod
+    def next_step(self, path: Path, val_set: Images, *, evaluated: bool) -> Sequence[object]:
+        """The script to call after a run, or an evaluation, of the network in the file `path`, and its flags."""
+
     def prepare_network(self, network: torch.nn.Module, preprocessing: Preprocessing) -> torch.nn.Module:
         """The form of the network that --eval evaluates."""
         return network
@@ -95,18 +124,41 @@ class TrainerSpec(ABC, Generic[Options, Images]):
 
 
 class FolderSpec(TrainerSpec[ClassFolderOptions, ImageFolder]):
-    """A trainer on train/ and val/ with one folder per class."""
+    """A trainer on train/ and val/ with one folder per class.
+
+    Attributes:
+        makes_split: whether it splits a --data-path that has one folder per class itself.
+    """
+
+    makes_split = False
+
+    def find_data(self, checkpoint: Checkpoint | None) -> list[str]:
+        """See `find_split`."""
+        if not self.makes_split:
+            return []
+        found = find_split(self.options, checkpoint)
+        if isinstance(found, OwnSplit):
+            self.split = found
+        else:
+            self.data_path = found
+        if found == self.options.data.data_path or (self.split and self.split.new):
+            return []
+        return [f"goes on with the split that the run began with, of {self.options.data.data_path}"]
 
     def open_train(self) -> tuple[ImageFolder, list[str]]:
         """The images of train/."""
-        data = self.options.data
-        images = open_train(data.data_path, max_pixels=data.max_pixels, exclude=self.options.search.exclude)
+        if self.split:
+            return self.split.open("train"), []
+        images = open_train(self.data_path, max_pixels=self.options.data.max_pixels,
+                            exclude=self.options.search.exclude)
         return images, images.passed_over
 
     def open_val(self, classes: list[str]) -> tuple[ImageFolder, list[str]]:
         """The images of val/."""
-        data = self.options.data
-        images = open_val(data.data_path, classes, max_pixels=data.max_pixels, exclude=self.options.search.exclude)
+        if self.split:
+            return self.split.open("val", classes), []
+        images = open_val(self.data_path, classes, max_pixels=self.options.data.max_pixels,
+                          exclude=self.options.search.exclude)
         return images, images.passed_over
 
 
@@ -133,7 +185,7 @@ def run_trainer(spec: TrainerSpec[Any, Any]) -> int:
             evaluate_checkpoint(spec, checkpoint, placement)
         else:
             run, lines = prepare_run(spec, checkpoint, placement)
-            train(run, [line, *lines] if line else lines, checkpoint, spec.probe)
+            train(spec, run, [line, *lines] if line else lines, checkpoint)
     return EXIT_DONE
 
 
@@ -144,18 +196,20 @@ def prepare_run(spec: TrainerSpec[Any, Any], checkpoint: Checkpoint | None,
     Raises:
         UserError: flags, dataset and checkpoint contradict one another.
     """
-    options = spec.options
+    data_lines = spec.find_data(checkpoint)
     train_set, train_lines = spec.open_train()
     check_two_classes(train_set)  # before the scan, which takes time
-    classes = train_set.classes
+    classes, run_options = train_set.classes, spec.options.run
+    source = None
+    if run_options.finetune_from and not checkpoint:
+        source = read_checkpoint(run_options.finetune_from, run_options.class_csv)
+    spec, recipe = _with_recipe(spec, train_set, checkpoint, source, placement)
+    options = spec.options
     val_set, val_lines = spec.open_val(classes)
-    lines = [*train_lines, *val_lines]
+    lines = [*data_lines, *train_lines, *val_lines]
     if checkpoint:
         check_classes(checkpoint, classes, "the data set")
         lines += changed_flags(checkpoint, options.as_config())
-    source = None
-    if options.run.finetune_from and not checkpoint:
-        source = read_checkpoint(options.run.finetune_from, options.run.class_csv)
     architecture, preprocessing = _choose_network(options, classes, checkpoint, source)
     architecture = add_distillation_head(architecture, options.distillation.kind)
     if spec.probe.linear_probe:
@@ -167,53 +221,61 @@ def prepare_run(spec: TrainerSpec[Any, Any], checkpoint: Checkpoint | None,
     val_set.transform = eval_transform(preprocessing)
     pictures = Pictures.of(train_set.names, val_set.names)
     changes = pictures.compare(checkpoint, accept=options.run.accept_changed_data) if checkpoint else []
-    lines += [*changes, *_leave_out_damaged(options, train_set, val_set)]
+    lines += [*changes, *_leave_out_damaged(spec, train_set, val_set)]
     loading = choose_loading(options.data, len(train_set), options.optimizing.accumulation_steps, placement)
     if loading.batch_size < options.data.batch_size:
-        lines.append(f"batches of {loading.batch_size} pictures: the data set has no more for --batch-size "
+        lines.append(f"batches of {counted(loading.batch_size, 'picture')}: the data set has no more for --batch-size "
                      f"{options.data.batch_size}")
-    pretrained = options.model.pretrained and not checkpoint
-    network = create_network(architecture, options.run, pretrained=pretrained)
-    if source:
-        lines.append(load_pretrained(network, source, classes))
-    elif not checkpoint:
-        lines += describe_beginning(architecture.name, len(train_set), pretrained=pretrained,
-                                    probe=spec.probe.linear_probe)
+    if recipe:
+        lines.append(describe_recipe(recipe, options.given, preprocessing.input_size, len(train_set)))
+    network, beginning = _begin_network(spec, architecture, checkpoint, source, train_set)
+    check_input_size(network, architecture.name, preprocessing.input_size)
     optimizing = replace(options.optimizing, model_ema=False) if spec.probe.linear_probe else options.optimizing
     run = Run(task=spec.make_task(train_set, train_preprocessing, placement),
               network=placement.move_network(network), architecture=architecture,
               config=_make_config(spec, architecture, preprocessing), train_set=train_set, val_set=val_set,
               loading=loading, optimizing=optimizing, options=options.run, placement=placement,
-              pictures=pictures)
-    return run, [*lines, run.restore(checkpoint, exact=not changes)] if checkpoint else lines
+              pictures=pictures, cheaper=_cheaper(spec, architecture, preprocessing, checkpoint))
+    return run, [*lines, *beginning, *([run.restore(checkpoint, exact=not changes)] if checkpoint else [])]
 
 
-def train(run: Run, lines: list[str], checkpoint: Checkpoint | None, probe: ProbeOptions) -> None:
+def train(spec: TrainerSpec[Any, Any], run: Run, lines: list[str], checkpoint: Checkpoint | None) -> None:
     """Open the output folder, log `lines`, and train to the end, or fit a probe; a finished run is left as it is."""
-    folder, evaluation = run.options.output_dir, run.task.evaluation
-    position, epochs = run.state.position, run.optimizing.epochs
+    folder, evaluation, probe = run.options.output_dir, run.task.evaluation, spec.probe
+    position = run.state.position
     first_best = position.best_metric
-    if checkpoint and position.epoch >= epochs:
-        done = f"finished already: {checkpoint.path} has {position.epoch} of {epochs} epochs; raise --epochs to go on"
+    if checkpoint and run.finished:
+        done = f"finished already: {checkpoint.path} has {run.finished}"
         with Logbook(None, is_writer=rank() == 0) as logbook:
             for line in [*lines, done]:
                 logbook.log(line)
+        _print_next(spec, run)
         return
     if probe.linear_probe:
         check_counts(run.train_set.counts(), run.train_set.classes)
     # Everything that can be refused has been: only now is the output folder touched.
-    opened = on_first_rank(lambda: open_output(folder, run.train_set.classes, checkpoint))
+    opened = on_first_rank(lambda: [*open_output(folder, run.train_set.classes, checkpoint, spec.data_path),
+                                    *(spec.split.write(folder) if spec.split else [])])
     with Logbook(folder, is_writer=rank() == 0, first_epoch=position.epoch) as logbook:
         for line in [*lines, *opened, *([] if probe.linear_probe else [run.summary()])]:
             logbook.log(line)
         logbook.hyperparameters(run.config["options"], evaluation.monitor)
         if probe.linear_probe:
-            fit_probe(run, probe.probe_views, logbook)
+            fit_probe(run, probe.probe_views, logbook, epoch=1)
         else:
+            if run.options.head_init == "probe" and not checkpoint:
+                fit_probe(run, 0, logbook, epoch=0)
             run.fit(logbook)
         best = position.best_metric
         for line in closing_lines(folder, evaluation.title, best, improved=best > first_best):
             logbook.log(line)
+    _print_next(spec, run)
+
+
+def _print_next(spec: TrainerSpec[Any, Any], run: Run) -> None:
+    best = run.options.output_dir / BEST
+    if rank() == 0 and best.exists():
+        print_next(*spec.next_step(best, run.val_set, evaluated=False))
 
 
 def evaluate_checkpoint(spec: TrainerSpec[Any, Any], checkpoint: Checkpoint | None, placement: Placement) -> None:
@@ -225,11 +287,13 @@ def evaluate_checkpoint(spec: TrainerSpec[Any, Any], checkpoint: Checkpoint | No
     if checkpoint is None:
         raise UserError("--eval without a checkpoint", "the checkpoint to evaluate",
                         "add --resume, for example --resume OUTPUT_DIR/model_best.pth")
-    data, classes = spec.options.data, spec.find_classes(checkpoint)
+    data, data_lines = spec.options.data, spec.find_data(checkpoint)
+    classes = spec.find_classes(checkpoint)
     architecture, preprocessing = _choose_network(spec.options, classes, checkpoint, None)
     val_set, lines = spec.open_val(classes)
     val_set.transform = eval_transform(preprocessing)
     network = architecture.create()
+    check_input_size(network, architecture.name, preprocessing.input_size)
     load_weights(network, checkpoint.evaluated, checkpoint.path)
     network = placement.move_network(spec.prepare_network(network, preprocessing))
     loading = Loading(batch_size=data.batch_size, num_workers=placement.choose_workers(data.num_workers), rank=rank(),
@@ -237,13 +301,28 @@ def evaluate_checkpoint(spec: TrainerSpec[Any, Any], checkpoint: Checkpoint | No
     evaluation = spec.make_evaluation(classes)
     meter = evaluation.make_meter()
     with Logbook(None, is_writer=rank() == 0) as logbook:
-        for line in [*lines, *name_missing(val_set, NOT_MEASURED)]:
+        for line in [*data_lines, *lines, *name_missing(val_set, NOT_MEASURED)]:
             logbook.log(line)
         evaluator = Evaluator(network=network, classes=classes, preprocessing=preprocessing, loading=loading,
                               placement=placement, logbook=logbook)
         figures = evaluator.evaluate(val_set, meter, network=evaluation.wrap_model(network))
         logbook.log(evaluation.format_line(figures))
         spec.finish_evaluation(evaluator, val_set, figures, meter)
+    if rank() == 0:
+        print_next(*spec.next_step(checkpoint.path, val_set, evaluated=True))
+
+
+def _with_recipe(spec: TrainerSpec[Any, Any], train_set: LabelledImages, checkpoint: Checkpoint | None,
+                 source: Checkpoint | None, placement: Placement) -> tuple[TrainerSpec[Any, Any], Recipe | None]:
+    """`spec` with the flags that a recipe chooses, or that the run of `checkpoint` has; the recipe, if one chose."""
+    options = spec.options
+    start = None if checkpoint else describe_start(options, source, train_set.classes)
+    if spec.probe.linear_probe or not spec.has_recipe:
+        return spec, None
+    if checkpoint:
+        return spec.with_options(complete(options, saved_recipe(checkpoint, options))), None
+    recipe = choose_recipe(len(train_set), placement.device.type, start) if start else None
+    return spec.with_options(complete(options, asdict(recipe) if recipe else {})), recipe
 
 
 def _make_config(spec: TrainerSpec[Any, Any], architecture: Architecture,
@@ -267,11 +346,34 @@ def _choose_network(options: TrainerOptions, classes: list[str], checkpoint: Che
     return architecture, choose_preprocessing(options.model, fit, architecture, checkpoint)
 
 
-def _leave_out_damaged(options: TrainerOptions, train_set: LabelledImages, val_set: LabelledImages) -> list[str]:
+def _begin_network(spec: TrainerSpec[Any, Any], architecture: Architecture, checkpoint: Checkpoint | None,
+                   source: Checkpoint | None, train_set: LabelledImages) -> tuple[torch.nn.Module, list[str]]:
+    """The network with its first weights, which `checkpoint` will replace; lines for the log."""
+    pretrained = spec.options.model.pretrained and not checkpoint
+    network = create_network(architecture, spec.options.run, pretrained=pretrained)
+    if source:
+        return network, [load_pretrained(network, source, train_set.classes)]
+    return network, [] if checkpoint else describe_beginning(
+        architecture.name, len(train_set), pretrained=pretrained, probe=spec.probe.linear_probe)
+
+
+def _cheaper(spec: TrainerSpec[Any, Any], architecture: Architecture, preprocessing: Preprocessing,
+             checkpoint: Checkpoint | None) -> Cheaper | None:
+    """What to advise where the run takes hours; nothing for a trainer without a probe, whose users expect that."""
+    if not hasattr(spec.options, "probe"):
+        return None
+    options, name = spec.options, architecture.name if is_published(architecture.name) else DEFAULT_MODEL
+    begins = options.model.pretrained or options.run.finetune_from
+    return Cheaper(probe="--linear-probe" if begins else f"--model {name} --pretrained --linear-probe",
+                   input_size=None if checkpoint else preprocessing.input_size)
+
+
+def _leave_out_damaged(spec: TrainerSpec[Any, Any], train_set: LabelledImages, val_set: LabelledImages) -> list[str]:
     """Lines that name the damaged images, which are left out, and the classes that then have none."""
-    data, datasets = options.data, [train_set, val_set]
-    lines = leave_out(datasets, on_first_rank(lambda: find_damaged(
-        datasets, [data.data_path, options.run.output_dir], max_pixels=data.max_pixels, progress=progress,
+    data, datasets, output = spec.options.data, [train_set, val_set], spec.options.run.output_dir
+    checked = spec.split is not None and spec.split.new is not None
+    lines = leave_out(datasets, {} if checked else on_first_rank(lambda: find_damaged(
+        datasets, [output] if spec.split else [spec.data_path, output], max_pixels=data.max_pixels, progress=progress,
         workers=WORKERS if data.num_workers is None else data.num_workers)))
     check_two_classes(train_set)
     return [*lines, *name_missing(train_set, "not learned, for want of pictures to train on"),

@@ -88,7 +88,7 @@ def test_both_heads_of_a_student_read_the_features() -> None:
     assert features.shape == (2, 384)
 
 
-@pytest.mark.parametrize("name", ["test_efficientnet", "lsnet_t_artist"])
+@pytest.mark.parametrize("name", ["test_efficientnet", pytest.param("lsnet_t_artist", marks=pytest.mark.exhaustive)])
 @pytest.mark.parametrize("feature_dim", [None, 6])
 def test_kinds_of_features_of_one_pass(name: str, feature_dim: int | None) -> None:
     plain: Any = timm.create_model(name, num_classes=3).eval()

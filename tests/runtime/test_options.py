@@ -17,7 +17,7 @@ FLAGS = [pytest.param(group, field, id=f"{group.__name__}.{field.name}")
          for group in ALL for field in dataclasses.fields(group) if field.metadata]
 # group -> flags that it requires
 REQUIRED = {options.ArtistOptions: ["--data-path", "x"], options.TrainedOptions: ["--checkpoint", "x"],
-            options.MultiLabelTrainerOptions: ["--data-path", "x", "--val-ann", "x"],
+            options.MultiLabelTrainerOptions: ["--data-path", "x"],
             options.ImageNetOptions: ["--data-path", "x"], options.Workload: [], options.ClusterOptions: []}
 
 
