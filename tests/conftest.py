@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -33,6 +33,15 @@ def run_script(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Comple
         return forked.run(script, *arguments, cwd=elsewhere, stdin=stdin, timeout=timeout)
 
     return run
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _undrawn(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Let trainings in this process go undrawn, as drawing takes more than half their time; those of scripts draw."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.path.parent.name in ("scripts", "tools", "training"):
+            forked.leave_drawings_out(patch)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -18,9 +18,12 @@ from collections.abc import Mapping
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+import pytest
+
 if os.name == "posix":
     import resource
 
+UNDRAWN = {"TESTS_UNDRAWN": "1"}  # in a training's environment: without its drawings, more than half of its time
 FILE_LIMIT = "TESTS_FILE_LIMIT"  # in a script's environment: bytes that a file may have, as where a disk is full
 ROOT = Path(__file__).resolve().parent.parent
 CONTEXT = multiprocessing.get_context("forkserver" if os.name == "posix" else "spawn")
@@ -73,14 +76,15 @@ class Script:
         self._process.kill()
 
 
-def start_ranks(processes: int, script: str | Path, *arguments: object, cwd: Path) -> list[Script]:
+def start_ranks(processes: int, script: str | Path, *arguments: object, cwd: Path,
+                env: Mapping[str, str] | None = None) -> list[Script]:
     """Start `script` as the ranks of one run, as a launcher would."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     return [Script(script, *arguments, cwd=cwd, env={
         "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port)}) for rank in range(processes)]
+        "MASTER_PORT": str(port), **(env or {})}) for rank in range(processes)]
 
 
 def finish(ranks: list[Script]) -> str:
@@ -107,9 +111,17 @@ def run(script: str | Path, *arguments: object, cwd: Path, stdin: str = "", time
             path.read_text(encoding="utf-8") if path.exists() else "" for path in (out, err)))
 
 
+def leave_drawings_out(patch: pytest.MonkeyPatch) -> None:
+    """Let trainings in this process draw neither curves nor confusions."""
+    patch.setattr("training.engine.training_curves", lambda records, path: Path(path).touch())
+    patch.setattr("evaluation.report.confusion_picture", lambda *_: False)
+
+
 def _run(script: str, arguments: list[str], cwd: str, env: dict[str, str], given: str, out: str | Connection,
          err: str | Connection) -> None:
     multiprocessing.set_start_method(None, force=True)  # the script's own processes start as they would elsewhere
+    # The next script need not compile the project again, which takes half a second; on a full disk Python cuts files.
+    sys.dont_write_bytecode = FILE_LIMIT in env
     os.chdir(cwd)
     os.environ.update(env)
     if FILE_LIMIT in env:
@@ -125,4 +137,6 @@ def _run(script: str, arguments: list[str], cwd: str, env: dict[str, str], given
     sys.stderr = os.fdopen(2, "w", encoding="utf-8", closefd=False, buffering=1)
     sys.argv = [script, *arguments]
     sys.path[0] = str(Path(script).parent)
+    if UNDRAWN.keys() <= env.keys():
+        leave_drawings_out(pytest.MonkeyPatch())
     runpy.run_path(script, run_name="__main__")

@@ -40,23 +40,21 @@ def test_training_keeps_its_last_checkpoint_and_goes_on(data_set: Path, tmp_path
     assert run("train_artist_style.py", *flags, 2, cwd=tmp_path)[0] == 0
 
 
-def test_preparing_inference_and_galleries_leave_nothing_half_written(data_set: Path, tmp_path: Path) -> None:
-    network = ["--checkpoint", tmp_path / "net" / "model_best.pth", "--num-workers", "0"]
-    flags: list[object] = ["--data-path", data_set, "--output-dir", tmp_path / "net", *SMALL, "--epochs", 1]
-    assert run("train_artist_style.py", *flags, cwd=tmp_path)[0] == 0
-    train = data_set / "train"
-    commands: dict[str, list[object]] = {
-        "prepare_dataset.py": ["--source-dir", train, "--output-dir", tmp_path / "set", "--min-images", 4,
-                               "--overwrite"],
-        "inference_artist.py": ["--mode", "both", "--input", train, "--output", tmp_path / "results", *network],
-        "tools/build_gallery.py": ["--images-dir", train, "--gallery", tmp_path / "gallery", "--overwrite", *network],
-        "tools/extract_cluster_features.py": ["--images-dir", train, "--output-dir", tmp_path / "clusters",
-                                              "--num-clusters", 2, *network]}
-    for script, flags in commands.items():
-        output = Path(str(flags[3] if script != "inference_artist.py" else flags[5]))
-        assert is_one_line(Path(script).name, run(script, *flags, cwd=tmp_path, limit=1500)), script
-        assert not output.exists() or not list(output.glob("*.json")), script
-        assert run(script, *flags, cwd=tmp_path)[0] == 0, script
-        before = contents(output)
-        assert is_one_line(Path(script).name, run(script, *flags, cwd=tmp_path, limit=1500)), script
-        assert {name: content for name, content in contents(output).items() if name in before} == before, script
+@pytest.mark.parametrize("script", [
+    "prepare_dataset.py", "inference_artist.py", pytest.param("tools/build_gallery.py", marks=pytest.mark.exhaustive),
+    pytest.param("tools/extract_cluster_features.py", marks=pytest.mark.exhaustive)])
+def test_nothing_is_half_written(data_set: Path, trained: Path, tmp_path: Path, script: str) -> None:
+    train, output = data_set / "train", tmp_path / "out"
+    network = ["--checkpoint", trained / "model_best.pth", "--num-workers", 0]
+    flags: dict[str, list[object]] = {
+        "prepare_dataset.py": ["--source-dir", train, "--output-dir", output, "--min-images", 4, "--overwrite"],
+        "inference_artist.py": ["--mode", "both", "--input", train, "--output", output, *network],
+        "tools/build_gallery.py": ["--images-dir", train, "--gallery", output, "--overwrite", *network],
+        "tools/extract_cluster_features.py": ["--images-dir", train, "--output-dir", output, "--num-clusters", 2,
+                                              *network]}
+    assert is_one_line(Path(script).name, run(script, *flags[script], cwd=tmp_path, limit=1500))
+    assert not output.exists() or not list(output.glob("*.json"))
+    assert run(script, *flags[script], cwd=tmp_path)[0] == 0
+    before = contents(output)
+    assert is_one_line(Path(script).name, run(script, *flags[script], cwd=tmp_path, limit=1500))
+    assert {name: content for name, content in contents(output).items() if name in before} == before

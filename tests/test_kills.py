@@ -25,7 +25,7 @@ def start(tmp_path: Path) -> Path:
     return write_data_set(tmp_path / "start", train=4, val=2)
 
 
-SOME = pytest.mark.parametrize("every", [7, pytest.param(1, marks=pytest.mark.exhaustive)])
+SOME = pytest.mark.parametrize("every", [14, pytest.param(1, marks=pytest.mark.exhaustive)])
 
 
 def check(case: Case, least: int, every: int = 1) -> None:

@@ -112,7 +112,8 @@ def hyphened(name: str) -> str:
 
 
 def faults_of_prose(document: Document, flags: Flags, root: Path) -> list[str]:
-    known = LAUNCHER.union(name for several in flags.values() for names in several for name in names)
+    known = {"--help", "--help-all"} | LAUNCHER.union(
+        name for several in flags.values() for names in several for name in names)
     codes = [code for line in document.prose for code in re.findall(r"`([^`]+)`", line)]
     return [f"no script has {match[0]}" for code in codes
             if (match := FLAG.match(code)) and hyphened(match[0]) not in known]

@@ -21,7 +21,7 @@ DTYPES = [torch.float32, torch.bfloat16, torch.float16]
 SHAPES = [  # B, C, G, H, W, k: more rows, columns and groups than one program has, or fewer
     (1, 17, 17, 9, 9, 3), (2, 8, 2, 5, 4, 3), (1, 4, 2, 2, 9, 5), (3, 8, 1, 1, 1, 3), (2, 6, 3, 4, 4, 1),
 ]  # fmt: skip
-LARGE = set(SHAPES[:3])  # the interpreter takes seconds for each; float32 covers them in the usual suite
+LARGE = set(SHAPES[:4])  # the interpreter takes seconds for each; float32 covers them in the usual suite
 LAYOUTS = {
     "contiguous": lambda x: x.contiguous(),
     "channels-last": lambda x: x.contiguous(memory_format=torch.channels_last),
@@ -99,8 +99,8 @@ def test_bfloat16_loses_nothing_but_the_last_bit(shape, interpreted):
 
 
 @pytest.mark.parametrize(("layout", "k"), [
-    *((layout, 3) for layout in LAYOUTS), *(pytest.param(layout, 5, marks=pytest.mark.exhaustive)
-                                            for layout in LAYOUTS)])
+    *((layout, 3) for layout in LAYOUTS if layout != "contiguous"),  # which the tests above are
+    *(pytest.param(layout, 5, marks=pytest.mark.exhaustive) for layout in LAYOUTS)])
 def test_reads_and_writes_any_memory_format(layout, k, interpreted):
     x, w, g = problem(2, 4, 2, 5, 6, k, torch.float64, layout)
     found = kernels(interpreted, x, w, g)

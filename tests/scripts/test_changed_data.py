@@ -33,7 +33,7 @@ def test_a_changed_data_set_is_resumed_only_where_that_is_accepted(data: Path, t
     shutil.copy(data / "val" / "artist_1" / "val_0.png", data / "val" / "artist_1" / "new.png")
     before = (run / "checkpoint.pth").read_bytes()
     assert train(data, run, 2) == 2
-    assert "1 picture(s) are gone and 1 new" in capsys.readouterr().err
+    assert "lacks 1 picture and has 1 new" in capsys.readouterr().err
     assert (run / "checkpoint.pth").read_bytes() == before
     assert train(data, run, 2, "--accept-changed-data") == 0
     assert "no exact resume" in capsys.readouterr().out
@@ -46,7 +46,7 @@ def test_a_picture_that_was_trained_on_never_validates(data: Path, tmp_path: Pat
     assert train(data, tmp_path / "run", 1) == 0
     shutil.move(data / "train" / "artist_0" / "train_3.png", data / "val" / "artist_0")
     assert train(data, tmp_path / "run", 2, "--accept-changed-data") == 2
-    assert "1 picture(s) to validate with" in capsys.readouterr().err
+    assert "1 picture to validate with" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("side", "epoch"), [("train", 1), ("val", 2)])
@@ -70,7 +70,7 @@ def test_pictures_that_vanish_stop_the_run_after_saving(data: Path, tmp_path: Pa
     assert read_checkpoint(run / "model_best.pth").content["epoch"] == 1
     monkeypatch.undo()
     assert train(data, run, 3) == 2
-    assert "are gone and 0 new" in capsys.readouterr().err
+    assert "and has 0 new" in capsys.readouterr().err
 
 
 def test_a_damaged_picture_is_not_gone(data: Path, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ def test_an_evaluation_has_a_second_line(trained: Path, data_set: Path, capsys) 
     flags = ["--data-path", str(data_set), "--resume", str(trained / "model_best.pth"), "--eval", "-j", "0"]
     assert main(flags) == 0
     assert main([*flags, "--eval-retrieval"]) == 0
-    plain, first, second = capsys.readouterr().out.splitlines()
+    plain, _, first, second, _ = capsys.readouterr().out.splitlines()  # after each evaluation, what to do next
     assert first == plain
     assert re.fullmatch(r"retrieval: recall@1 [\d.]+ @5 [\d.]+ @10 [\d.]+ mAP [\d.]+ kNN [\d.]+", second)
 

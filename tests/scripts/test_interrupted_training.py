@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from runtime.checkpoint import read_checkpoint
-from tests.forked import Script
+from tests.forked import UNDRAWN, Script
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.name == "nt", reason="POSIX signals")]
 
@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.name == "nt", reason="POSI
 def start(data_set: Path, output: Path, epochs: int) -> Script:
     return Script("train_artist_style.py", "--model", "test_efficientnet", "--data-path", data_set, "--output-dir",
                   output, "--input-size", 32, "--batch-size", 8, "--num-workers", 1, "--epochs", epochs, "--resume",
-                  "auto", cwd=output.parent)
+                  "auto", cwd=output.parent, env=UNDRAWN)
 
 
 def test_sigterm_saves_and_the_resumed_run_ends_with_the_same_bits(data_set: Path, tmp_path: Path) -> None:

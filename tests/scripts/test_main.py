@@ -62,24 +62,34 @@ def teacher(imagenet: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return output / "model_best.pth"
 
 
-@pytest.mark.slow
-def test_every_form_of_a_network_has_the_same_top1(imagenet: Path, teacher: Path, run_script, tmp_path: Path,
-                                                   capsys) -> None:
-    """Distilled from a timm teacher as a user does it; then from file and hub folder, folded, and exported."""
-    output = tmp_path / "student"
+@pytest.fixture(scope="module")
+def student(imagenet: Path, teacher: Path, run_script, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The output folder of a network distilled from a timm teacher as a user does it."""
+    output = tmp_path_factory.mktemp("student") / "run"
     done = run_script("main.py", "--model", "lsnet_t", "--data_path", imagenet, "--output-dir", output, "--epochs", 1,
                       *FAST, "--distillation-type", "hard", "--teacher-model", "test_resnet", "--teacher-path", teacher)
     assert done.returncode == 0, done.stderr
-    best = read_checkpoint(output / "model_best.pth")
+    return output
+
+
+@pytest.mark.slow
+def test_every_form_of_a_network_has_the_same_top1(imagenet: Path, student: Path, capsys) -> None:
+    """From file and hub folder, and folded."""
+    best = read_checkpoint(student / "model_best.pth")
     assert best.resolve().architecture.model_args == {"img_size": 32, "distillation": True}
     common = ("--eval", "--model", "lsnet_t", "--data-path", imagenet, *FAST)
     call(*common, "--resume", best.path)
-    call(*common, "--resume", output)
+    call(*common, "--resume", student)
     call(*common, "--resume", best.path, "--deploy")
     found = headlines(capsys)
     assert len({top1 for top1, *_ in found}) == 1
     assert float(found[0][0]) == pytest.approx(best.content["best_metric"], abs=1e-3)
     assert [float(loss) for *_, loss in found] == pytest.approx([best.content["metrics"]["loss"]] * 3, abs=2e-4)
+
+
+@pytest.mark.exhaustive
+def test_an_exported_network_has_the_same_top1(imagenet: Path, student: Path) -> None:
+    best = read_checkpoint(student / "model_best.pth")
     network = best.resolve().architecture.create()
     load_weights(network, best.evaluated, best.path)
     pictures = torch.zeros(20, 3, 32, 32)
@@ -103,7 +113,7 @@ def test_the_recipe_is_the_published_one(teacher: Path) -> None:
     expected = {"opt": "adamw", "lr": 1e-3, "weight_decay": 0.025, "warmup_epochs": 5, "warmup_lr": 1e-6,
                 "min_lr": 1e-5, "clip_mode": "agc", "clip_grad": 0.02, "aa": "rand-m9-mstd0.5-inc1", "mixup": 0.8,
                 "cutmix": 1.0, "smoothing": 0.1, "reprob": 0.25, "color_jitter": 0.4, "repeated_aug": True,
-                "distillation_alpha": 0.5, "train_mode": True, "set_bn_eval": False}
+                "distillation_alpha": 0.5, "train_mode": True, "freeze_bn": False}
     assert {name: options[name] for name in expected} == expected
 
 

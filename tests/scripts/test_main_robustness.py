@@ -109,4 +109,4 @@ def test_a_whole_imagenet_c_has_the_mce_computed_by_hand(tmp_path: Path, monkeyp
     assert [each["ce"] for each in found["corruptions"].values()] == pytest.approx(expected)
     assert found["mce"] == pytest.approx(sum(expected) / 15)
     assert found["missing"] == []
-    assert f"{sum(expected) / 15:.1f}" in capsys.readouterr().out.splitlines()[-2]
+    assert f"{sum(expected) / 15:.1f}" in capsys.readouterr().out.splitlines()[-3]

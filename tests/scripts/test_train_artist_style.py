@@ -91,7 +91,7 @@ def test_a_run_resumed_in_another_folder_ends_with_its_best_network(trained: Pat
     assert train(data_set, tmp_path / "new", "--epochs", 3, "--resume", tmp_path / "old" / "checkpoint.pth") == 0
     out = capsys.readouterr().out
     assert f"the best network so far comes along from {tmp_path / 'old'}\n" in out
-    assert out.endswith(f"best top-1 101.000; everything is in {tmp_path / 'new'}\n")
+    assert f"\nbest top-1 101.000; everything is in {tmp_path / 'new'}\nnext: " in out
     files = ("model_best.pth", "best_checkpoint.pth", "model.safetensors", "config.json", "report.csv")
     assert all((tmp_path / "new" / name).read_bytes() == (tmp_path / "old" / name).read_bytes() for name in files)
     assert [json.loads(line)["epoch"] for line in (tmp_path / "new" / "metrics.jsonl").open()] == [1, 2, 3]
@@ -108,8 +108,8 @@ def test_finetuning_keeps_the_rows_of_known_artists(trained: Path, tmp_path: Pat
     other = write_data_set(tmp_path / "other", artists=2)
     (other / "train" / "artist_0").rename(other / "train" / "new_artist")
     (other / "val" / "artist_0").rename(other / "val" / "new_artist")
-    assert train(other, tmp_path / "out", "--finetune-from", trained / "model_best.pth", "--lr", "1e-12",
-                 "--warmup-epochs", 0, "--min-lr", 0, "--weight-decay", 0) == 0
+    assert train(other, tmp_path / "out", "--finetune-from", trained / "model_best.pth", "--head-init", "none", "--lr",
+                 "1e-12", "--warmup-epochs", 0, "--min-lr", 0, "--weight-decay", 0) == 0
     assert "1 of 2 artists" in capsys.readouterr().out
     old, new = read_checkpoint(trained / "model_best.pth"), read_checkpoint(tmp_path / "out" / "model_best.pth")
     assert new.classes == ["artist_1", "new_artist"]
@@ -204,7 +204,7 @@ def test_data_sets_that_cannot_work(tmp_path: Path, capsys) -> None:
 
 def test_a_batch_larger_than_the_data_set_becomes_the_data_set(data_set: Path, tmp_path: Path, capsys) -> None:
     assert train(data_set, tmp_path, "--batch-size", 1000) == 0
-    assert "1 updates of 24 pictures" in capsys.readouterr().out
+    assert "1 update of 24 pictures" in capsys.readouterr().out
 
 
 def test_resuming_with_other_artists_or_another_network_is_refused(trained: Path, data_set: Path, tmp_path: Path,

@@ -32,7 +32,7 @@ def test_figures_by_hand() -> None:
 
 def test_fewer_pictures_than_a_batch_are_told(trained: Path, data_set: Path, capsys) -> None:
     assert main(["--checkpoint", str(trained / "model_best.pth"), "--input", str(data_set / "val")]) == 2
-    assert "12 picture(s)" in capsys.readouterr().err
+    assert "12 pictures" in capsys.readouterr().err
 
 
 def test_a_damaged_picture_is_told(trained: Path, data_set: Path, tmp_path: Path, capsys) -> None:
