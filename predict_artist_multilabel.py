@@ -1,7 +1,7 @@
 """Tell which artists' hands pictures show: the confidence of each label, and its share in the mixture.
 
-Example: python predict_artist_multilabel.py --checkpoint my_run/best_checkpoint.pth --inputs new --output results.json
---normalize-ratio
+Example: python predict_artist_multilabel.py --checkpoint my_run/model_best.pth --inputs more_pictures
+--output labels.json
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Literal
 from data.output_folder import output_lock
 from data.picture_files import expand_inputs
 from runtime.arguments import Parser, flag
-from runtime.options import FolderSearchOptions, ResultFormat, TrainedOptions
+from runtime.next_step import PICTURES, print_next
+from runtime.options import ExpectedNetwork, FolderSearchOptions, ResultFormat, TrainedOptions
 from runtime.progress import progress
 from utils import UserError, command
 
@@ -28,23 +29,24 @@ class Flags:
     """What to predict."""
 
     inputs: tuple[str, ...] = flag(MISSING, "pictures, folders of pictures, and @list.txt for a text file with one "
-                                            "path a line")
-    recursive: bool = flag(False, "search the sub-folders of folders, too")
+                                            "path a line", metavar="PATH")
+    recursive: bool = flag(False, "search the sub-folders of folders, too", common=True)
     output: Path = flag(MISSING, "file for the results", writes="file")
     format: ResultFormat | None = flag(
         None, "a JSON list, a JSON object per line, or a CSV row per label (default: as the ending of --output says, "
               "else json)")
-    top_k: int = flag(5, "labels told per picture, at most", at_least=1)
+    top_k: int = flag(5, "labels told per picture, at most", at_least=1, common=True)
     threshold: str = flag("0", "least confidence of a label that is told: a number for all, or the thresholds.csv of "
-                               "the training")
+                               "the training", common=True)
     normalize_ratio: bool = flag(False, "tell the ratio of each label, too: its share, so that those of all labels add "
-                                        "up to 1")
+                                        "up to 1", common=True)
     ratio_over: Literal["all", "kept"] | None = flag(None, "let the ratios of the labels told add up to 1 (kept), as "
                                                            "--normalize-ratio does with those of all labels (all)")
     debug_full: bool = flag(False, "tell the confidences of all labels, too, as raw_confidence in the order of their "
-                                   "ids")
+                                   "ids, and their names as raw_labels")
     search: FolderSearchOptions
     network: TrainedOptions
+    expected: ExpectedNetwork
 
 
 def build_parser() -> Parser[Flags]:
@@ -69,6 +71,7 @@ def main(argv: list[str] | None = None) -> int:
     if not pictures:
         raise UserError(f"no picture in {' '.join(flags.inputs)}", "at least one", "check --inputs, or add --recursive")
     predictor = Predictor.from_options(flags.network)
+    predictor.check_expected(flags.expected)
     choice = make_choice(flags, predictor)
     answers = progress(predictor.predict_with(pictures, flags.network), len(pictures))
     if len(pictures) == 1:
@@ -77,8 +80,11 @@ def main(argv: list[str] | None = None) -> int:
             print(line)
     with output_lock(flags.output):
         failures = write_label_records(answers, choice, flags.output, style)
-    return print_outcome(len(pictures), failures, flags.output,
+    code = print_outcome(len(pictures), failures, flags.output,
                          folders=[each for folder in found.folders for each in folder.unreadable])
+    print_next("predict_artist_multilabel.py", "--checkpoint", flags.network.checkpoint, "--inputs", PICTURES,
+               "--output", flags.output, "--normalize-ratio")
+    return code
 
 
 def make_choice(flags: Flags, predictor: Predictor) -> LabelChoice:

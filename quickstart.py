@@ -1,9 +1,12 @@
 """Two commands for a machine that has Python 3.10 or newer and nothing else.
 
-    python quickstart.py demo     the whole main job on generated pictures: prepare, train, classify, cluster
-    python quickstart.py test     lint and test suite; further arguments go to pytest
+    python quickstart.py demo     the whole main job on generated pictures:
+                                  prepare, train, classify, cluster
+    python quickstart.py test     lint and test suite; further arguments go to
+                                  pytest
 
-Both first make .venv beside this file and install what the requirements name and it lacks, at first about 5 GB.
+Both first make .venv beside this file and install what the requirements name
+and it lacks, at first about 5 GB.
 """
 
 import argparse

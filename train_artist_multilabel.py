@@ -1,6 +1,6 @@
 """Train a network that tells which artists' hands a picture shows, and in what shares, from annotated pictures.
 
-Example: python train_artist_multilabel.py --data-path pictures --train-ann train.csv --val-ann val.csv
+Example: python train_artist_multilabel.py --data-path my_mixtures --train-ann train.csv --val-ann val.csv
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Train a network that tells artists apart, from folders of their pictures.
 
-Example: python train_artist_style.py --model lsnet_t_artist --data-path artist_dataset --output-dir runs/lsnet_t
+Example: python train_artist_style.py --data-path my_dataset --output-dir my_run --pretrained
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Helps to choose --num-workers, --amp and --compile before a long run.
 
-Example: python tools/bench_inference.py --checkpoint runs/lsnet_t/model_best.pth --input new --amp bf16
+Example: python tools/bench_inference.py --checkpoint my_run/model_best.pth --input more_pictures
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from data.picture_files import find_pictures
 from runtime.arguments import Parser, flag
+from runtime.next_step import print_next
 from runtime.options import FolderSearchOptions, TrainedOptions
-from utils import EXIT_DONE, EXIT_PARTIAL, UserError, command
+from utils import EXIT_DONE, EXIT_PARTIAL, UserError, command, counted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,8 +25,8 @@ class Flags:
     """What is measured."""
 
     input: Path = flag(MISSING, "folder of pictures, all of them readable")
-    pictures: int = flag(1000, "pictures per turn; a smaller folder is used again", at_least=1)
-    rounds: int = flag(3, "turns", at_least=1)
+    pictures: int = flag(1000, "pictures per turn; a smaller folder is used again", at_least=1, common=True)
+    rounds: int = flag(3, "turns", at_least=1, common=True)
     search: FolderSearchOptions
     inference: TrainedOptions
 
@@ -46,7 +47,7 @@ def main(argv: list[str] | None = None) -> int:
         print(line)
     pictures = found.images
     if len(pictures) < batch_size:
-        raise UserError(f"{len(pictures)} picture(s) in {flags.input}", f"at least {batch_size}, a batch",
+        raise UserError(f"{counted(len(pictures), 'picture')} in {flags.input}", f"at least {batch_size}, a batch",
                         "check --input or lower --batch-size")
     pictures = (pictures * (flags.pictures // len(pictures) + 1))[:flags.pictures]
     speed = measure_pipeline(pictures, flags.inference, flags.rounds)
@@ -55,6 +56,7 @@ def main(argv: list[str] | None = None) -> int:
     print(f"bound       {speed.bound:8.1f} images/s: {speed.cores} cores / ({1e3 / speed.rate('decoding'):.2f} ms "
           f"decoding + {1e3 / speed.rate('network'):.2f} ms network)")
     print(f"reached     {speed.share:8.1%} of the bound")
+    print_next("inference_artist.py", "--checkpoint", flags.inference.checkpoint, "--input", flags.input)
     return EXIT_PARTIAL if found.unreadable else EXIT_DONE
 
 

@@ -1,6 +1,6 @@
 """Learn from validation pictures what a network's probabilities are worth, and when to say that an artist is unknown.
 
-Example: python tools/calibrate.py --checkpoint runs/lsnet_t/model_best.pth --data-path my_dataset --unknown-dir others
+Example: python tools/calibrate.py --checkpoint my_run/model_best.pth --data-path my_dataset
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from data.output_folder import output_lock
 from data.picture_files import PictureFolder, find_pictures
 from runtime.arguments import Parser, flag
+from runtime.next_step import print_next
 from runtime.options import FolderSearchOptions, TrainedOptions
 from runtime.text_table import format_table
 from utils import EXIT_DONE, EXIT_PARTIAL, UserError, check_writable, command
@@ -31,9 +32,9 @@ class CalibrateOptions:
     """What to learn from."""
 
     data_path: Path = flag(MISSING, "folder with val/, one folder per artist in it, none of which trained the network")
-    unknown_dir: Path | None = flag(None, "folder of pictures by artists that the network does not know")
+    unknown_dir: Path | None = flag(None, "folder of pictures by artists that the network does not know", common=True)
     error_rate: float = flag(0.05, "most of the confident answers that may be wrong, and most of the known artists' "
-                                   "pictures that may be called unknown", above=0, below=1)
+                                   "pictures that may be called unknown", above=0, below=1, common=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,8 +79,9 @@ def main(argv: list[str] | None = None) -> int:
     with output_lock(path, wait=True):
         calibration.write(path, figures)
         before, after = known.scores(1), known.scores(calibration.temperature)
-        reliability_plot({f"before, ECE {figures['ece_before']:.3f}": reliability_bins(before, known.right),
-                          f"after: temperature {calibration.temperature:.3f}, ECE {figures['ece_after']:.3f}":
+        reliability_plot({f"before: {100 * figures['ece_before']:.1f} points off on average":
+                              reliability_bins(before, known.right),
+                          f"calibrated: {100 * figures['ece_after']:.1f} points off on average":
                               reliability_bins(after, known.right)},
                          {"right": after[known.right], "wrong": after[~known.right],
                           "unknown artists": others.scores(calibration.temperature)},
@@ -87,6 +89,8 @@ def main(argv: list[str] | None = None) -> int:
     print_failures(unread)
     print(*format_figures(calibration, figures), sep="\n")
     print(f"written: {path} and {path.with_suffix('.png').name}")
+    print_next("inference_artist.py", "--checkpoint", network.checkpoint, "--input",
+               options.unknown_dir or options.data_path / "val", "--contact-sheet")
     return EXIT_PARTIAL if unread else EXIT_DONE
 
 

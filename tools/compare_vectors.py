@@ -1,7 +1,6 @@
 """Rank reference vectors by how near they are to a query vector.
 
-Example: python tools/compare_vectors.py --query-vector query.npy --reference-vectors refs/a.npy refs/b.npy --top-k 3
---output similarity.json
+Example: python tools/compare_vectors.py --query-vector my_clusters --reference-vectors my_clusters
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from data.output_folder import output_lock
 from runtime.arguments import Parser, flag
+from runtime.next_step import print_next
 from search.neighbours import SCORES, Index, Metric, normalised
 from search.vectors import read_vectors, same_rows
 from utils import EXIT_DONE, UserError, command, write_json
@@ -27,10 +27,11 @@ class Flags:
     query_vector: Path = flag(MISSING, "the vector to compare: .npy, .npz or .json; a file or folder of several gives "
                                        "an answer for each")
     reference_vectors: tuple[Path, ...] = flag(MISSING, "files of vectors, and folders of such files")
-    top_k: int = flag(5, "nearest references told", at_least=1)
-    metric: Metric = flag("cosine", "cosine similarity, dot product, or l2: the distance, where small is near")
-    normalize: bool = flag(False, "bring all vectors to length 1 first (cosine is the same either way)")
-    output: Path | None = flag(None, "write the answer as JSON", writes="file")
+    top_k: int = flag(5, "nearest references told", at_least=1, common=True)
+    metric: Metric = flag("cosine", "cosine similarity, dot product, or l2: the distance, where small is near",
+                          common=True)
+    normalize: bool = flag(False, "bring all vectors to length 1 first (cosine is the same either way)", common=True)
+    output: Path | None = flag(None, "write the answer as JSON", writes="file", common=True)
 
 
 def build_parser() -> Parser[Flags]:
@@ -66,6 +67,8 @@ def main(argv: list[str] | None = None) -> int:
     if flags.output:
         with output_lock(flags.output, wait=True):
             write_json(flags.output, answers[0] if len(answers) == 1 else answers)
+    print_next("tools/extract_cluster_features.py", "--features", flags.reference_vectors[0], "--output-dir",
+               "clusters")
     return EXIT_DONE
 
 

@@ -1,6 +1,6 @@
 """Judge features: do the nearest pictures share the artist, do clusters, and does a gallery name the right one?
 
-Example: python tools/evaluate_retrieval.py --features my_results/batch --images-dir my_dataset/val
+Example: python tools/evaluate_retrieval.py --images-dir my_dataset/val --checkpoint my_run/model_best.pth
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from data.output_folder import output_lock
 from data.picture_files import find_pictures
 from runtime.arguments import Parser, flag
+from runtime.next_step import network_flags, print_next
 from runtime.options import NEIGHBOURS, ClusterOptions, FeatureOptions, FolderSearchOptions
 from runtime.text_table import RULE, format_table
 from search.gallery import Gallery, read_gallery
@@ -26,7 +27,7 @@ from search.neighbours import normalised
 from search.retrieval import format_retrieval, read_labels, retrieval_figures
 from search.standardisation import comparable
 from search.vectors import Vectors, missing_pictures, read_vectors
-from utils import EXIT_DONE, EXIT_PARTIAL, UserError, command, write_json
+from utils import EXIT_DONE, EXIT_PARTIAL, UserError, command, counted, write_json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,15 +35,16 @@ class Flags:
     """What to judge."""
 
     features: Path | None = flag(None, "vectors with names, such as the output folder of inference (default: those "
-                                       "that the network of --checkpoint, or --model, extracts from --images-dir)")
+                                       "that the network of --checkpoint, or --model, extracts from --images-dir)",
+                                 common=True)
     labels: Path | None = flag(None, "text file with the artist of each vector on a line (default: the first folder of "
                                      "its name)")
     images_dir: Path | None = flag(None, "folder of the pictures: also compare clusters of the features with clusters "
-                                         "of the pixels")
+                                         "of the pixels", common=True)
     num_clusters: int | None = flag(None, "number of these clusters (default: that of artists)", at_least=1)
     seed: int = flag(0, "seed of k-means", at_least=0, at_most=2**32 - 1)
-    gallery: Path | None = flag(None, "also let this gallery of the same model name the artists")
-    output: Path | None = flag(None, "write the figures as JSON", writes="file")
+    gallery: Path | None = flag(None, "also let this gallery of the same model name the artists", common=True)
+    output: Path | None = flag(None, "write the figures as JSON", writes="file", common=True)
     search: FolderSearchOptions
     network: FeatureOptions
 
@@ -63,7 +65,7 @@ def main(argv: list[str] | None = None) -> int:
     rows = comparable(found)[0]
     figures: dict[str, Any] = {"pictures": len(artists), "artists": int(labels.max()) + 1,
                                "retrieval": retrieval_figures(rows, labels)}
-    print(f"{figures['pictures']} pictures by {figures['artists']} artists")
+    print(f"{counted(figures['pictures'], 'picture')} by {counted(figures['artists'], 'artist')}")
     print(format_retrieval(figures["retrieval"]))
     if flags.images_dir:
         figures["clusters"] = compare_clusters(rows, found.names, labels, flags.images_dir, flags)
@@ -80,8 +82,13 @@ def main(argv: list[str] | None = None) -> int:
     if flags.output:
         with output_lock(flags.output, wait=True):
             write_json(flags.output, figures)
-    for path, reason in failures:
-        print(f"not read: {path} ({reason})", file=sys.stderr)
+    from inference.records import print_failures
+    print_failures(failures)
+    if flags.features is None:
+        print_next("tools/build_gallery.py", "--images-dir", flags.images_dir, "--gallery", "my_gallery",
+                   *network_flags(flags.network))
+    else:
+        print_next("tools/extract_cluster_features.py", "--features", flags.features, "--output-dir", "clusters")
     return EXIT_PARTIAL if failures else EXIT_DONE
 
 

@@ -1,7 +1,7 @@
 """Extract the feature vectors of a folder's pictures and group them, or group vectors that were extracted before.
 
-Example: python tools/extract_cluster_features.py --images-dir new --checkpoint my_run/model_best.pth --num-clusters 6
---output-dir results
+Example: python tools/extract_cluster_features.py --images-dir my_dataset/val --checkpoint my_run/model_best.pth
+--output-dir my_clusters
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from data.output_folder import output_lock, replace_together
 from data.picture_files import find_pictures
 from runtime.arguments import Parser, flag
+from runtime.next_step import print_next
 from runtime.options import ClusterOptions, FeatureOptions, FolderSearchOptions
 from search.neighbours import normalised
 from search.vectors import FEATURES, NAMES, SPACE, FeatureSpace, Vectors, missing_pictures, read_vectors, write_features
-from utils import EXIT_DONE, EXIT_PARTIAL, UserError, command, write_json
+from utils import EXIT_DONE, EXIT_PARTIAL, UserError, command, counted, write_json
 
 ASSIGNMENTS = "cluster_assignments.json"
 
@@ -29,9 +30,9 @@ class Flags:
     """What to group."""
 
     images_dir: Path | None = flag(None, "folder of pictures; with --features, the one they were extracted from, for "
-                                         "the PNGs")
+                                         "the PNGs", common=True)
     features: Path | None = flag(None, "group these vectors instead: features.npy with image_names.txt beside it, or "
-                                       "another file or folder that tools/compare_vectors.py reads")
+                                       "another file or folder that tools/compare_vectors.py reads", common=True)
     recursive: bool = flag(True, "search the folder's sub-folders too")
     normalize: bool | None = flag(None, "group and draw features of length 1, so that only their direction counts "
                                         "(default: with --num-clusters auto, and for standardised features)")
@@ -89,13 +90,15 @@ def group(flags: Flags) -> int:
                     projection=flags.projection, seed=flags.clusters.seed)
     print_failures(failures)
     for cluster in groups["clusters"]:
-        print(f"cluster {cluster['cluster_id']}: {cluster['size']} pictures, such as {cluster['images'][0]}")
+        print(f"cluster {cluster['cluster_id']}: {counted(cluster['size'], 'picture')}, such as {cluster['images'][0]}")
     if groups.get("unassigned"):
-        print(f"in no cluster: {len(groups['unassigned'])} pictures, such as {groups['unassigned'][0]}")
+        print(f"in no cluster: {counted(len(groups['unassigned']), 'picture')}, such as {groups['unassigned'][0]}")
     if missing:
-        print(f"{len(missing)} of {len(found.names)} pictures are not in {flags.images_dir} and drawn blank, such as "
-              f"{missing[0]}", file=sys.stderr)
+        print(f"{len(missing)} of {counted(len(found.names), 'picture')} are not in {flags.images_dir} and drawn "
+              f"blank, such as {missing[0]}", file=sys.stderr)
     print(f"results are in {flags.output_dir}")
+    vectors = flags.features or flags.output_dir
+    print_next("tools/compare_vectors.py", "--query-vector", vectors, "--reference-vectors", vectors)
     return EXIT_PARTIAL if failures or missing else EXIT_DONE
 
 

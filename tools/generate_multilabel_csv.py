@@ -1,7 +1,6 @@
 """Write the annotation file of a folder: pictures whose labels stand in a .txt file of the same name.
 
-Example: python tools/generate_multilabel_csv.py --input-dir artist_mix --output-csv annotations/all_multilabel.csv
---recursive
+Example: python tools/generate_multilabel_csv.py --input-dir my_mixtures --output-csv all.csv
 """
 
 from __future__ import annotations
@@ -16,8 +15,9 @@ from data.multilabel.annotations import write_annotations
 from data.multilabel.label_files import read_label_files
 from data.output_folder import check_csv_outputs, output_lock, report_write_errors
 from runtime.arguments import Parser, flag
+from runtime.next_step import print_next
 from runtime.options import LabelledFolderOptions
-from utils import EXIT_DONE, EXIT_PARTIAL, command
+from utils import EXIT_DONE, EXIT_PARTIAL, command, counted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +54,10 @@ def main(argv: list[str] | None = None) -> int:
         write_annotations(output_csv, found.with_paths(found.annotations, relative=folder.relative_paths),
                           folder.label_delimiter)
     labels = {label for annotation in found.annotations for label in annotation.labels}
-    print(f"{len(found.annotations)} pictures with {len(labels)} labels are in {output_csv}")
+    print(f"{counted(len(found.annotations), 'picture')} with {counted(len(labels), 'label')} in {output_csv}")
+    print_next("tools/split_multilabel_dataset.py", "--input-dir", folder.input_dir, "--train-csv",
+               output_csv.with_name("train.csv"), "--val-csv", output_csv.with_name("val.csv"),
+               *["--recursive"] * folder.recursive)
     return EXIT_PARTIAL if found.invalid or found.unreadable else EXIT_DONE
 
 
