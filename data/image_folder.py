@@ -65,7 +65,8 @@ class ImageFolder(LabelledImages):
     def _list(self) -> dict[str, list[str]]:
         """The images' paths by class; both in code-point order."""
         if not self.root.is_dir():
-            raise UserError(f"no folder {self.root}", "one folder per artist, or class, in it",
+            missing = self.root if self.root.parent.is_dir() else self.root.parent
+            raise UserError(f"no folder {missing}", "one folder per artist, or class, in it",
                             "check --data-path; prepare_dataset.py makes train/ and val/")
         found = find_pictures(self.root, exclude=self.exclude).without_loose()
         if not found.folders:

@@ -111,6 +111,8 @@ def fit_calibration(known: Answers, others: Answers, error_rate: float, fingerpr
                     view: str) -> tuple[Calibration, dict[str, Any]]:
     """Fit a calibration to answers to validation pictures, and to pictures of other artists where there are any.
 
+    Where every answer is right the best temperature would be 0, whatever the picture: it stays 1.
+
     Returns:
         the calibration, and the figures behind it: `accuracy`, `ece_before`, `ece_after`, `auroc` and `fpr95` where
         there are other artists, and per verdict the shares of right, wrong and other answers.
@@ -127,7 +129,7 @@ def fit_calibration(known: Answers, others: Answers, error_rate: float, fingerpr
     if (others.targets >= 0).any():
         raise UserError("a folder below --unknown-dir that bears the name of an artist of the network",
                         "artists that it does not know", "take that folder away")
-    temperature = fit_temperature(known.logits, known.targets)
+    temperature = 1.0 if known.right.all() else fit_temperature(known.logits, known.targets)
     scores, unknown = known.scores(temperature), others.scores(temperature)
     confident, possible = verdict_thresholds(scores, known.right, unknown, error_rate)
     calibration = Calibration(fingerprint=fingerprint, view=view, temperature=temperature, confident=confident,

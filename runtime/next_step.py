@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,7 +27,12 @@ def command_line(script: object, *words: object) -> str:
     """A command that can be typed in the current folder, quoted for the system's shell."""
     path = _ROOT / str(script)
     path = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
-    return " ".join(map(_quoted, ("python", path, *words)))
+    return " ".join(map(_quoted, (interpreter(), path, *words)))
+
+
+def interpreter() -> str:
+    """The name by which a shell finds this interpreter, or its path."""
+    return next((name for name in ("python", "python3") if shutil.which(name) == sys.executable), sys.executable)
 
 
 def network_flags(options: FeatureOptions) -> list[object]:

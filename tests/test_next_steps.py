@@ -13,7 +13,7 @@ import pytest
 
 import drawing.clusters
 import drawing.plots
-from runtime.next_step import PICTURES
+from runtime.next_step import PICTURES, interpreter
 from tests.conftest import ROOT
 from tests.pictures import write_annotated_set
 from tests.test_readme import SCRIPTS
@@ -85,7 +85,7 @@ def test_every_command_ends_with_the_next_one(place: Path, capsys: pytest.Captur
     for script, flags, following in STEPS:
         assert module(script).main(shlex.split(flags)) == 0, capsys.readouterr().err
         start, python, path, *words = shlex.split(capsys.readouterr().out.splitlines()[-1])
-        assert (start, python, path) == ("next:", "python", str(ROOT / following)), script
+        assert (start, python, path) == ("next:", interpreter(), str(ROOT / following)), script
         read = vars(module(following).build_parser().parse_args(words))
         missing = [path for name in PATHS for path in np.atleast_1d(read.get(name))
                    if path not in (None, Path(PICTURES)) and not path.exists()]

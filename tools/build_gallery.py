@@ -60,8 +60,9 @@ def main(argv: list[str] | None = None) -> int:
         return EXIT_DONE
     if flags.export:
         gallery = read_gallery(flags.gallery)
+        check_export(flags.export)
         export_gallery(gallery, flags.export)
-        applied = f"; {STANDARDISATION} there is for other features" if gallery.standardisation else ""
+        applied = f"; {STANDARDISATION} is for features that they are compared with" if gallery.standardisation else ""
         print(f"{VECTORS} and {VECTOR_NAMES} are in {flags.export}{applied}")
         print_next("tools/compare_vectors.py", "--query-vector", flags.export / "vectors.npy", "--reference-vectors",
                    flags.export / "vectors.npy")
@@ -93,6 +94,13 @@ def main(argv: list[str] | None = None) -> int:
         print_next("inference_artist.py", "--mode", "search", "--gallery", flags.gallery,
                    *network_flags(flags.network), "--input", PICTURES)
     return EXIT_PARTIAL if failures else EXIT_DONE
+
+
+def check_export(folder: Path) -> None:
+    """Raise a `UserError` if `folder` holds anything but an earlier export: a gallery, say, or pictures."""
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / VECTOR_NAMES).is_file():
+        raise UserError(f"other files in {folder}", "a new or empty folder, or that of an earlier export",
+                        "name another folder for --export")
 
 
 def check_flags(flags: Flags) -> None:

@@ -19,12 +19,13 @@ from runtime.arguments import Parser, flag
 from runtime.next_step import print_next
 from runtime.options import FolderSearchOptions, TrainedOptions
 from runtime.text_table import format_table
-from utils import EXIT_DONE, EXIT_PARTIAL, UserError, check_writable, command
+from utils import EXIT_DONE, EXIT_PARTIAL, UserError, check_writable, command, counted
 
 if TYPE_CHECKING:
     from evaluation.calibration import Calibration
 
 WEAK = 0.7  # AUROC; 0.5 is chance
+FEW = 50  # validation pictures; a share of 5 % is known to 3 points then
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,6 +119,11 @@ def format_figures(calibration: Calibration, figures: Mapping[str, Any]) -> list
              f"{figures['outside_pictures']} by unknown artists",
              f"temperature {calibration.temperature:.3f}: ECE {figures['ece_before']:.4f} before, "
              f"{figures['ece_after']:.4f} after"]
+    if figures["accuracy"] == 1:
+        lines.append("warning: with no wrong answer nothing says how sure the network may be; its probabilities stay "
+                     "as they are; add validation pictures")
+    elif figures["pictures"] < FEW:
+        lines.append(f"warning: {counted(figures['pictures'], 'picture')} give rough figures; take {FEW} or more")
     if "auroc" in figures:
         lines.append(f"known from unknown artists: AUROC {figures['auroc']:.4f}, FPR at 95 % TPR "
                      f"{figures['fpr95']:.4f}")

@@ -10,13 +10,16 @@ import pytest
 import torch
 
 from evaluation.calibration import (
+    Answers,
     Calibration,
     calibration_error,
+    fit_calibration,
     fit_temperature,
     reliability_bins,
     separation,
     verdict_thresholds,
 )
+from tools.calibrate import format_figures
 from utils import UserError
 
 ANY = Calibration(fingerprint="abc", view="default", temperature=2.0, confident=0.9, possible=0.4, error_rate=0.05)
@@ -49,6 +52,19 @@ def test_calibrating_lowers_the_error_and_keeps_the_order() -> None:
                                  for values in (logits.softmax(1), after))
     assert after_error < 0.03 < 0.15 < before_error
     assert torch.equal(after.argmax(1), logits.argmax(1))
+
+
+def test_without_a_wrong_answer_probabilities_stay() -> None:
+    logits = torch.tensor([[2.0, 0.0], [0.0, 1.0]])
+    nobody = Answers(logits=torch.empty(0, 2), targets=torch.empty(0).long())
+    calibration, figures = fit_calibration(Answers(logits=logits, targets=torch.tensor([0, 1])), nobody, 0.05, "abc",
+                                           "default")
+    assert calibration.temperature == 1
+    assert "warning: with no wrong answer" in "\n".join(format_figures(calibration, figures))
+    calibration, figures = fit_calibration(Answers(logits=logits, targets=torch.tensor([0, 0])), nobody, 0.05, "abc",
+                                           "default")
+    assert calibration.temperature != 1
+    assert "warning: 2 pictures give rough figures" in "\n".join(format_figures(calibration, figures))
 
 
 def test_calibration_error_by_hand() -> None:

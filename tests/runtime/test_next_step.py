@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shlex
+import shutil
+import sys
 from pathlib import Path
 
 import pytest
 
 from runtime import next_step
-from runtime.next_step import command_line, print_next
+from runtime.next_step import command_line, interpreter, print_next
 from tests.conftest import ROOT
 
 
@@ -16,9 +18,16 @@ def test_scripts_are_named_from_the_current_folder(tmp_path: Path, monkeypatch: 
                                                    capsys: pytest.CaptureFixture) -> None:
     monkeypatch.chdir(ROOT)
     print_next("tools/calibrate.py", "--data-path", Path("my_data"))
-    assert capsys.readouterr().out == f"next: python {Path('tools/calibrate.py')} --data-path my_data\n"
+    assert capsys.readouterr().out == f"next: {interpreter()} {Path('tools/calibrate.py')} --data-path my_data\n"
     monkeypatch.chdir(tmp_path)
-    assert command_line("speed.py") == f"python {ROOT / 'speed.py'}"
+    assert command_line("speed.py") == f"{interpreter()} {ROOT / 'speed.py'}"
+
+
+def test_the_interpreter_is_named_so_that_a_shell_finds_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    mine = sys.executable
+    for found, name in (({"python": mine}, "python"), ({"python": "/other", "python3": mine}, "python3"), ({}, mine)):
+        monkeypatch.setattr(shutil, "which", found.get)
+        assert interpreter() == name
 
 
 @pytest.mark.parametrize("name", ["my data", "it's", "$HOME", "a;b", "画师"])

@@ -15,6 +15,7 @@ import torch
 import train_artist_multilabel
 from data.prepare.dataset import read_split_info
 from runtime.checkpoint import read_checkpoint
+from runtime.next_step import interpreter
 from tests.conftest import MODEL, ROOT
 from tests.pictures import smooth_picture
 from train_artist_style import main
@@ -76,7 +77,7 @@ def test_folders_become_a_split_and_a_network(artists: Path, tmp_path: Path, mon
         for name, source in names.items():
             assert (run / "split" / side / name).samefile(artists / source)
     assert printed.splitlines()[-1] == (
-        f"next: python {ROOT / 'inference_artist.py'} --checkpoint 'my artists/run/model_best.pth' --input "
+        f"next: {interpreter()} {ROOT / 'inference_artist.py'} --checkpoint 'my artists/run/model_best.pth' --input "
         "'my artists/run/split/val' --contact-sheet")
     assert "next:" not in (run / "train_log.txt").read_text(encoding="utf-8")
     first = tree(run / "split")

@@ -76,6 +76,18 @@ def test_a_loose_picture_beside_artists_is_named_and_left_out(built: Path, train
     assert sizes(tmp_path / "one") == {"A": 4}
 
 
+def test_an_export_never_lands_among_other_files(built: Path, tmp_path: Path,
+                                                 capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "picture.jpg").touch()
+    for folder in (built, tmp_path):
+        before = sorted(folder.iterdir())
+        assert main(["--gallery", str(built), "--export", str(folder)]) == 2
+        assert capsys.readouterr().err == (
+            f"build_gallery.py: found other files in {folder}; expected a new or empty folder, or that of an earlier "
+            "export; name another folder for --export\n")
+        assert sorted(folder.iterdir()) == before
+
+
 def test_an_export_is_made_without_the_model(built: Path, tmp_path: Path) -> None:
     assert main(["--gallery", str(built), "--export", str(tmp_path)]) == 0
     assert np.load(tmp_path / "vectors.npy").shape == (12, 256)
