@@ -11,6 +11,7 @@ import re
 import secrets
 import shutil
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -108,6 +109,7 @@ def _take(lock: filelock.FileLock, path: Path, place: Path, wait: bool) -> None:
         try:
             lock.acquire(timeout=0)
         except filelock.Timeout:
+            holder = holder or _read_note(path, patience=40) or "another command"
             if not wait:
                 raise UserError(f"{place}, to which {holder} is writing", "one command at a time in one place",
                                 "wait until that has ended, or choose another place") from None
@@ -125,14 +127,16 @@ def _take(lock: filelock.FileLock, path: Path, place: Path, wait: bool) -> None:
         print(f"the drive of {place} has no locks: let no other command write there", flush=True)
 
 
-def _read_note(path: Path) -> str:
-    try:
-        with open(path, "rb", buffering=0) as file:
+def _read_note(path: Path, patience: int = 0) -> str:
+    """Who holds the lock; its holder writes that once it has it, for which `patience` times 50 ms are waited."""
+    for _ in range(patience + 1):
+        with contextlib.suppress(OSError), open(path, "rb", buffering=0) as file:
             file.seek(1)
-            note = (file.read(_LONGEST_NOTE) or b"").decode(errors="replace")
-    except OSError:
-        note = ""
-    return note.partition("\n")[0] or "another command"
+            if note := (file.read(_LONGEST_NOTE) or b"").decode(errors="replace").partition("\n")[0]:
+                return note
+        if patience:
+            time.sleep(0.05)
+    return ""
 
 
 # ---- folders ---------------------------------------------------------------------------------------------------------
