@@ -164,7 +164,7 @@ def _ending(error: BaseException) -> tuple[str, int] | None:
         return str(error), EXIT_FAILED
     if isinstance(error, BrokenPipeError) and _reader_has_gone():
         return "stopped, because the program that reads its output has ended", EXIT_FAILED
-    if is_disk_full(error):
+    if isinstance(error, OSError) and is_disk_full(error):
         return (f"stopped, because the disk is full or a file may not grow ({error}); files that were whole before "
                 "still are; make room, then go on with --resume or start again", EXIT_FAILED)
     if _is_short_of_handles(error):
@@ -258,9 +258,6 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
 
     The content is flushed to disk before the rename and the folder after it, so a kill or a power cut at any moment
     leaves either the old file or the new one. The temporary name is fixed: a later write replaces what a kill left.
-
-    Raises:
-        OSError: also where a library's writer says otherwise that there is no room.
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -274,11 +271,8 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         with open(partial, "rb+") as written:
             os.fsync(written.fileno())
         os.replace(partial, target)
-    except BaseException as error:
+    finally:
         partial.unlink(missing_ok=True)
-        if not isinstance(error, OSError) and is_disk_full(error):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target)) from error
-        raise
     sync_folder(target.parent)
 
 

@@ -178,10 +178,9 @@ def new_folder(target: Path, *, made_by: str, overwrite: bool, sources: Sequence
                 raise UserError(f"{building}, which another program changed while it was made", "it left alone",
                                 "run this again; nothing was changed")
             _swap(building, target)
-        except BaseException:
-            if _identity(building) == identity:
+        finally:
+            if _identity(building) == identity:  # it has not become the target, nor another program's folder
                 _delete(building)
-            raise
 
 
 @contextlib.contextmanager

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import errno
 import functools
 import hashlib
 import json
@@ -14,7 +16,7 @@ import shutil
 import struct
 import warnings
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Annotated, Any, Literal
@@ -45,7 +47,7 @@ from runtime.networks import (
     takes_input_size,
 )
 from runtime.options import FeatureKind
-from utils import UserError, atomic_path, write_json
+from utils import UserError, atomic_path, is_disk_full, write_json
 
 FORMAT = "lsnet-artist-1"
 LATEST, BEST, BEST_ALIAS = "checkpoint.pth", "model_best.pth", "best_checkpoint.pth"
@@ -533,9 +535,21 @@ def check_classes(checkpoint: Checkpoint, classes: list[str], source: object) ->
 # ---- writing ---------------------------------------------------------------------------------------------------------
 
 
+@contextlib.contextmanager
+def _atomic_weights(path: Path) -> Iterator[Path]:
+    """`atomic_path` for the writers of torch and safetensors, whose error for want of room becomes an OSError."""
+    with atomic_path(path) as partial:
+        try:
+            yield partial
+        except (RuntimeError, safetensors.SafetensorError) as error:
+            if is_disk_full(error):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
+            raise
+
+
 def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
     """Write `content`, tensors and plain Python, atomically."""
-    with atomic_path(path) as partial:
+    with _atomic_weights(path) as partial:
         torch.save({"format": FORMAT, **content}, partial)
 
 
@@ -555,7 +569,7 @@ def publish_best(folder: Path, content: dict[str, Any], network: torch.nn.Module
             os.link(folder / BEST, partial)
         except OSError:  # a file system without hard links
             shutil.copyfile(folder / BEST, partial)
-    with atomic_path(folder / WEIGHTS) as partial:
+    with _atomic_weights(folder / WEIGHTS) as partial:
         safetensors.torch.save_file({key: value.contiguous() for key, value in content["model"].items()}, partial,
                                     metadata={"format": "pt"})
     preprocessing = content["config"]["preprocessing"]

@@ -37,7 +37,8 @@ def test_a_command_ends_with_a_code_and_one_line(raised: BaseException | None, c
     assert capsys.readouterr() == ("", told)
 
 
-@pytest.mark.parametrize("bug", [ValueError("x"), SystemExit(7), RuntimeError()])
+@pytest.mark.parametrize("bug", [ValueError("x"), SystemExit(7), RuntimeError(),
+                                 RuntimeError("shapes requested and given differ")])
 def test_a_bug_keeps_its_traceback(bug: BaseException) -> None:
     with pytest.raises(type(bug)) as caught:
         ending(bug)([])

@@ -1,7 +1,7 @@
 """How a network that begins with weights is trained: values for the flags of the artist trainers that are not given.
 
-All that was chosen by measurement is a constant here. The values are saved with a run, which takes them from there
-when it resumes.
+What a measurement should choose is a constant here; only the rate of few pictures rests on one, of one run. The values
+are saved with a run, which takes them from there when it resumes.
 """
 
 from __future__ import annotations

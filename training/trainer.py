@@ -360,7 +360,7 @@ def _begin_network(spec: TrainerSpec[Any, Any], architecture: Architecture, chec
 def _cheaper(spec: TrainerSpec[Any, Any], architecture: Architecture, preprocessing: Preprocessing,
              checkpoint: Checkpoint | None) -> Cheaper | None:
     """What to advise where the run takes hours; nothing for a trainer without a probe, whose users expect that."""
-    if not hasattr(spec.options, "probe"):
+    if not spec.has_recipe:
         return None
     options, name = spec.options, architecture.name if is_published(architecture.name) else DEFAULT_MODEL
     begins = options.model.pretrained or options.run.finetune_from

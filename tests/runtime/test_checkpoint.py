@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import os
 import pickle
@@ -206,6 +207,25 @@ def test_the_best_model_lies_under_both_names_and_in_hub_layout(tmp_path: Path, 
     assert config["label_names"] == CLASSES
     assert config["num_features"] == 48
     assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize(("owner", "name", "error"), [
+    (torch, "save", RuntimeError("[enforce fail at inline_container.cc:664] . unexpected pos 64 vs 0")),
+    (safetensors.torch, "save_file", safetensors.SafetensorError("I/O error: No space left on device (os error 28)"))])
+def test_writers_without_room_raise_the_systems_error(tmp_path: Path, network: torch.nn.Module, owner: object,
+                                                      name: str, error: Exception,
+                                                      monkeypatch: pytest.MonkeyPatch) -> None:
+    def write(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(owner, name, write)
+    with pytest.raises(OSError, match="No space left") as caught:
+        publish_best(tmp_path, {**CONTENT, "model": network.state_dict()}, network, ARCHITECTURE)
+    assert caught.value.errno == errno.ENOSPC
+    assert not list(tmp_path.glob(".*"))
+    error.args = ("another error",)
+    with pytest.raises(type(error), match="another error"):
+        publish_best(tmp_path, {**CONTENT, "model": network.state_dict()}, network, ARCHITECTURE)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such modes")
