@@ -115,8 +115,8 @@ def find_folders(options: CalibrateOptions, search: FolderSearchOptions) -> list
 
 def format_figures(calibration: Calibration, figures: Mapping[str, Any]) -> list[str]:
     """The lines that are printed of a calibration."""
-    lines = [f"{figures['pictures']} validation pictures, {figures['accuracy']:.1%} right; "
-             f"{figures['outside_pictures']} by unknown artists",
+    outside = f"; {figures['outside_pictures']} by unknown artists" if figures["outside_pictures"] else ""
+    lines = [f"{counted(figures['pictures'], 'validation picture')}, {figures['accuracy']:.1%} right{outside}",
              f"temperature {calibration.temperature:.3f}: ECE {figures['ece_before']:.4f} before, "
              f"{figures['ece_after']:.4f} after"]
     if figures["accuracy"] == 1:
@@ -131,9 +131,11 @@ def format_figures(calibration: Calibration, figures: Mapping[str, Any]) -> list
             lines.append("warning: this network hardly tells unknown artists from its own; do not rely on the verdicts")
     bounds = {"confident": f"from {calibration.confident:.3f}" if calibration.confident <= 1 else "never",
               "possible": f"from {calibration.possible:.3f}", "unknown": "below"}
+    titles = ["known right", "known wrong", *(["unknown artists"] if outside else [])]
     return [*lines, *format_table([
-        ("verdict", "probability", "known right", "known wrong", "unknown artists"),
-        *((name, bound, *(f"{share:.1%}" for share in figures["verdicts"][name])) for name, bound in bounds.items())])]
+        ("verdict", "probability", *titles),
+        *((name, bound, *(f"{share:.1%}" for share, _ in zip(figures["verdicts"][name], titles, strict=False)))
+          for name, bound in bounds.items())])]
 
 
 if __name__ == "__main__":

@@ -60,7 +60,9 @@ def test_without_a_wrong_answer_probabilities_stay() -> None:
     calibration, figures = fit_calibration(Answers(logits=logits, targets=torch.tensor([0, 1])), nobody, 0.05, "abc",
                                            "default")
     assert calibration.temperature == 1
-    assert "warning: with no wrong answer" in "\n".join(format_figures(calibration, figures))
+    told = "\n".join(format_figures(calibration, figures))
+    assert "warning: with no wrong answer" in told
+    assert "unknown artists" not in told
     calibration, figures = fit_calibration(Answers(logits=logits, targets=torch.tensor([0, 0])), nobody, 0.05, "abc",
                                            "default")
     assert calibration.temperature != 1
