@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
@@ -84,3 +90,29 @@ def test_lanes_are_one_per_core_and_no_more_than_batches(threads: int, batches: 
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     assert Placement(device=torch.device("cpu"), memory_format=torch.channels_last).choose_lanes(batches) == lanes
     assert Placement(device=torch.device("cuda"), memory_format=torch.channels_last).choose_lanes(batches) == 1
+
+
+FAULTS = """
+import resource, sys, torch
+if sys.argv[1] == "keep":
+    from runtime.placement import Placement
+    Placement.resolve("cpu")
+def fill():
+    for size in (20, 40, 80):
+        torch.ones(size << 18)  # MiB
+fill()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(5):
+    fill()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has the setting")
+def test_memory_that_is_freed_on_the_cpu_is_not_cleared_again() -> None:
+    def page_faults(mode: str) -> int:
+        done = subprocess.run([sys.executable, "-c", FAULTS, mode], cwd=Path(module.__file__).parent.parent, check=True,
+                              capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+        return int(done.stdout)
+
+    assert page_faults("keep") < page_faults("plain") / 4
