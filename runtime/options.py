@@ -115,8 +115,9 @@ class ProbeOptions:
 
     linear_probe: bool = flag(False, "train nothing but the classifier: one pass over the pictures, then logistic "
                                      "regression on the features; with --pretrained or --finetune-from", common=True)
-    probe_views: int = flag(0, "augmented views of each training picture that it also learns from", at_least=0,
-                            at_most=1000)
+    probe_views: int | None = flag(
+        None, "augmented views of each training picture that it also learns from (default: 3 for fewer than 20,000 "
+              "pictures and a network with weights, else none)", at_least=0, at_most=1000)
     feature_kind: FeatureKind | None = flag(
         None, "what it learns from: pooled, what the network's own classifier reads; style, mean and standard "
               "deviation over the picture of the middle stages' outputs; or both (default: both, but pooled for "

@@ -41,7 +41,7 @@ def check_probe(options: TrainerOptions, probe: ProbeOptions) -> None:
     groups: list[Any] = [options.optimizing, options.distillation, getattr(options, "long_tail", None),
                          options.augmentation]
     useless = {field.name for group in groups if group for field in fields(group)} | LOOP
-    if probe.probe_views:
+    if probe.probe_views != 0:
         useless -= {field.name for field in fields(options.augmentation)} - MIXING
     for name in sorted(useless & options.given):
         raise UserError(f"--{name.replace('_', '-')} with --linear-probe, which trains nothing but the classifier",
@@ -82,8 +82,12 @@ def fit_probe(run: Run, views: int, logbook: Logbook, epoch: int) -> None:
     head = on_first_rank(lambda: fit_head(features, targets, run.train_set.classes, blocks))
     set_classifier(network, head)
     logbook.log(f"linear probe on {features.shape[2]} numbers ({kind} features) of "
-                f"{counted(features.shape[1], 'picture')}, C = {head.strength:g}")
+                f"{counted(features.shape[1], 'picture')}{_describe_views(views)}, C = {head.strength:g}")
     run.finish_probe(logbook, epoch)
+
+
+def _describe_views(views: int) -> str:
+    return f" and {counted(views, 'augmented view')} of each" if views else ""
 
 
 def _collect(run: Run, view: int, views: int, logbook: Logbook) -> tuple[np.ndarray, np.ndarray]:

@@ -23,6 +23,9 @@ PICTURES_SEEN = 3_500  # by a run on few pictures, between the fewest and the mo
 FEWEST_EPOCHS, MOST_EPOCHS = 5, 50
 EPOCHS_OF_MANY = 20
 BATCH, GPU_BATCH, SMALLEST_BATCH = 32, 64, 8
+SCALE, COLOR_JITTER = (0.35, 1.0), 0.0  # of augmentation: tones, and the size of strokes, are style
+VIEWS = 3  # of each of few pictures, for a probe
+PROBE_FLAGS = ("probe_views", "scale", "color_jitter")  # those of a recipe that a linear probe has
 UPDATES = 20  # in an epoch, for which smaller batches are taken
 Options = TypeVar("Options", bound=TrainerOptions)
 
@@ -54,6 +57,9 @@ class Recipe:
     freeze_bn: bool
     head: Literal["style"] | None
     head_init: Literal["probe", "none"]
+    probe_views: int | None
+    scale: tuple[float, float]
+    color_jitter: float
 
 
 def choose_recipe(pictures: int, device: str, start: Start) -> Recipe:
@@ -68,7 +74,9 @@ def choose_recipe(pictures: int, device: str, start: Start) -> Recipe:
     lr = RATE_OF_FEW if is_few else RATE_OF_MANY
     return Recipe(epochs=epochs, batch_size=batch_size, lr=lr, min_lr=lr * LEAST_RATE, layer_decay=LAYER_DECAY,
                   freeze_bn=is_few and (head_init == "probe" or start.keeps_head),
-                  head="style" if start.is_bare else None, head_init=head_init)
+                  head="style" if start.is_bare else None, head_init=head_init,
+                  probe_views=VIEWS if is_few and head_init == "probe" else None, scale=SCALE,
+                  color_jitter=COLOR_JITTER)
 
 
 def describe_recipe(recipe: Recipe, given: frozenset[str], input_size: int, pictures: int) -> str:

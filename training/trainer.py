@@ -32,7 +32,7 @@ from training.engine import Run, Task
 from training.own_split import OwnSplit, find_split
 from training.pictures import Pictures
 from training.probe import check_counts, check_probe, fit_probe, probe_architecture
-from training.recipe import Recipe, choose_recipe, complete, describe_recipe, saved_recipe
+from training.recipe import PROBE_FLAGS, Recipe, choose_recipe, complete, describe_recipe, saved_recipe
 from training.run_folder import closing_lines, find_checkpoint, open_output
 from training.start import (
     DEFAULT_MODEL,
@@ -184,14 +184,14 @@ def run_trainer(spec: TrainerSpec[Any, Any]) -> int:
         if options.eval:
             evaluate_checkpoint(spec, checkpoint, placement)
         else:
-            run, lines = prepare_run(spec, checkpoint, placement)
+            spec, run, lines = prepare_run(spec, checkpoint, placement)
             train(spec, run, [line, *lines] if line else lines, checkpoint)
     return EXIT_DONE
 
 
 def prepare_run(spec: TrainerSpec[Any, Any], checkpoint: Checkpoint | None,
-                placement: Placement) -> tuple[Run, list[str]]:
-    """A run at its beginning, or where `checkpoint` stopped; lines for the log.
+                placement: Placement) -> tuple[TrainerSpec[Any, Any], Run, list[str]]:
+    """`spec` with the flags that a recipe chose; a run at its beginning, or where `checkpoint` stopped; log lines.
 
     Raises:
         UserError: flags, dataset and checkpoint contradict one another.
@@ -236,7 +236,7 @@ def prepare_run(spec: TrainerSpec[Any, Any], checkpoint: Checkpoint | None,
               config=_make_config(spec, architecture, preprocessing), train_set=train_set, val_set=val_set,
               loading=loading, optimizing=optimizing, options=options.run, placement=placement,
               pictures=pictures, cheaper=_cheaper(spec, architecture, preprocessing, checkpoint))
-    return run, [*lines, *beginning, *([run.restore(checkpoint, exact=not changes)] if checkpoint else [])]
+    return spec, run, [*lines, *beginning, *([run.restore(checkpoint, exact=not changes)] if checkpoint else [])]
 
 
 def train(spec: TrainerSpec[Any, Any], run: Run, lines: list[str], checkpoint: Checkpoint | None) -> None:
@@ -261,10 +261,10 @@ def train(spec: TrainerSpec[Any, Any], run: Run, lines: list[str], checkpoint: C
             logbook.log(line)
         logbook.hyperparameters(run.config["options"], evaluation.monitor)
         if probe.linear_probe:
-            fit_probe(run, probe.probe_views, logbook, epoch=1)
+            fit_probe(run, probe.probe_views or 0, logbook, epoch=1)
         else:
             if run.options.head_init == "probe" and not checkpoint:
-                fit_probe(run, 0, logbook, epoch=0)
+                fit_probe(run, probe.probe_views or 0, logbook, epoch=0)
             run.fit(logbook)
         best = position.best_metric
         for line in closing_lines(folder, evaluation.title, best, improved=best > first_best):
@@ -317,12 +317,17 @@ def _with_recipe(spec: TrainerSpec[Any, Any], train_set: LabelledImages, checkpo
     """`spec` with the flags that a recipe chooses, or that the run of `checkpoint` has; the recipe, if one chose."""
     options = spec.options
     start = None if checkpoint else describe_start(options, source, train_set.classes)
-    if spec.probe.linear_probe or not spec.has_recipe:
+    if not spec.has_recipe:
         return spec, None
     if checkpoint:
         return spec.with_options(complete(options, saved_recipe(checkpoint, options))), None
+    if start and spec.probe.linear_probe:
+        start = replace(start, head_init="probe")
     recipe = choose_recipe(len(train_set), placement.device.type, start) if start else None
-    return spec.with_options(complete(options, asdict(recipe) if recipe else {})), recipe
+    values = asdict(recipe) if recipe else {}
+    if spec.probe.linear_probe:
+        values, recipe = {name: value for name, value in values.items() if name in PROBE_FLAGS}, None
+    return spec.with_options(complete(options, values)), recipe
 
 
 def _make_config(spec: TrainerSpec[Any, Any], architecture: Architecture,

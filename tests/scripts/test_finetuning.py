@@ -67,7 +67,7 @@ def test_what_is_chosen_is_printed_saved_and_kept_by_a_resume(pretrained: list[s
     said = capsys.readouterr().out
     assert "chosen for 8 pictures" in said
     assert "--batch-size 8 --lr 0.0001 --min-lr 1e-06 --layer-decay 1 --freeze-bn --head style --head-init probe " \
-           "--input-size 160" in said  # that of its pretrained_cfg
+           "--probe-views 3 --scale 0.35 1.0 --color-jitter 0 --input-size 160" in said  # that of its pretrained_cfg
     begun = options(tmp_path / "run")
     assert (begun["batch_size"], begun["lr"], begun["freeze_bn"], begun["head_init"]) == (8, 1e-4, True, "probe")
     assert [record["epoch"] for record in records(tmp_path / "run")] == [0, 1]
@@ -80,7 +80,7 @@ def test_what_is_chosen_is_printed_saved_and_kept_by_a_resume(pretrained: list[s
     assert train(few, tmp_path / "next", "--finetune-from", tmp_path / "run", "--epochs", 1) == 0
     said = capsys.readouterr().out
     assert "head included" in said
-    assert "--head-init none --input-size 160" in said
+    assert "--head-init none --scale 0.35 1.0 --color-jitter 0 --input-size 160" in said
     assert options(tmp_path / "next")["freeze_bn"] is True
 
 

@@ -107,7 +107,9 @@ def test_a_probe_of_several_labels(hub: Path, tmp_path: Path, capsys) -> None:
     assert train_artist_multilabel.main([
         "--data-path", str(annotated / "pictures"), "--train-ann", str(annotated / "train.csv"), "--val-ann",
         str(annotated / "val.csv"), "--output-dir", str(tmp_path / "run"), *FAST, *NETWORK, "--linear-probe"]) == 0
-    assert "* mAP" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "and 3 augmented views of each, C = " in said  # few pictures
+    assert "* mAP" in said
     assert (tmp_path / "run" / "thresholds.csv").is_file()
 
 
@@ -139,6 +141,7 @@ def test_a_folder_is_sorted_and_searched_without_training(hub: Path, weights: Pa
     (["--linear-probe", "--sampler", "sqrt"], "--sampler with --linear-probe"),
     (["--linear-probe", "--head", "style"], "--head with --linear-probe"),
     (["--probe-views", "2"], "without --linear-probe"),
+    (["--linear-probe", "--probe-views", "0", "--color-jitter", "0.1"], "--color-jitter with --linear-probe"),
     (["--model", "test_resnet"], "cannot be downloaded"),
 ])
 def test_flags_that_contradict_each_other_are_refused(hub: Path, data_set: Path, tmp_path: Path, capsys,

@@ -69,7 +69,8 @@ def test_flags_come_first() -> None:
     assert "--lr" not in line
     assert "freeze" not in line
     assert f"--epochs {recipe.epochs} --batch-size {recipe.batch_size} --min-lr 1e-06" in line
-    assert line.endswith("--head style --head-init probe --input-size 224")
+    assert line.endswith("--head style --head-init probe --probe-views 3 --scale 0.35 1.0 --color-jitter 0 "
+                         "--input-size 224")
 
 
 def checkpoint(**options: object) -> Checkpoint:
