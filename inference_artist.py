@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import MISSING, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ from data.names import as_text
 from data.output_folder import output_lock
 from data.picture_files import PictureFolder, find_pictures
 from inference.modes import MODES, InferenceRequest, Mode, ModeName
+from inference.sorting import SORTED, SortOptions, sort_pictures, undo_sort
 from runtime.arguments import Parser, check_target, flag
 from runtime.next_step import PICTURES, network_flags, print_next
 from runtime.options import (
@@ -26,7 +27,7 @@ from runtime.options import (
     FolderSearchOptions,
     ResultOptions,
 )
-from utils import UserError, command
+from utils import EXIT_DONE, UserError, command
 
 if TYPE_CHECKING:
     from inference.predictor import Predictor
@@ -39,7 +40,8 @@ class Flags:
     mode: ModeName = flag(
         "classify", "classify names artists, cluster extracts feature vectors, both does both in one pass, search "
                     "finds the nearest pictures and artists of --gallery", common=True)
-    input: Path = flag(MISSING, "a picture, or a folder searched with its sub-folders")
+    input: Path | None = flag(None, "a picture, or a folder searched with its sub-folders (needed without --undo-sort)",
+                              common=True)
     output: Path | None = flag(None, "folder for the results (default: in results/, called like the input)",
                                writes="folder", common=True)
     top_k: int = flag(5, "artists named per picture", at_least=1, common=True)
@@ -53,11 +55,21 @@ class Flags:
     neighbour_sheet: tuple[Path, ...] = flag(
         (), "for search: write neighbours.png, pictures of the folder beside their nearest of the gallery, which was "
             "built from the folders given here", metavar="FOLDER")
+    undo_sort: Path | None = flag(None, f"instead of all else: remove what this {SORTED} of --sort-into lists, where "
+                                        "it is unchanged", metavar=SORTED)
     search: FolderSearchOptions
     folder: FolderOptions
     files: ResultOptions
+    sorting: SortOptions
     network: FeatureOptions
     expected: ExpectedNetwork
+
+    @property
+    def source(self) -> Path:
+        """What is looked at; raises a `UserError` if no flag says it."""
+        if self.input is None:
+            raise UserError("--input is missing", "", "see python inference_artist.py --help")
+        return self.input
 
 
 def build_parser() -> Parser[Flags]:
@@ -69,9 +81,12 @@ def build_parser() -> Parser[Flags]:
 def main(argv: list[str] | None = None) -> int:
     """Infer; 0, or 3 when some pictures or folders could not be read."""
     flags = build_parser().read(argv)
+    if flags.undo_sort:
+        print(*undo_sort(flags.undo_sort, dry_run=flags.sorting.dry_run).lines(dry_run=flags.sorting.dry_run), sep="\n")
+        return EXIT_DONE
     mode = MODES[flags.mode]
     check_flags(flags, mode)
-    found = find_input(flags) if flags.input.is_dir() else None
+    found = find_input(flags) if flags.source.is_dir() else None
     from inference.folder_run import Shard
     from inference.predictor import Predictor
     from search.vectors import FeatureSpace
@@ -96,12 +111,12 @@ def choose_next(flags: Flags, mode: Mode, output: Path) -> Sequence[object]:
         return "tools/merge_shards.py", "--input", output, "--output", output
     if flags.gallery:
         return "tools/build_gallery.py", "--gallery", flags.gallery, "--add", PICTURES, *network
-    if not flags.input.is_dir():
-        return "inference_artist.py", "--mode", mode.name, *network, "--input", flags.input.parent
+    if not flags.source.is_dir():
+        return "inference_artist.py", "--mode", mode.name, *network, "--input", flags.source.parent
     if mode.writes_features:
-        return ("tools/extract_cluster_features.py", "--features", output, "--images-dir", flags.input, "--output-dir",
+        return ("tools/extract_cluster_features.py", "--features", output, "--images-dir", flags.source, "--output-dir",
                 output / "clusters")
-    return ("tools/extract_cluster_features.py", "--images-dir", flags.input, *network, "--output-dir",
+    return ("tools/extract_cluster_features.py", "--images-dir", flags.source, *network, "--output-dir",
             output / "clusters")
 
 
@@ -109,7 +124,7 @@ def choose_output(flags: Flags) -> Path:
     """The folder for the results; raises a `UserError` if it can be no folder."""
     if flags.output:
         return flags.output
-    source = flags.input.resolve()
+    source = flags.source.resolve()
     output = Path("results", source.name if source.is_dir() else source.stem)
     check_target("--output", output, "folder")
     return output
@@ -117,34 +132,51 @@ def choose_output(flags: Flags) -> Path:
 
 def find_input(flags: Flags) -> PictureFolder:
     """The pictures of the input folder; prints what is passed over."""
-    found = find_pictures(flags.input, exclude=flags.search.exclude)
+    found = find_pictures(flags.source, exclude=flags.search.exclude)
     for line in found.report():
         print(line)
     if not found.images:
-        raise UserError(f"no picture in {flags.input}", "at least one", "check --input")
+        raise UserError(f"no picture in {flags.source}", "at least one", "check --input")
     return found
 
 
 def check_flags(flags: Flags, mode: Mode) -> None:
     """Raise a `UserError` if the flags contradict each other or the input."""
-    if not flags.input.exists():
-        raise UserError(f"no {flags.input}", "a picture or a folder of pictures", "check --input")
+    if not flags.source.exists():
+        raise UserError(f"no {flags.source}", "a picture or a folder of pictures", "check --input")
     flags.network.check_source()
     if mode.names_artists and flags.network.pretrained:
         raise UserError(f"--mode {mode.name} with --pretrained, whose network knows no artists",
                         "--mode cluster or search", "choose one of them, or train on your artists first")
-    if not flags.input.is_dir() and (flags.folder.resume or flags.folder.shard):
-        raise UserError(f"--resume or --shard with the single picture {flags.input}", "a folder", "check --input")
+    if not flags.source.is_dir() and (flags.folder.resume or flags.folder.shard):
+        raise UserError(f"--resume or --shard with the single picture {flags.source}", "a folder", "check --input")
     if (flags.gallery is not None) != mode.needs_gallery:
         raise UserError(f"--mode {mode.name} with{'out' if flags.gallery is None else ''} --gallery",
                         "--mode search and --gallery together", "add or leave away one of them")
     check_sheets(flags, mode)
+    check_sorting(flags, mode)
+
+
+def check_sorting(flags: Flags, mode: Mode) -> None:
+    """Raise a `UserError` if the pictures cannot be sorted as the flags say."""
+    folder = flags.sorting.sort_into
+    if not folder:
+        if flags.sorting.dry_run:
+            raise UserError("--dry-run without --sort-into or --undo-sort", "one of them", "leave --dry-run away")
+        return
+    if flags.folder.shard or not (flags.source.is_dir() and (mode.names_artists or mode.needs_gallery)):
+        raise UserError(f"--sort-into with --mode {mode.name} of {flags.source}, {flags.folder.shard or 'whole'}",
+                        "--mode classify, both or search, of a whole folder", "leave --sort-into away")
+    if folder.resolve() == choose_output(flags).resolve():
+        raise UserError(f"--sort-into {folder}, which is the folder for the results", "another folder",
+                        "choose another folder for one of them")
+    flags.sorting.check([flags.source])
 
 
 def check_sheets(flags: Flags, mode: Mode) -> None:
     """Raise a `UserError` if a sheet is asked for that the run cannot draw."""
-    if flags.contact_sheet and not (mode.names_artists and flags.input.is_dir()):
-        raise UserError(f"--contact-sheet with --mode {mode.name} of {flags.input}",
+    if flags.contact_sheet and not (mode.names_artists and flags.source.is_dir()):
+        raise UserError(f"--contact-sheet with --mode {mode.name} of {flags.source}",
                         "--mode classify or both, of a folder", "leave --contact-sheet away")
     if flags.neighbour_sheet and not mode.needs_gallery:
         raise UserError(f"--neighbour-sheet with --mode {mode.name}", "--mode search", "leave --neighbour-sheet away")
@@ -187,18 +219,18 @@ def infer_picture(flags: Flags, output: Path, predictor: Predictor, request: Inf
     from inference.records import Summary, format_record, make_entries, print_outcome, write_single
     from inference.tally import KnownArtists
     from search.gallery import find_images
-    (_, record), = make_entries(predictor.predict_with([flags.input], flags.network), flags.input.parent, request)
-    path = write_single(flags.input, record, output, flags.files)
+    (_, record), = make_entries(predictor.predict_with([flags.source], flags.network), flags.source.parent, request)
+    path = write_single(flags.source, record, output, flags.files)
     if flags.neighbour_sheet and request.search:
-        known = KnownArtists(flags.input.parent, request.search.gallery.sizes)
-        write_prediction_sheet(path.with_suffix(".png"), [(as_text(flags.input.name), record)], Summary(pictures=1),
-                               folder=flags.input.parent, known=known, gallery=find_images(flags.neighbour_sheet))
+        known = KnownArtists(flags.source.parent, request.search.gallery.sizes)
+        write_prediction_sheet(path.with_suffix(".png"), [(as_text(flags.source.name), record)], Summary(pictures=1),
+                               folder=flags.source.parent, known=known, gallery=find_images(flags.neighbour_sheet))
     for line in format_record(record):
         print(line)
-    usual = f"{flags.input.stem}_result{path.suffix}"
+    usual = f"{flags.source.stem}_result{path.suffix}"
     if path.name != usual:
         print(f"the result is in {path.name}: {usual} is of another picture, or too long a name")
-    return print_outcome(1, [(flags.input, record["error"])] if "error" in record else [], path.parent)
+    return print_outcome(1, [(flags.source, record["error"])] if "error" in record else [], path.parent)
 
 
 def infer_folder(flags: Flags, output: Path, predictor: Predictor, request: InferenceRequest,
@@ -214,28 +246,34 @@ def infer_folder(flags: Flags, output: Path, predictor: Predictor, request: Infe
         print_outcome,
         write_results,
     )
-    from inference.tally import KnownArtists
+    from inference.tally import KnownArtists, name_pictures
     from search.gallery import find_images
     timer, started = time.monotonic(), time.time()
-    journal = run_folder(predictor, found.images, flags.input, output, request, options=flags.folder,
+    journal = run_folder(predictor, found.images, flags.source, output, request, options=flags.folder,
                          network=flags.network)
     artists = request.search.gallery.sizes if request.search else predictor.classes or ()
-    known = KnownArtists(flags.input, artists)
+    known = KnownArtists(flags.source, artists)
+    unsorted: list[tuple[Path, str]] = []
     if flags.folder.shard:
         summary, output = Summary.of([journal], known), journal.folder
     else:
         summary = write_results([journal], output, flags.files, request.mode, known)
         if flags.contact_sheet or flags.neighbour_sheet:
             write_prediction_sheet(output / (SHEET if flags.contact_sheet else NEIGHBOURS_SHEET), journal.entries(),
-                                   summary, folder=flags.input, known=known,
+                                   summary, folder=flags.source, known=known,
                                    gallery=find_images(flags.neighbour_sheet) if flags.neighbour_sheet else None)
+        if flags.sorting.sort_into:
+            sorted_files = sort_pictures(name_pictures(journal.entries(), flags.source), flags.sorting.sort_into,
+                                         flags.sorting)
+            print(*sorted_files.lines(dry_run=flags.sorting.dry_run), sep="\n")
+            unsorted = sorted_files.failed
         journal.remove()
         if earlier := find_earlier_results(output, started):
             print(f"from an earlier run, with another --mode or format: {', '.join(earlier)}")
     for line in summary.tally.lines():
         print(line)
     return print_outcome(summary.pictures, summary.failures, output, how=f" in {time.monotonic() - timer:.1f} s",
-                         folders=found.unreadable)
+                         folders=[*found.unreadable, *unsorted])
 
 
 if __name__ == "__main__":

@@ -60,6 +60,13 @@ def folder_name_problem(name: str) -> str | None:
     return "is a device on Windows" if name.partition(".")[0].upper() in _WINDOWS_DEVICES else None
 
 
+def folder_name(text: str, parent: Path) -> str:
+    """A name like `text` that a folder in `parent` can have on every system; different texts may become one."""
+    name = re.sub(rf'[<>:"/\\|?*{_UNFIT}]', "_", nfc(text)).rstrip(". ")
+    name = fit_file_name(name, "", parent).rstrip(". ")
+    return name if name and folder_name_problem(name) is None else f"_{name}"
+
+
 def fit_file_name(start: str, end: str, folder: Path) -> str:
     """`start` + `end`; where no file in `folder` can be called so, less of `start`, its digest, and `end`.
 

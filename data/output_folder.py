@@ -160,7 +160,10 @@ def new_folder(target: Path, *, made_by: str, overwrite: bool, sources: Sequence
         UserError: `target` may not be replaced or cannot be written, another command writes it, or the answer was no.
     """
     target = Path(os.path.realpath(target))
-    _refuse_overlap(target, sources)
+    check_apart(target, sources)
+    if target.exists() and _lies_in(Path.cwd(), target):
+        raise UserError(f"the output folder {target}, which is or holds the current folder", "another folder",
+                        "choose another output folder or change to another folder first")
     with output_lock(target), report_write_errors(target):
         _tidy(target)
         if _is_earlier_output(target) and not overwrite:
@@ -228,15 +231,14 @@ def read_swapped(folder: Path, read: Callable[[Path], Result]) -> Result:
                 return result
 
 
-def _refuse_overlap(target: Path, sources: Sequence[Path]) -> None:
+def check_apart(target: Path, sources: Sequence[Path]) -> None:
+    """Raise a `UserError` if the output folder `target` is or holds one of the folders `sources`, or lies in one."""
+    target = Path(os.path.realpath(target))
     for source in sources:
         source = Path(os.path.realpath(source))
         if _lies_in(target, source) or _lies_in(source, target):
             raise UserError(f"the output folder {target} and the source folder {source}, one inside the other or equal",
                             "two folders apart from each other", "choose another output folder")
-    if target.exists() and _lies_in(Path.cwd(), target):
-        raise UserError(f"the output folder {target}, which is or holds the current folder", "another folder",
-                        "choose another output folder or change to another folder first")
 
 
 def _lies_in(inner: Path, outer: Path) -> bool:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from data.names import nfc
+from data.names import named_file, nfc
 from data.picture_files import artist_of
 from evaluation.calibration import UNKNOWN, VERDICTS
-from inference.journal import Record
+from inference.journal import Entry, Record
 from runtime.text_table import fold, shortened
 
 _WIDEST = 40  # columns of an artist's name
@@ -34,6 +34,13 @@ def first_artist(record: Record) -> str | None:
     """The artist whom a record names first, or None; in mode search, the one that the neighbours vote for."""
     named = record.get("classification") or record.get("artists_by_neighbours")
     return next((entry.get("class_name") or entry.get("artist") for entry in named or ()), None)
+
+
+def name_pictures(entries: Iterable[Entry], folder: Path) -> Iterator[tuple[Path, str | None]]:
+    """Each picture of `entries` that could be read, below `folder`, and its artist; None where that is unknown."""
+    for name, record in entries:
+        if "error" not in record:
+            yield named_file(folder, name), None if record.get("verdict") == UNKNOWN else first_artist(record)
 
 
 @dataclass

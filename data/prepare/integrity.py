@@ -121,13 +121,18 @@ def find_copies(paths: Sequence[Path], *, workers: int | None = 0,
     counts = Counter(sizes)
     candidates = [path for path, size in zip(paths, sizes, strict=True) if counts[size] > 1]
     groups: dict[bytes, list[Path]] = defaultdict(list)
-    for path, digest in zip(candidates, map_ordered(_digest, candidates, workers=workers, progress=progress),
+    for path, digest in zip(candidates, map_ordered(file_digest, candidates, workers=workers, progress=progress),
                             strict=True):
         groups[digest].append(path)
     return [group for group in groups.values() if len(group) > 1]
 
 
-def _digest(path: Path) -> bytes:
+def file_digest(path: Path) -> bytes:
+    """16 bytes that tell the content of a file from any other.
+
+    Raises:
+        OSError: it cannot be read, or see `check_regular_file`.
+    """
     digest = hashlib.blake2b(digest_size=16)
     check_regular_file(path)
     with open(path, "rb") as file:

@@ -7,10 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from data.names import fit_file_name, folder_name_problem, line_problem
+from data.names import fit_file_name, folder_name, folder_name_problem, line_problem, nfc
 
 
 @pytest.mark.parametrize("name", ["Anna", "中文 画家", "O'Keeffe (2)", "Dr. Who", "COM10", "consul", "a.b",
@@ -54,3 +54,15 @@ def test_every_name_gets_a_file_and_long_ones_their_own(tmp_path: Path, letter: 
     for name in names:
         (tmp_path / f".{name}.partial").touch()  # the longest name that writing it needs
         assert name.endswith("_result.json")
+
+
+@given(st.text())
+@example("a/b:c. ")
+@example("CON.x")
+@example("画" * 200)
+def test_any_text_gives_a_name_that_a_folder_can_have(text: str) -> None:
+    name = folder_name(text, Path("/"))
+    assert folder_name_problem(name) is None
+    assert len(name.encode()) <= 255
+    if text and folder_name_problem(text) is None and len(text.encode()) < 200:
+        assert name == nfc(text)
