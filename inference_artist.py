@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +16,8 @@ from data.names import as_text
 from data.output_folder import output_lock
 from data.picture_files import PictureFolder, find_pictures
 from inference.modes import MODES, InferenceRequest, Mode, ModeName
-from inference.sorting import SORTED, SortOptions, sort_pictures, undo_sort
+from inference.sidecars import SidecarOptions
+from inference.sorting import SORTED, SortOptions, undo_sort
 from runtime.arguments import Parser, check_target, flag
 from runtime.next_step import PICTURES, network_flags, print_next
 from runtime.options import (
@@ -30,6 +31,7 @@ from runtime.options import (
 from utils import EXIT_DONE, UserError, command
 
 if TYPE_CHECKING:
+    from inference.journal import Entry
     from inference.predictor import Predictor
 
 
@@ -61,6 +63,7 @@ class Flags:
     folder: FolderOptions
     files: ResultOptions
     sorting: SortOptions
+    tags: SidecarOptions
     network: FeatureOptions
     expected: ExpectedNetwork
 
@@ -90,6 +93,7 @@ def main(argv: list[str] | None = None) -> int:
     from inference.folder_run import Shard
     from inference.predictor import Predictor
     from search.vectors import FeatureSpace
+    flags.tags.check(found.images if found else [flags.source])
     shard, output = flags.folder.shard, choose_output(flags)
     with output_lock(Shard.parse(shard).folder(output) if shard else output):
         predictor = Predictor.from_options(flags.network, uses_features=mode.writes_features or mode.needs_gallery,
@@ -158,16 +162,15 @@ def check_flags(flags: Flags, mode: Mode) -> None:
 
 
 def check_sorting(flags: Flags, mode: Mode) -> None:
-    """Raise a `UserError` if the pictures cannot be sorted as the flags say."""
-    folder = flags.sorting.sort_into
-    if not folder:
-        if flags.sorting.dry_run:
-            raise UserError("--dry-run without --sort-into or --undo-sort", "one of them", "leave --dry-run away")
-        return
-    if flags.folder.shard or not (flags.source.is_dir() and (mode.names_artists or mode.needs_gallery)):
-        raise UserError(f"--sort-into with --mode {mode.name} of {flags.source}, {flags.folder.shard or 'whole'}",
-                        "--mode classify, both or search, of a whole folder", "leave --sort-into away")
-    if folder.resolve() == choose_output(flags).resolve():
+    """Raise a `UserError` if the pictures cannot be sorted or tagged as the flags say."""
+    folder, useful = flags.sorting.sort_into, mode.names_artists or mode.needs_gallery
+    if (folder or flags.tags.sidecars) and (flags.folder.shard or not useful):
+        name = "--sort-into" if folder else "--sidecars"
+        raise UserError(f"{name} with {'--shard' if useful else f'--mode {mode.name}'}",
+                        "--mode classify, both or search, without --shard", f"leave {name} away")
+    if folder and not flags.source.is_dir():
+        raise UserError(f"--sort-into with the single picture {flags.source}", "a folder", "check --input")
+    if folder and folder.resolve() == choose_output(flags).resolve():
         raise UserError(f"--sort-into {folder}, which is the folder for the results", "another folder",
                         "choose another folder for one of them")
     flags.sorting.check([flags.source])
@@ -227,10 +230,12 @@ def infer_picture(flags: Flags, output: Path, predictor: Predictor, request: Inf
                                folder=flags.source.parent, known=known, gallery=find_images(flags.neighbour_sheet))
     for line in format_record(record):
         print(line)
+    names = request.search.gallery.sizes if request.search else predictor.classes or ()
+    filed = file_answers(flags, output, [(as_text(flags.source.name), record)], names)
     usual = f"{flags.source.stem}_result{path.suffix}"
     if path.name != usual:
         print(f"the result is in {path.name}: {usual} is of another picture, or too long a name")
-    return print_outcome(1, [(flags.source, record["error"])] if "error" in record else [], path.parent)
+    return max(filed, print_outcome(1, [(flags.source, record["error"])] if "error" in record else [], path.parent))
 
 
 def infer_folder(flags: Flags, output: Path, predictor: Predictor, request: InferenceRequest,
@@ -246,14 +251,14 @@ def infer_folder(flags: Flags, output: Path, predictor: Predictor, request: Infe
         print_outcome,
         write_results,
     )
-    from inference.tally import KnownArtists, name_pictures
+    from inference.tally import KnownArtists
     from search.gallery import find_images
     timer, started = time.monotonic(), time.time()
     journal = run_folder(predictor, found.images, flags.source, output, request, options=flags.folder,
                          network=flags.network)
     artists = request.search.gallery.sizes if request.search else predictor.classes or ()
     known = KnownArtists(flags.source, artists)
-    unsorted: list[tuple[Path, str]] = []
+    filed = EXIT_DONE
     if flags.folder.shard:
         summary, output = Summary.of([journal], known), journal.folder
     else:
@@ -262,18 +267,26 @@ def infer_folder(flags: Flags, output: Path, predictor: Predictor, request: Infe
             write_prediction_sheet(output / (SHEET if flags.contact_sheet else NEIGHBOURS_SHEET), journal.entries(),
                                    summary, folder=flags.source, known=known,
                                    gallery=find_images(flags.neighbour_sheet) if flags.neighbour_sheet else None)
-        if flags.sorting.sort_into:
-            sorted_files = sort_pictures(name_pictures(journal.entries(), flags.source), flags.sorting.sort_into,
-                                         flags.sorting)
-            print(*sorted_files.lines(dry_run=flags.sorting.dry_run), sep="\n")
-            unsorted = sorted_files.failed
+        filed = file_answers(flags, output, journal.entries(), artists)
         journal.remove()
         if earlier := find_earlier_results(output, started):
             print(f"from an earlier run, with another --mode or format: {', '.join(earlier)}")
     for line in summary.tally.lines():
         print(line)
-    return print_outcome(summary.pictures, summary.failures, output, how=f" in {time.monotonic() - timer:.1f} s",
-                         folders=[*found.unreadable, *unsorted])
+    return max(filed, print_outcome(summary.pictures, summary.failures, output, folders=found.unreadable,
+                                    how=f" in {time.monotonic() - timer:.1f} s"))
+
+
+def file_answers(flags: Flags, output: Path, entries: Iterable[Entry], artists: Collection[str]) -> int:
+    """Sort and tag the pictures of records where the flags say so; 3 if that failed for some, else 0."""
+    if not (flags.sorting.sort_into or flags.tags.sidecars):
+        return EXIT_DONE
+    from inference.filing import file_pictures
+    from inference.tally import name_pictures
+    root = flags.source if flags.source.is_dir() else flags.source.parent
+    tagged = [*name_pictures(entries, root)]
+    places = {picture: output / "sidecars" / picture.relative_to(root) for picture, _ in tagged}
+    return file_pictures(tagged, artists, flags.sorting, flags.tags, places)
 
 
 if __name__ == "__main__":

@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Literal
 
 from data.output_folder import output_lock
 from data.picture_files import expand_inputs
+from inference.sidecars import SidecarOptions
+from inference.sorting import SortOptions
 from runtime.arguments import Parser, flag
 from runtime.next_step import PICTURES, print_next
 from runtime.options import ExpectedNetwork, FolderSearchOptions, ResultFormat, TrainedOptions
 from runtime.progress import progress
-from utils import UserError, command
+from utils import EXIT_DONE, UserError, command
 
 if TYPE_CHECKING:
     from inference.label_records import LabelChoice
@@ -45,6 +47,8 @@ class Flags:
     debug_full: bool = flag(False, "tell the confidences of all labels, too, as raw_confidence in the order of their "
                                    "ids, and their names as raw_labels")
     search: FolderSearchOptions
+    sorting: SortOptions
+    tags: SidecarOptions
     network: TrainedOptions
     expected: ExpectedNetwork
 
@@ -58,7 +62,14 @@ def build_parser() -> Parser[Flags]:
 def main(argv: list[str] | None = None) -> int:
     """Predict; 0, or 3 when some pictures or folders could not be read."""
     flags = build_parser().read(argv)
-    from inference.label_records import choose_format, format_labels, make_label_record, write_label_records
+    from inference.filing import file_pictures, place_sidecars
+    from inference.label_records import (
+        choose_format,
+        format_labels,
+        make_label_records,
+        name_labels,
+        write_label_records,
+    )
     from inference.predictor import Predictor
     from inference.records import print_outcome
     style = choose_format(flags.output, flags.format)
@@ -70,18 +81,26 @@ def main(argv: list[str] | None = None) -> int:
     pictures = found.images
     if not pictures:
         raise UserError(f"no picture in {' '.join(flags.inputs)}", "at least one", "check --inputs, or add --recursive")
+    flags.sorting.check([folder.root for folder in found.folders])
+    flags.tags.check(pictures)
+    is_filed = bool(flags.sorting.sort_into or flags.tags.sidecars)
+    places = place_sidecars(found, flags.output) if flags.tags.sidecars and not flags.tags.beside else {}
     predictor = Predictor.from_options(flags.network)
     predictor.check_expected(flags.expected)
     choice = make_choice(flags, predictor)
     answers = progress(predictor.predict_with(pictures, flags.network), len(pictures))
+    entries = make_label_records(answers, choice)
+    if is_filed or len(pictures) == 1:
+        entries = [*entries]
     if len(pictures) == 1:
-        answers = list(answers)
-        for line in format_labels(make_label_record(answers[0], choice)):
+        for line in [line for _, record in entries for line in format_labels(record)]:
             print(line)
     with output_lock(flags.output):
-        failures = write_label_records(answers, choice, flags.output, style)
-    code = print_outcome(len(pictures), failures, flags.output,
-                         folders=[each for folder in found.folders for each in folder.unreadable])
+        failures = write_label_records(entries, flags.output, style)
+        filed = file_pictures(name_labels(entries), predictor.classes or (), flags.sorting, flags.tags,
+                              places) if is_filed else EXIT_DONE
+    code = max(filed, print_outcome(len(pictures), failures, flags.output,
+                                    folders=[each for folder in found.folders for each in folder.unreadable]))
     print_next("predict_artist_multilabel.py", "--checkpoint", flags.network.checkpoint, "--inputs", PICTURES,
                "--output", flags.output, "--normalize-ratio")
     return code

@@ -99,19 +99,30 @@ def format_labels(record: Record) -> list[str]:
             f"  {label['label']}" for label in record.get("labels", ())]
 
 
-def write_label_records(answers: Iterable[Prediction | Failure], choice: LabelChoice, output: Path,
-                        style: ResultFormat) -> list[Failure]:
-    """Write the records as answers come, and return the failures among them.
+def make_label_records(answers: Iterable[Prediction | Failure],
+                       choice: LabelChoice) -> Iterator[tuple[Path, Record]]:
+    """Each picture and its record."""
+    return ((answer.path, make_label_record(answer, choice)) for answer in answers)
+
+
+def name_labels(entries: Iterable[tuple[Path, Record]]) -> Iterator[tuple[Path, list[str]]]:
+    """Each picture that could be read, and its labels, the most confident first."""
+    return ((path, [label["label"] for label in record["labels"]]) for path, record in entries if "labels" in record)
+
+
+def write_label_records(entries: Iterable[tuple[Path, Record]], output: Path,
+                        style: ResultFormat) -> list[tuple[Path, str]]:
+    """Write the records of pictures as they come, and return those that could not be read, and why.
 
     The file is a JSON list, JSON lines, or CSV with a row for each label listed; a picture without labels has one row.
     """
-    failures: list[Failure] = []
+    failures: list[tuple[Path, str]] = []
 
     def make_records() -> Iterator[Record]:
-        for answer in answers:
-            if isinstance(answer, Failure):
-                failures.append(answer)
-            yield make_label_record(answer, choice)
+        for path, record in entries:
+            if "error" in record:
+                failures.append((path, record["error"]))
+            yield record
 
     if style == "csv":
         write_rows(output, _make_rows(make_records()))

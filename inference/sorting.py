@@ -40,6 +40,8 @@ class SortOptions:
     def check(self, sources: Sequence[Path]) -> None:
         """Raise a `UserError` unless pictures of the folders `sources` may be sorted so."""
         if not self.sort_into:
+            if self.dry_run:
+                raise UserError("--dry-run without --sort-into", "both", "leave --dry-run away")
             return
         check_apart(self.sort_into, sources)
         if self.sort_into.is_dir() and not (self.sort_into / SORTED).is_file() and (
@@ -94,6 +96,7 @@ class Outcome:
         if dry_run:
             yield from (f"would {'remove' if self.undo else 'make'} {as_text(row.file)}"
                         + ("" if self.undo else f" of {as_text(row.source)}") for row in self.done)
+        yield from (f"not sorted: {as_text(str(path))} ({reason})" for path, reason in self.failed)
         yield from (f"left as it is: {as_text(name)} ({reason})" for name, reason in self.left)
         details = [f"{self.there} were there"] * bool(self.there) + [
             f"{self.copied} copied, as they cannot be linked here"] * bool(self.copied)

@@ -36,11 +36,12 @@ def first_artist(record: Record) -> str | None:
     return next((entry.get("class_name") or entry.get("artist") for entry in named or ()), None)
 
 
-def name_pictures(entries: Iterable[Entry], folder: Path) -> Iterator[tuple[Path, str | None]]:
-    """Each picture of `entries` that could be read, below `folder`, and its artist; None where that is unknown."""
+def name_pictures(entries: Iterable[Entry], folder: Path) -> Iterator[tuple[Path, list[str]]]:
+    """Each picture of `entries` that could be read, below `folder`, and its artist; none where that is unknown."""
     for name, record in entries:
         if "error" not in record:
-            yield named_file(folder, name), None if record.get("verdict") == UNKNOWN else first_artist(record)
+            artist = first_artist(record)
+            yield named_file(folder, name), [artist] if artist and record.get("verdict") != UNKNOWN else []
 
 
 @dataclass

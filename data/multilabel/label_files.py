@@ -109,8 +109,20 @@ def read_label_files(folder: Path, *, recursive: bool, grammar: LabelGrammar, sk
 
 def _find_sidecars(picture: Path) -> list[Path]:
     """The picture's label files, the one to read first."""
-    beside = (picture.with_name(pattern.format(name=picture.name, stem=picture.stem)) for pattern in SIDECARS)
-    return [file for file in beside if file.is_file()]
+    return [file for file in _sidecars(picture) if file.is_file()]
+
+
+def _sidecars(picture: Path) -> list[Path]:
+    return [picture.with_name(pattern.format(name=picture.name, stem=picture.stem)) for pattern in SIDECARS]
+
+
+def choose_label_file(picture: Path, *, shared: bool) -> Path:
+    """The label file to write for a picture: the one that would be read, else `sunset.txt`.
+
+    `shared` says that another picture has the same stem: then it is `sunset.jpg.txt`, which is read before it.
+    """
+    files = _sidecars(picture)
+    return files[0] if shared else next((file for file in files if os.path.lexists(file)), files[1])
 
 
 def _read_lines(path: Path, grammar: LabelGrammar) -> list[str]:

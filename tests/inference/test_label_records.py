@@ -14,6 +14,7 @@ from inference.label_records import (
     LabelChoice,
     choose_format,
     make_label_record,
+    make_label_records,
     parse_thresholds,
     write_label_records,
 )
@@ -84,7 +85,7 @@ def test_every_format_has_a_record_for_every_input(tmp_path: Path) -> None:
     choice = choose(ratio="all", threshold="0.3")
     records = [make_label_record(answer, choice) for answer in answers]
     for style in get_args(ResultFormat):
-        assert write_label_records(iter(answers), choice, tmp_path / style, style) == [answers[1]]
+        assert write_label_records(make_label_records(answers, choice), tmp_path / style, style) == [answers[1]]
     assert records[1] == {"image": "bad.png", "error": "damaged"}
     assert json.loads((tmp_path / "json").read_text(encoding="utf-8")) == records
     assert [json.loads(line) for line in (tmp_path / "jsonl").read_text(encoding="utf-8").splitlines()] == records
