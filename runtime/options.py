@@ -342,7 +342,8 @@ class ClusterOptions:
 
     num_clusters: int | Literal["auto"] | None = flag(
         None, f"number of groups; auto tries 2 to {MOST_CLUSTERS_TRIED} and takes the one with the highest silhouette "
-              f"(default: {DEFAULT_CLUSTERS}; hdbscan finds its own)", at_least=1, common=True)
+              f"(default: {DEFAULT_CLUSTERS}, at most a third of the pictures; hdbscan finds its own)", at_least=1,
+        common=True)
     algorithm: Literal["kmeans", "minibatch", "hdbscan"] = flag(
         "kmeans", "kmeans; minibatch, its faster form for hundreds of thousands of pictures; or hdbscan, which groups "
                   "where pictures are dense and leaves the others out", common=True)

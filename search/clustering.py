@@ -20,6 +20,7 @@ from utils import UserError, counted
 
 RESTARTS, RESTARTS_TRIED = 10, 3  # k-means keeps the best of as many starts; fewer while numbers of clusters are tried
 STEP = 1.15  # each number of clusters that auto tries is larger by this factor
+LEAST_OF_DEFAULT = 3  # pictures for each cluster where nobody says how many there shall be
 SILHOUETTE_SAMPLE = 2000  # pictures: the silhouette compares each with each
 PIXEL_SIDE, PIXEL_COMPONENTS = 32, 50
 
@@ -45,7 +46,7 @@ def group_features(features: np.ndarray, names: Sequence[str], options: ClusterO
         extra["silhouettes"] = tried = _silhouettes(features, options)
         labels = _large_groups(features, max(tried, key=tried.__getitem__), options, RESTARTS)
     else:
-        count = options.num_clusters or DEFAULT_CLUSTERS
+        count = options.num_clusters or min(DEFAULT_CLUSTERS, max(1, len(features) // LEAST_OF_DEFAULT))
         if count > len(features):
             raise UserError(f"--num-clusters {count} for {counted(len(features), 'readable picture')}",
                             f"at most {len(features)}", "ask for fewer clusters or give more pictures")

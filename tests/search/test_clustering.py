@@ -159,3 +159,9 @@ def test_pixels_tell_colours_apart(tmp_path: Path) -> None:
     (tmp_path / "bad.png").write_bytes(b"")
     with pytest.raises(UserError, match="check --images-dir"):
         pixel_features(tmp_path, ["bad.png"])
+
+
+@pytest.mark.parametrize(("pictures", "clusters"), [(2, 1), (8, 2), (23, 7), (30, 8)])
+def test_few_pictures_have_few_clusters_by_default(blobs: tuple, pictures: int, clusters: int) -> None:
+    features, _, names = blobs
+    assert grouped(features[:pictures], names[:pictures])["num_clusters"] == clusters
