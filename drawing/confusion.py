@@ -28,8 +28,8 @@ def most_confused(confusions: Mapping[tuple[int, int], int], limit: int = MOST) 
 
 
 def confusion_picture(confusions: Mapping[tuple[int, int], int], hits: Sequence[int], support: Sequence[int],
-                      classes: Sequence[str], path: Path) -> bool:
-    """Write a PNG of confusions in per cent of each row's pictures; without a confusion, False and no file.
+                      classes: Sequence[str], path: Path) -> None:
+    """Write a PNG of confusions in per cent of each row's pictures.
 
     Args:
         confusions: (class, predicted class) -> count.
@@ -38,9 +38,9 @@ def confusion_picture(confusions: Mapping[tuple[int, int], int], hits: Sequence[
         classes: names.
         path: the PNG to write.
     """
-    shown = most_confused(confusions)
-    if not shown:
-        return False
+    by_pictures = sorted(range(len(classes)), key=lambda number: -support[number])
+    shown = most_confused(confusions) or sorted(by_pictures[:MOST])
+    which = "of the most frequent confusions" if confusions else "with most pictures, none of them confused"
     names = [wrap(classes[number], NAME, LONGEST)[0] for number in shown]
     strip = _name_strip(names, cell := min(LARGEST, max(SMALLEST, MATRIX // len(shown))))
     inside, left, top = cell * len(shown), GAP + strip.width, GAP + 4 * LINE
@@ -57,14 +57,13 @@ def confusion_picture(confusions: Mapping[tuple[int, int], int], hits: Sequence[
     for number, (text, colour) in enumerate((
             (f"{sum(hits) / sum(support):.1%} of {format_count(sum(support))} by "
              f"{format_count(len(classes), 'artist')} recognised", INK),
-            (f"the {len(shown)} artists of the most frequent confusions, % of each row's pictures", INK),
+            (f"the {len(shown)} artists {which}, % of each row's pictures", INK),
             ("each row: pictures of one artist; each column: who they are taken for", GREY))):
         draw_text(draw, (GAP, GAP + (number + 0.7) * LINE), text, NAME, colour)
     for number, text in enumerate(note):
         draw_text(draw, (GAP, picture.height - GAP - (len(note) - 1 - number) * LINE), text, SMALL, SLATE)
     with atomic_path(path) as partial:
         picture.save(partial, format="PNG")
-    return True
 
 
 def _name_strip(names: Sequence[str], cell: int) -> Image.Image:

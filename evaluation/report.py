@@ -24,7 +24,7 @@ def write_report(folder: Path, meter: ClassificationMeter, classes: Sequence[str
     Precision and recall without pictures stay empty.
 
     Args:
-        folder: gets report.csv and, unless every picture was recognised, confusion.png.
+        folder: gets report.csv and confusion.png.
         meter: after its `result`.
         classes: names.
         train_counts: training pictures of each class, (classes,).
@@ -41,8 +41,8 @@ def write_report(folder: Path, meter: ClassificationMeter, classes: Sequence[str
          _share(hits[number], support[number]), *most_taken_for.get(number, ("", 0)))
         for number, name in enumerate(classes))])
     picture = folder / CONFUSION
-    drawn = confusion_picture(meter.confusions, hits, support, classes, picture)
-    return {"most confused artists": picture} if drawn else {}
+    confusion_picture(meter.confusions, hits, support, classes, picture)
+    return {"most confused artists": picture}
 
 
 def _share(part: int, whole: int) -> str:

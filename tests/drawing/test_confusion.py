@@ -63,8 +63,7 @@ def test_letters_without_a_font_are_explained_once(written: list[str], tmp_path:
 
 
 def test_cells_hold_shares_of_their_rows(written: list[str], tmp_path: Path) -> None:
-    assert confusion_picture({(0, 2): 1}, [3, 9, 5], [4, 10, 5], ["costs $1 or $2", "never", "Bob"],
-                             tmp_path / "a.png")
+    confusion_picture({(0, 2): 1}, [3, 9, 5], [4, 10, 5], ["costs $1 or $2", "never", "Bob"], tmp_path / "a.png")
     assert written[:2] == ["costs $1 or $2", "Bob"]
     assert written[2:5] == ["75", "25", "100"]
     assert written[5] == "89.5% of 19 pictures by 3 artists recognised"  # of all artists, not of those that are shown
@@ -72,6 +71,9 @@ def test_cells_hold_shares_of_their_rows(written: list[str], tmp_path: Path) -> 
         assert picture.format == "PNG"
 
 
-def test_nobody_confused_draws_nothing(tmp_path: Path) -> None:
-    assert not confusion_picture({}, [3], [3], ["Anna"], tmp_path / "a.png")
-    assert not list(tmp_path.iterdir())
+def test_with_nobody_confused_the_artists_with_most_pictures_are_drawn(written: list[str], tmp_path: Path,
+                                                                       monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(confusion, "MOST", 2)
+    confusion_picture({}, [3, 0, 1], [3, 0, 1], ["Anna", "Bob", "Eva"], tmp_path / "a.png")
+    assert written[:2] == ["Anna", "Eva"]
+    assert "the 2 artists with most pictures, none of them confused, % of each row's pictures" in written
