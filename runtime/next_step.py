@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 _ROOT = Path(__file__).resolve().parent.parent
 _PLAIN = re.compile(r"[\w@+=:,./\\-]+")  # needs no quotes in PowerShell and cmd
-PICTURES = "YOUR_PICTURES"  # in place of a path that only the user knows
+PICTURES, CHECKPOINT = "YOUR_PICTURES", "YOUR_RUN/model_best.pth"  # in place of paths that only the user knows
 
 
 def print_next(script: object, *words: object) -> None:
@@ -43,6 +43,8 @@ def network_flags(options: FeatureOptions) -> list[object]:
 
 def _quoted(word: object) -> str:
     text = str(word)
+    if isinstance(word, Path) and text.startswith("-"):  # would be read as a flag
+        text = os.path.join(".", text)
     if os.name != "nt":
         return shlex.quote(text)
     return text if _PLAIN.fullmatch(text) else f'"{text}"'

@@ -16,7 +16,7 @@ from data.images import DEFAULT_MAX_PIXELS
 from data.names import as_text
 from data.output_folder import new_folder
 from runtime.arguments import Parser, flag
-from runtime.next_step import print_next
+from runtime.next_step import CHECKPOINT, print_next
 from runtime.options import MOST_WORKERS, FolderSearchOptions
 from runtime.progress import progress
 from utils import EXIT_DONE, EXIT_PARTIAL, command, counted
@@ -68,7 +68,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"left out: {as_text(name)} ({reason})", file=sys.stderr)
     print(f"{counted(len(names) - len(failures), 'picture')} in {len(kinds)} x {len(STRENGTHS)} forms are in "
           f"{flags.output_dir}, such as {flags.output_dir / kinds[0] / '1'}")
-    print_next("train_artist_style.py", "--eval", "--resume", "YOUR_RUN/model_best.pth", "--data-path",
+    print_next("train_artist_style.py", "--eval", "--resume", CHECKPOINT, "--data-path",
                flags.output_dir / kinds[0] / "1")
     return EXIT_PARTIAL if failures or images.unreadable else EXIT_DONE
 

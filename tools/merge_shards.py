@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from data.output_folder import output_lock
 from inference.modes import MODES
 from runtime.arguments import Parser, flag
-from runtime.next_step import print_next
+from runtime.next_step import CHECKPOINT, print_next
 from runtime.options import ResultOptions
 from utils import command
 
@@ -49,7 +49,7 @@ def main(argv: list[str] | None = None) -> int:
         print_next("tools/extract_cluster_features.py", "--features", flags.output, "--output-dir",
                    flags.output / "clusters")
     else:
-        print_next("tools/calibrate.py", "--checkpoint", "YOUR_RUN/model_best.pth", "--data-path", "YOUR_DATA_SET")
+        print_next("tools/calibrate.py", "--checkpoint", CHECKPOINT, "--data-path", "YOUR_DATA_SET")
     return code
 
 

@@ -86,7 +86,8 @@ def make_schedule(optimizer: torch.optim.Optimizer, options: OptimizerOptions, l
     """
     total = options.epochs * updates_per_epoch
     warmup = min(options.warmup_epochs * updates_per_epoch, total // 10)
-    return CosineLRScheduler(optimizer, t_initial=total - warmup, lr_min=min(options.min_lr, lr), warmup_t=warmup,
+    length = max(2, total - warmup)  # of one update timm would say that the cosine has no effect
+    return CosineLRScheduler(optimizer, t_initial=length, lr_min=min(options.min_lr, lr), warmup_t=warmup,
                              warmup_lr_init=min(options.warmup_lr, lr), warmup_prefix=True, t_in_epochs=False)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import shutil
 import sys
@@ -34,6 +35,11 @@ def test_the_interpreter_is_named_so_that_a_shell_finds_it(monkeypatch: pytest.M
 def test_a_posix_shell_reads_back_every_name(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(next_step.os, "name", "posix")
     assert shlex.split(command_line("speed.py", name))[2:] == [name]
+
+
+def test_a_path_that_begins_like_a_flag_is_told_from_one() -> None:
+    assert shlex.split(command_line("speed.py", "--input", Path("-my-art"), Path("art-1")))[2:] == [
+        "--input", str(Path(".")) + os.sep + "-my-art", "art-1"]
 
 
 def test_windows_shells_get_double_quotes(monkeypatch: pytest.MonkeyPatch) -> None:
