@@ -12,8 +12,10 @@ from data.picture_files import artist_of
 from evaluation.calibration import UNKNOWN, VERDICTS
 from inference.journal import Entry, Record
 from runtime.text_table import fold, shortened
+from utils import counted
 
 _WIDEST = 40  # columns of an artist's name
+_SAME = 0.9999  # cosine similarity from which two pictures are one
 
 
 class KnownArtists:
@@ -53,12 +55,14 @@ class Tally:
         verdicts: by verdict.
         right: of known artists, by whether the artist named first is right.
         unnamed: for which no artist is probable enough.
+        in_gallery: that the gallery holds themselves.
     """
 
     artists: Counter[str] = field(default_factory=Counter)
     verdicts: Counter[str] = field(default_factory=Counter)
     right: Counter[bool] = field(default_factory=Counter)
     unnamed: int = 0
+    in_gallery: int = 0
 
     def add(self, record: Record, truth: str | None) -> None:
         """Count the record of a picture by the artist `truth`, if that is known."""
@@ -71,6 +75,8 @@ class Tally:
             self.unnamed += 1
         elif verdict != UNKNOWN:
             self.artists[artist] += 1
+        if any(found["cosine_similarity"] > _SAME for found in record.get("pictures", ())):
+            self.in_gallery += 1
         if truth is not None:
             self.right[artist == truth] += 1
 
@@ -86,4 +92,7 @@ class Tally:
         if known := self.right.total():
             lines.append(f"right: {self.right[True]} of {known} ({self.right[True] / known:.1%}), "
                          "where the folder is a known artist")
+        if self.in_gallery:
+            lines.append(f"no test of the gallery: {counted(self.in_gallery, 'picture')} in it found "
+                         f"{'itself' if self.in_gallery == 1 else 'themselves'}")
         return lines

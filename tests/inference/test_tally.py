@@ -49,6 +49,15 @@ def test_a_search_is_counted_by_the_vote_of_the_neighbours() -> None:
         "artists: Hokusai (1)", "right: 1 of 1 (100.0%), where the folder is a known artist"]
 
 
+def test_pictures_that_find_themselves_are_told() -> None:
+    found = {"pictures": [{"image": "b.png", "cosine_similarity": 0.7}, {"image": "a.png", "cosine_similarity": 1.0}],
+             "artists_by_neighbours": [{"artist": "Hokusai", "share": 0.9}]}
+    other = {**found, "pictures": found["pictures"][:1]}
+    assert tally_of((found, None), (other, None)).lines()[-1] == "no test of the gallery: 1 picture in it found itself"
+    assert tally_of((found, None), (found, None)).lines()[-1].endswith("2 pictures in it found themselves")
+    assert tally_of((other, None)).lines() == ["artists: Hokusai (1)"]
+
+
 def test_folders_are_artists_where_they_bear_their_names(tmp_path: Path) -> None:
     apart = unicodedata.normalize("NFD", "Zoë")
     known = KnownArtists(tmp_path / "val", ["Zo\u00eb", "bob"])
