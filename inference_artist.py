@@ -113,6 +113,9 @@ def choose_next(flags: Flags, mode: Mode, output: Path) -> Sequence[object]:
     network = network_flags(flags.network)
     if flags.folder.shard:
         return "tools/merge_shards.py", "--input", output, "--output", output
+    if flags.sorting.sort_into and not flags.sorting.dry_run:
+        return ("tools/make_fix_list.py", "--sorted-dir", flags.sorting.sort_into, "--source-dir", flags.source,
+                "--output-csv", "fixes.csv")
     if flags.gallery:
         return "tools/build_gallery.py", "--gallery", flags.gallery, "--add", PICTURES, *network
     if not flags.source.is_dir():

@@ -15,6 +15,7 @@ from data.output_folder import new_folder
 from data.picture_files import find_pictures
 from data.prepare.artist_folders import list_artists, read_artist_map
 from data.prepare.dataset import CopySettings, Method, plan_split, write_dataset
+from data.prepare.fix_list import read_fix_list, select_pictures
 from data.prepare.groups import check_group_names, read_groups
 from data.prepare.splits import SplitRule
 from runtime.arguments import Parser, flag
@@ -49,6 +50,9 @@ class Flags:
             "unknown the content decides)", metavar="EXT")
     artist_map: Path | None = flag(None, "CSV with the columns folder,artist: renames, merges several folders, leaves "
                                          "out where artist is empty", metavar="CSV")
+    fix_list: Path | None = flag(None, "CSV with the columns path,artist, as of tools/make_fix_list.py: whose single "
+                                       "pictures are, whatever folder they lie in; left out where artist is empty",
+                                 metavar="CSV", common=True)
     group_by: str | None = flag(None, "which pictures stay together, such as those of a book: a CSV file with the "
                                       "columns path,group (FILE:COLUMN for another column), or a regular expression "
                                       "with one group that is searched in the path below --source-dir",
@@ -76,8 +80,9 @@ def main(argv: list[str] | None = None) -> int:
         raise UserError("--leave-groups-out without --group-by", "both", "add --group-by, which makes the groups")
     extensions = read_extensions(flags.image_extensions)
     artist_map = read_artist_map(flags.artist_map) if flags.artist_map else {}
-    found = find_pictures(source, extensions=extensions, exclude=flags.search.exclude).without_loose()
-    artists = list_artists(found, artist_map=artist_map)
+    fixes = read_fix_list(flags.fix_list) if flags.fix_list else {}
+    found = select_pictures(find_pictures(source, extensions=extensions, exclude=flags.search.exclude), fixes)
+    artists = list_artists(found, artist_map=artist_map, fixes=fixes)
     groups = None if flags.group_by is None else read_groups(
         flags.group_by, [picture.source for pictures in artists.values() for picture in pictures])
     rule = SplitRule(val_ratio=flags.val_ratio, min_images=flags.min_images, seed=flags.seed,

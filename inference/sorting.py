@@ -18,6 +18,7 @@ from typing import Literal, NamedTuple, get_args
 from data.csv_files import malformed, read_table, write_rows
 from data.names import as_text, fit_file_name, folder_name, folder_name_problem, from_text, nfc
 from data.output_folder import check_apart, output_lock
+from data.prepare.fix_list import Fix
 from data.prepare.integrity import file_digest
 from runtime.arguments import flag
 from utils import UserError, atomic_path, counted
@@ -259,6 +260,45 @@ def is_unchanged(folder: Path, row: SortedFile) -> bool:
         return not path.is_symlink() and file_digest(path).hex() == row.digest
     except OSError:
         return False
+
+
+def read_corrections(folder: Path, source: Path) -> tuple[list[Fix], list[Path]]:
+    """Whose each picture of a sorted folder is now, by the folder in which a person left it; and files of no sorting.
+
+    A picture is known by its name, or where that was changed by its content. What was deleted, or lies in no artist's
+    folder, is left out.
+
+    Args:
+        folder: the sorted folder.
+        source: the folder that paths are relative to.
+
+    Raises:
+        UserError: see `read_sorted`; or a picture lies in two places, or is none of `source`.
+    """
+    rows, there = read_sorted(folder), find_files(folder)
+    names = {PurePosixPath(row.file).name for row in rows}
+    strangers = [path for name, paths in there.items() if name not in names for path in paths]
+    renamed = {file_digest(path).hex(): path for path in strangers} if names - there.keys() else {}
+    artists = {PurePosixPath(row.file).parts[0]: row.artist for row in rows} | {UNSORTED: ""}
+    fixes = []
+    for row in rows:
+        places = there.get(PurePosixPath(row.file).name) or [
+            path for digest, path in renamed.items() if digest == row.digest]
+        if len(places) > 1:
+            raise UserError(f"{places[0]} and {places[1]}", "each picture in one place", "delete one of them")
+        parts = places[0].relative_to(folder).parts if places else ()
+        artist = artists.get(parts[0], nfc(parts[0])) if len(parts) > 1 else ""
+        reason = "deleted" if not places else "as sorted" if artist == row.artist else f"moved from {row.artist}"
+        fixes.append(Fix(_below(row.source, source), artist, reason))
+    known = {renamed[row.digest] for row in rows if row.digest in renamed}
+    return fixes, [path for path in strangers if path not in known]
+
+
+def _below(path: str, folder: Path) -> str:
+    root = Path(os.path.abspath(folder))
+    if not Path(path).is_relative_to(root):
+        raise UserError(f"the sorted picture {path}", f"pictures below {folder}", "check --source-dir")
+    return Path(path).relative_to(root).as_posix()
 
 
 # ---- undoing ---------------------------------------------------------------------------------------------------------

@@ -53,6 +53,9 @@ STEPS = [  # script, flags, the script to call next; in this order, because one 
      "train_artist_style.py"),
     ("inference_artist.py", f"--input data/val/artist_0/val_0.png --output single {NETWORK}", "inference_artist.py"),
     ("inference_artist.py", f"--input data/val --output named {NETWORK}", "tools/extract_cluster_features.py"),
+    ("inference_artist.py", f"--input data/val --output named --sort-into sorted {NETWORK}", "tools/make_fix_list.py"),
+    ("tools/make_fix_list.py", "--sorted-dir sorted --source-dir data/val --output-csv fixes.csv",
+     "prepare_dataset.py"),
     ("inference_artist.py", f"--input data/val --output parts --mode both --shard 1/1 {NETWORK}",
      "tools/merge_shards.py"),
     ("tools/merge_shards.py", "--input parts --output merged", "tools/extract_cluster_features.py"),
@@ -72,7 +75,8 @@ STEPS = [  # script, flags, the script to call next; in this order, because one 
     ("train_artist_style.py", "--data-path data --eval --resume run/model_best.pth --num-workers 0",
      "tools/calibrate.py"),
 ]
-PATHS = ("data_path", "input", "input_dir", "source_dir", "images_dir", "checkpoint", "features", "train_ann",
+PATHS = ("sorted_dir", "fix_list",
+         "data_path", "input", "input_dir", "source_dir", "images_dir", "checkpoint", "features", "train_ann",
          "val_ann", "query_vector")
 
 

@@ -6,13 +6,15 @@ Example: python tools/build_gallery.py --images-dir my_pictures --checkpoint my_
 from __future__ import annotations
 
 import sys
-from dataclasses import MISSING, dataclass
+from dataclasses import MISSING, dataclass, replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from data.names import from_text, nfc
 from data.output_folder import output_lock
-from data.picture_files import find_pictures
+from data.picture_files import artist_of, find_pictures
+from data.prepare.fix_list import read_fix_list, select_pictures
 from runtime.arguments import Parser, check_target, flag, flag_name
 from runtime.next_step import PICTURES, network_flags, print_next
 from runtime.options import COMPONENTS, FeatureOptions, FolderSearchOptions
@@ -31,6 +33,9 @@ class Flags:
                                    common=True)
     add: Path | None = flag(None, "add such a folder, or the folder of one artist; pictures of the same name are "
                                   "replaced", common=True)
+    fix_list: Path | None = flag(None, "CSV with the columns path,artist, as of tools/make_fix_list.py: whose single "
+                                       "pictures of --images-dir or --add are; left out where artist is empty",
+                                 metavar="CSV")
     remove: str | None = flag(None, "remove this artist", metavar="ARTIST", common=True)
     list: bool = flag(False, "print its artists, and whose features it holds", common=True)
     export: Path | None = flag(None, "write vectors.npy, of length 1, and vectors.csv to this folder for other stores, "
@@ -109,6 +114,8 @@ def check_flags(flags: Flags) -> None:
     if len(tasks) != 1:
         raise UserError(f"{len(tasks)} of --images-dir, --add, --remove, --list and --export", "one of them",
                         "give one")
+    if flags.fix_list and not (flags.images_dir or flags.add):
+        raise UserError("--fix-list without --images-dir or --add", "pictures that it tells of", "leave it away")
     if flags.pca and not flags.images_dir:
         raise UserError(f"--pca {flags.pca} without --images-dir", "a gallery that is built",
                         "leave it away: a gallery keeps what it was built with")
@@ -134,9 +141,15 @@ def extract(folder: Path, flags: Flags, earlier: Gallery | None = None) -> tuple
     predictor = Predictor.from_options(flags.network, uses_features=True, gallery=earlier.space if earlier else None)
     if earlier:
         read_gallery(flags.gallery, predictor.space)  # refuse another network's gallery before the work
-    pictures = find_pictures(folder, exclude=flags.search.exclude).of_artists()
+    pictures = find_pictures(folder, exclude=flags.search.exclude)
+    fixes = read_fix_list(flags.fix_list) if flags.fix_list else {}
+    pictures = select_pictures(pictures, fixes) if fixes else pictures.of_artists()
     found, failures = extract_folder(predictor, pictures, flags.network)
-    return Gallery.of_folder(predictor.space, folder, found.names, found.rows, flags.pca), failures
+    gallery = Gallery.of_folder(predictor.space, folder, found.names, found.rows, flags.pca)
+    if fixes:
+        names = [from_text(name) for name in found.names]
+        gallery = replace(gallery, artists=[fixes.get(nfc(name)) or artist_of(name) or "" for name in names])
+    return gallery, failures
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import os
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from data.csv_files import malformed, read_table
 from data.names import folder_name_problem, nfc
@@ -28,17 +29,19 @@ class Picture:
     name: str
 
 
-def list_artists(source: PictureFolder, *, artist_map: Mapping[str, str]) -> dict[str, list[Picture]]:
+def list_artists(source: PictureFolder, *, artist_map: Mapping[str, str],
+                 fixes: Mapping[str, str] = MappingProxyType({})) -> dict[str, list[Picture]]:
     """Artist → pictures of the folders of `source`, both in an order that depends on names only.
 
     Names are compared in Unicode's NFC. A folder that `artist_map` lacks is an artist of its own name. Pictures of
-    merged folders keep their folder as part of their name.
+    merged folders keep their folder as part of their name. `fixes` have the artist of single pictures by their path in
+    NFC, whatever folder they lie in.
 
     Raises:
         UserError: no artist folder in it, a map that names folders it lacks, or an artist's name that no folder can
             have on Windows or that differs from another one in case only.
     """
-    if not source.folders:
+    if not (source.folders or fixes):
         raise UserError(f"no artist folder in {source.root}", "one folder of pictures per artist", "check the path")
     unknown = sorted(artist_map.keys() - set(map(nfc, source.folders)))
     if unknown:
@@ -49,12 +52,20 @@ def list_artists(source: PictureFolder, *, artist_map: Mapping[str, str]) -> dic
         artist = artist_map.get(nfc(folder), nfc(folder))
         if artist:
             members[artist].append(folder)
-    _check_artist_names(members)
+    owners = {folder: artist for artist, folders in members.items() for folder in folders}
     names: dict[str, list[str]] = defaultdict(list)
+    moved: dict[str, list[Picture]] = defaultdict(list)
     for name in map(source.name, source.images):
-        names[name.partition("/")[0]].append(name)
-    return {artist: _list_pictures(artist, {folder: names[folder] for folder in members[artist]})
-            for artist in sorted(members)}
+        folder, _, rest = name.partition("/")
+        artist = fixes.get(nfc(name))
+        if artist and artist != owners.get(folder):
+            moved[artist].append(Picture(artist=artist, source=name, name=nfc(rest or name)))
+        else:
+            names[folder].append(name)
+    artists = sorted({*members, *moved})
+    _check_artist_names(artists)
+    return {artist: sorted([*_list_pictures(artist, {folder: names[folder] for folder in members[artist]}),
+                            *moved[artist]], key=_order) for artist in artists}
 
 
 def _check_artist_names(artists: Iterable[str]) -> None:
@@ -73,9 +84,12 @@ def _check_artist_names(artists: Iterable[str]) -> None:
 
 def _list_pictures(artist: str, folders: Mapping[str, Sequence[str]]) -> list[Picture]:
     """The artist's pictures, from the paths below the source by folder."""
-    pictures = [Picture(artist=artist, source=name, name=nfc(name if len(folders) > 1 else name.partition("/")[2]))
-                for names in folders.values() for name in names]
-    return sorted(pictures, key=lambda picture: (nfc(picture.source), picture.source))
+    return [Picture(artist=artist, source=name, name=nfc(name if len(folders) > 1 else name.partition("/")[2]))
+            for names in folders.values() for name in names]
+
+
+def _order(picture: Picture) -> tuple[str, str]:
+    return nfc(picture.source), picture.source
 
 
 def read_artist_map(path: str | os.PathLike[str]) -> dict[str, str]:

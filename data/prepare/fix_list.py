@@ -1,0 +1,68 @@
+"""Fix lists: CSV files that say whose pictures are, whatever folder they lie in, and which are left out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import NamedTuple
+
+from data.csv_files import malformed, read_table, write_rows
+from data.names import as_text, folder_name_problem, from_text, nfc
+from data.picture_files import PictureFolder
+from utils import UserError
+
+COLUMNS = ("path", "artist")
+REASON = "reason"  # a further column, for people
+
+
+class Fix(NamedTuple):
+    """One row: the picture's "/"-separated path below the source folder, its artist, empty to leave it out, and why."""
+
+    path: str
+    artist: str
+    reason: str
+
+
+def write_fix_list(path: str | os.PathLike[str], fixes: Iterable[Fix]) -> None:
+    """Write a fix list, atomically."""
+    write_rows(path, [(*COLUMNS, REASON), *([as_text(cell) for cell in fix] for fix in fixes)])
+
+
+def read_fix_list(path: str | os.PathLike[str]) -> dict[str, str]:
+    """Path of a picture → artist, from a CSV file with the columns path, artist; an empty artist leaves it out.
+
+    Both are in NFC.
+
+    Raises:
+        UserError: the file is missing or malformed, a path is empty or named twice, or an artist's name cannot be a
+            folder's.
+    """
+    fixes: dict[str, str] = {}
+    for line, row in read_table(path, COLUMNS):
+        name, artist = (nfc(from_text(cell)).strip() for cell in row)
+        if not name or name in fixes:
+            raise malformed(path, line, f"the path {name!r}", "a picture's path, each once")
+        problem = artist and folder_name_problem(artist)
+        if problem:
+            raise malformed(path, line, f"the artist {artist!r}, which {problem}", "a name that a folder can have")
+        fixes[name] = artist
+    return fixes
+
+
+def select_pictures(found: PictureFolder, fixes: Mapping[str, str]) -> PictureFolder:
+    """`found` without what `fixes` leave out, and without the loose pictures to which they give no artist.
+
+    Raises:
+        UserError: they name a picture that is not there.
+    """
+    names = {image: nfc(found.name(image)) for image in found.images}
+    unknown = sorted(fixes.keys() - {*names.values()})
+    if unknown:
+        raise UserError(f"the picture {unknown[0]!r} in --fix-list ({len(unknown)} such), which {found.root} lacks",
+                        "paths of pictures below it, with / between folders", "correct the list")
+    passed_over = {found.name(image): "left out by --fix-list" if fixes.get(name) == "" else
+                   "a picture in no artist's folder" for image, name in names.items()
+                   if fixes.get(name, name.partition("/")[1]) == ""}
+    return replace(found, images=[image for image in found.images if found.name(image) not in passed_over],
+                   passed_over=found.passed_over | passed_over)

@@ -1,0 +1,60 @@
+"""Turn a sorted folder, in which you moved what was wrong, into a list of whose pictures are.
+
+Example: python tools/make_fix_list.py --sorted-dir my_sorted --source-dir more_pictures --output-csv fixes.csv
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from dataclasses import MISSING, dataclass
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from data.names import as_text
+from data.output_folder import check_csv_outputs, output_lock, report_write_errors
+from data.prepare.fix_list import write_fix_list
+from inference.sorting import UNSORTED, read_corrections
+from runtime.arguments import Parser, flag
+from runtime.next_step import print_next
+from utils import EXIT_DONE, command, counted
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flags:
+    """Lists."""
+
+    sorted_dir: Path = flag(MISSING, f"the folder of --sort-into; its folders are artists; what lies in {UNSORTED}, "
+                                     "or was deleted there, is left out")
+    source_dir: Path = flag(MISSING, "the folder that was sorted, where the paths of the list start")
+    output_csv: Path = flag(MISSING, "list to write: path, artist and reason, for --fix-list of prepare_dataset.py and "
+                                     "tools/build_gallery.py", writes="file")
+    overwrite: bool = flag(False, "replace an earlier list without asking")
+
+
+def build_parser() -> Parser[Flags]:
+    """The flags of this command."""
+    return Parser(Flags, prog="tools/make_fix_list.py", description=__doc__)
+
+
+@command
+def main(argv: list[str] | None = None) -> int:
+    """Write the list; the exit code."""
+    flags = build_parser().read(argv)
+    fixes, strangers = read_corrections(flags.sorted_dir, flags.source_dir)
+    with output_lock(flags.output_csv), report_write_errors(flags.output_csv):
+        check_csv_outputs(flags.output_csv, overwrite=flags.overwrite)
+        write_fix_list(flags.output_csv, fixes)
+    for path in strangers:
+        print(f"passed over: {as_text(path.relative_to(flags.sorted_dir).as_posix())} (not sorted there)")
+    counts = Counter("left out" if not fix.artist else fix.reason.partition(" from ")[0] for fix in fixes)
+    print(f"{counted(len(fixes), 'picture')} in {flags.output_csv}: " + ", ".join(
+        f"{count} {what}" for what, count in counts.most_common()))
+    print_next("prepare_dataset.py", "--source-dir", flags.source_dir, "--fix-list", flags.output_csv, "--output-dir",
+               "my_dataset")
+    return EXIT_DONE
+
+
+if __name__ == "__main__":
+    sys.exit(main())
