@@ -18,7 +18,7 @@ from runtime.arguments import Parser, as_config, flag
 from runtime.next_step import PICTURES, print_next
 from runtime.options import Workload
 from runtime.text_table import RULE, format_table
-from utils import EXIT_DONE, command, write_json
+from utils import EXIT_DONE, command, counted, write_json
 
 if TYPE_CHECKING:
     from bench.timing import Measurement
@@ -101,7 +101,7 @@ def plot(records: Sequence[Mapping[str, Any]], workload: Workload, machine: Mapp
               for name, (across, part) in axes.items()}
     title = (f"{'training' if workload.train else 'inference'}, batches of {workload.pictures} at "
              f"{workload.resolution} px, {workload.dtype}{', compiled' if workload.compile else ''}; "
-             f"{machine['device']}, {machine['threads']} threads")
+             f"{machine['device']}, {counted(machine['threads'], 'thread')}")
     vertical = f"{unit} at {workload.resolution} px"
     scatter({name: points for name, points in panels.items() if points}, vertical, path, title)
 
