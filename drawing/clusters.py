@@ -59,10 +59,9 @@ def cluster_map(features: np.ndarray, names: Sequence[str], clusters: Clusters, 
                 projection: str, seed: int) -> None:
     """Write a PNG with a dot for every picture where its features lie, and a key of the dots' colours.
 
-    Colours are those of artists where folders are artists, else of clusters. Thumbnails lie below the dots; of those
-    that would hide each other one is drawn, with the number of its cluster. Without thumbnails the numbers of
-    the largest clusters stand above their middles. Of more than `MOST_ON_MAP` pictures as many are drawn, evenly
-    spaced among all.
+    For the colours see `map_groups`. Thumbnails lie below the dots; of those that would hide each other one is drawn,
+    with the number of its cluster. Without thumbnails the numbers of the largest clusters stand above their middles.
+    Of more than `MOST_ON_MAP` pictures as many are drawn, evenly spaced among all.
 
     Args:
         features: (N, D), one row per picture.
@@ -106,9 +105,13 @@ def cluster_map(features: np.ndarray, names: Sequence[str], clusters: Clusters, 
 
 
 def map_groups(names: Iterable[str], ids: Mapping[str, int]) -> tuple[str, dict[str, str | None]]:
-    """What colours stand for, "artist" or "cluster", and whose each picture is; None for one in no cluster."""
+    """What colours stand for, "artist" or "cluster", and whose each picture is; None for one in no cluster.
+
+    Colours are artists where all folders are, and the artists that get one have at least half of the pictures.
+    """
     artists = {name: artist_of(name) for name in names}
-    if None not in artists.values() and len(set(artists.values())) > 1:
+    sizes = Counter(artists.values())
+    if None not in sizes and len(sizes) > 1 and 2 * sum(n for _, n in sizes.most_common(len(GROUPS))) >= sizes.total():
         return "artist", artists
     return "cluster", {name: f"cluster {ids[name]}" if name in ids else None for name in artists}
 

@@ -49,6 +49,7 @@ STEPS = [  # script, flags, the script to call next; in this order, because one 
      "tools/split_multilabel_dataset.py"),
     ("tools/split_multilabel_dataset.py", "--input-dir mixed/pictures --train-csv t.csv --val-csv v.csv --workers 0",
      "train_artist_multilabel.py"),
+    ("tools/audit_dataset.py", f"--images-dir data/train --output-dir audit {NETWORK}", "prepare_dataset.py"),
     ("tools/corrupt_dataset.py", "--input-dir data/val --output-dir bad --kinds jpeg --workers 0",
      "train_artist_style.py"),
     ("inference_artist.py", f"--input data/val/artist_0/val_0.png --output single {NETWORK}", "inference_artist.py"),

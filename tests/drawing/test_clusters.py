@@ -156,6 +156,9 @@ def test_colours_are_artists_where_folders_are_artists_and_else_clusters() -> No
     assert map_groups(["a/1", "b/1", "b/2"], ids) == ("artist", {"a/1": "a", "b/1": "b", "b/2": "b"})
     assert map_groups(["a/1", "a/2"], ids) == ("cluster", {"a/1": "cluster 7", "a/2": None})
     assert map_groups(["a/1", "b/1", "1"], ids)[0] == "cluster"
+    enough = 2 * len(GROUPS)
+    assert map_groups([f"{number}/1" for number in range(enough)], ids)[0] == "artist"
+    assert map_groups([f"{number}/1" for number in range(enough + 1)], ids)[0] == "cluster"  # most would be grey
 
 
 def test_each_large_group_has_a_colour_of_its_own_and_grey_is_no_group() -> None:
