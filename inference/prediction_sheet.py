@@ -11,7 +11,7 @@ from pathlib import Path
 from data.names import named_file
 from drawing.contact_sheet import Mark, Tile, contact_sheet
 from drawing.lettering import format_count
-from evaluation.calibration import VERDICTS
+from evaluation.calibration import UNKNOWN, VERDICTS
 from inference.journal import Entry, Record
 from inference.records import Summary
 from inference.tally import KnownArtists, first_artist
@@ -21,7 +21,9 @@ MOST, MOST_QUERIES, NEAREST = 48, 16, 5  # pictures on one sheet; rows of one wi
 
 def write_prediction_sheet(path: Path, entries: Iterable[Entry], summary: Summary, *, folder: Path, known: KnownArtists,
                            gallery: Mapping[str, Path] | None = None) -> None:
-    """Draw the wrong answers to a folder's pictures, the most probable first, then others; none without an answer.
+    """Draw wrong answers to a folder's pictures, the most probable first, then unknown ones, then others.
+
+    Which of the others are drawn is chance, but always the same; where nothing is answered, there is no sheet.
 
     Args:
         path: the PNG.
@@ -84,7 +86,7 @@ def _probability(record: Record) -> float:
 
 
 def _rank(name: str, record: Record, truth: str | None) -> tuple[int, float, int]:
-    """What a sheet shows first: wrong answers by probability, then of the others some by chance, always the same."""
-    mark = _mark(record, truth)
-    return (("wrong", "not judged", "right").index(mark), -_probability(record) if mark == "wrong" else 0.0,
-            zlib.crc32(name.encode()))
+    """What a sheet shows first: wrong answers by probability, then unknown ones, then of the rest some by chance."""
+    if _mark(record, truth) == "wrong":
+        return 0, -_probability(record), 0
+    return 1 if record.get("verdict") == UNKNOWN else 2, 0.0, zlib.crc32(name.encode())

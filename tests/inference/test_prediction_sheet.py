@@ -53,19 +53,19 @@ def test_wrong_answers_come_first_the_most_probable_before_others(tmp_path: Path
     assert (title, columns) == ("2 of 4 right; 5 pictures, wrong ones first; 1 could not be read", 6)
     assert [(tile.file, tile.mark, tile.caption) for tile in tiles] == [
         ("bob/3.png", "wrong", "90% anna\nis bob"), ("anna/2.png", "wrong", "50% bob\nis anna"),
-        ("nobody/1.png", "not judged", "80% bob"), ("anna/1.png", "right", "80% anna"),
-        ("bob/2.png", "right", "80% bob")]
+        ("anna/1.png", "right", "80% anna"), ("bob/2.png", "right", "80% bob"),
+        ("nobody/1.png", "not judged", "80% bob")]
     assert tiles[0].picture == tmp_path / "bob/3.png"
 
 
 def test_calibrated_percentages_and_verdicts_are_told(tmp_path: Path, sheets: list[Sheet]) -> None:
     draw(tmp_path, [answer("anna/1.png", 0, verdict="confident"), answer("anna/2.png", 1, verdict="unknown"),
-                    answer("new/2.png", 1, verdict="possible")])
+                    answer("bob/3.png", 1, verdict="unknown"), answer("new/2.png", 1, verdict="possible")])
     (tiles, title, _), = sheets
     assert title == (
-        "1 of 2 right; 1 confident, 1 possible, 1 unknown; 3 pictures, wrong ones first; calibrated percentages")
-    assert [tile.caption for tile in tiles] == ["40% bob\nunknown, is anna", "40% bob\npossible",
-                                                "40% anna\nconfident"]
+        "2 of 3 right; 1 confident, 1 possible, 2 unknown; 4 pictures, wrong ones first; calibrated percentages")
+    assert [tile.caption for tile in tiles] == ["40% bob\nunknown, is anna", "40% bob\nunknown",
+                                                "40% anna\nconfident", "40% bob\npossible"]
 
 
 def test_a_picture_for_which_nobody_is_named_is_not_right(tmp_path: Path, sheets: list[Sheet]) -> None:
