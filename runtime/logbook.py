@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import sys
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,6 +53,12 @@ def board_title(name: str) -> str:
     return f"{part}/{_WORDS.get(rest, rest.replace('_', ' '))}"
 
 
+def fitted(text: str) -> str:
+    """`text` with breaks between words where a line is wider than the terminal; a path or flag stays whole."""
+    return "\n".join(textwrap.fill(line, shutil.get_terminal_size().columns, subsequent_indent="  ",
+                                   break_long_words=False, break_on_hyphens=False) for line in text.split("\n"))
+
+
 class Logbook:
     """Writes the log of one run; on ranks other than the first it writes nothing.
 
@@ -91,7 +99,7 @@ class Logbook:
     def log(self, text: str) -> None:
         """Write one line to the terminal and to train_log.txt."""
         if self.is_writer:
-            tqdm.write(text, file=sys.stdout)
+            tqdm.write(fitted(text) if sys.stdout.isatty() else text, file=sys.stdout)
             sys.stdout.flush()
         if self._folder:
             # A file name that is no valid Unicode must not end a run.

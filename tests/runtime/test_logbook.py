@@ -9,7 +9,7 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from runtime.logbook import LOG, METRICS, Logbook
+from runtime.logbook import LOG, METRICS, Logbook, fitted
 from runtime.progress import progress
 
 
@@ -35,6 +35,18 @@ def test_a_line_is_on_the_terminal_and_in_the_log(tmp_path: Path, capsys: pytest
             logbook.log(text)
     assert capsys.readouterr().out == "first 齐白石\nsecond\n"
     assert (tmp_path / LOG).read_bytes() == "first 齐白石\nsecond\n".encode()
+
+
+def test_a_line_fits_a_terminal_and_stays_one_in_the_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                                         capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("COLUMNS", "20")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    text = "  three pictures of my-folder/and-a-long-path.png are damaged"
+    with Logbook(tmp_path) as logbook:
+        logbook.log(text)
+    assert capsys.readouterr().out == "  three pictures of\n  my-folder/and-a-long-path.png\n  are damaged\n"
+    assert (tmp_path / LOG).read_text() == text + "\n"
+    assert fitted("a table\nof two lines") == "a table\nof two lines"
 
 
 def test_a_file_name_that_is_no_unicode_ends_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
