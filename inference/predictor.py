@@ -201,14 +201,30 @@ class Predictor:
         with Lanes(self.placement.choose_lanes(batches=-(-len(paths) // size))) as lanes:
             batches = BatchSampler(range(start, len(paths)), size, drop_last=False)
             loaded = self._load(pictures, batches, num_workers, lanes)
-            for batch, (features, logits) in lanes.map(self._average_views, full_batches(loaded, size)):
-                answers: dict[int, Prediction | Failure] = {
-                    index: Failure(paths[index], reason) for index, reason in batch.failures}
-                for row, index in enumerate(batch.indices.tolist()):
-                    answers[index] = (Prediction(paths[index], features[row], logits[row], self.classes or ())
-                                      if _is_sound(features[row]) and _is_sound(logits[row])
-                                      else Failure(paths[index], NOT_FINITE))
+            for batch, outputs in lanes.map(self._average_views, full_batches(loaded, size)):
+                answers = self._name(batch, outputs, paths)
                 yield from (answers[index] for index in sorted(answers))
+
+    def predict_batch(self, pictures: ImageList) -> list[Prediction | Failure]:
+        """One answer per picture, all decoded and looked at together, in the calling thread.
+
+        The transform of `pictures` is `Views` of this network's preprocessing.
+        """
+        batch = collate([pictures[index] for index in range(len(pictures))])
+        answers = self._name(batch, self._average_views(batch), pictures.files())
+        return [answers[index] for index in range(len(pictures))]
+
+    def _name(self, batch: Batch, outputs: tuple[torch.Tensor, torch.Tensor],
+              paths: Sequence[Path]) -> dict[int, Prediction | Failure]:
+        """The answer to each picture of a batch, by its index in `paths`."""
+        features, logits = outputs
+        answers: dict[int, Prediction | Failure] = {
+            index: Failure(paths[index], reason) for index, reason in batch.failures}
+        for row, index in enumerate(batch.indices.tolist()):
+            answers[index] = (Prediction(paths[index], features[row], logits[row], self.classes or ())
+                              if _is_sound(features[row]) and _is_sound(logits[row])
+                              else Failure(paths[index], NOT_FINITE))
+        return answers
 
     def _load(self, pictures: ImageList, batches: BatchSampler, num_workers: int | None,
               lanes: Lanes) -> Iterable[Batch]:

@@ -19,8 +19,8 @@ from tests.architecture_rules import (
     namespace_ends_in_options,
 )
 
-PACKAGES = ("bench", "data", "drawing", "evaluation", "inference", "model", "runtime", "search", "tests", "tools",
-            "training")
+PACKAGES = ("bench", "data", "drawing", "evaluation", "inference", "model", "runtime", "search", "serving",
+            "tests", "tools", "training")
 COMMAND = '''"""Doc."""
 from utils import command
 def build_parser():

@@ -1,0 +1,101 @@
+"""Serve a page and a JSON API that name artists, extract features and search a gallery.
+
+Example: python serve_artist.py --checkpoint my_run/model_best.pth --gallery my_gallery
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from runtime.arguments import Parser, flag
+from runtime.options import NEIGHBOURS, FeatureOptions
+from serving.options import ServiceOptions
+from utils import EXIT_DONE, UserError, command
+
+if TYPE_CHECKING:
+    from inference.predictor import Predictor
+    from serving.service import Service
+
+PACKAGES = ("fastapi", "uvicorn", "python_multipart", "prometheus_client")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flags:
+    """What is asked."""
+
+    gallery: Path | None = flag(None, "folder that tools/build_gallery.py made with the same network; needed with "
+                                      "--pretrained", common=True)
+    neighbours: int = flag(NEIGHBOURS, "nearest pictures of the gallery that vote for the artist", at_least=1)
+    calibration: bool = flag(True, "use the calibration.json beside the checkpoint, where there is one")
+    service: ServiceOptions
+    network: FeatureOptions
+
+
+def build_parser() -> Parser[Flags]:
+    """The flags of this command."""
+    return Parser(Flags, prog="serve_artist.py", description=__doc__, batch_size=8)
+
+
+@command
+def main(argv: list[str] | None = None) -> int:
+    """Serve until a signal ends it, once every request that was accepted is answered."""
+    flags = build_parser().read(argv)
+    check_flags(flags)
+    key = flags.service.read_key()
+    from serving.app import make_app
+    from serving.server import listen, serve
+    with listen(flags.service) as socket:
+        service = make_service(flags)
+        serve(make_app(service, flags.service, key), socket)
+    return EXIT_DONE
+
+
+def check_flags(flags: Flags) -> None:
+    """Raise a `UserError` if a package is missing or the flags contradict each other."""
+    if missing := [name for name in PACKAGES if importlib.util.find_spec(name) is None]:
+        raise UserError(f"no package {missing[0].replace('_', '-')}", "those of requirements-serve.txt",
+                        "run pip install -r requirements-serve.txt")
+    flags.network.check_source()
+    if flags.network.pretrained and not flags.gallery:
+        raise UserError("--pretrained without --gallery", "a gallery, as the published network knows no artists",
+                        "build one with tools/build_gallery.py, or train on your artists first")
+    if flags.service.writable and not flags.gallery:
+        raise UserError("--writable without --gallery", "a gallery to write to", "leave it away, or add --gallery")
+
+
+def make_service(flags: Flags) -> Service:
+    """The service of the flags.
+
+    Raises:
+        UserError: the network can answer nothing, or calibration or gallery are of another network.
+    """
+    from evaluation.calibration import Calibration
+    from inference.predictor import Predictor
+    from search.vectors import FeatureSpace
+    from serving.batching import Batcher
+    from serving.service import Service
+    predictor = Predictor.from_options(flags.network, uses_features=True,
+                                       gallery=FeatureSpace.read(flags.gallery) if flags.gallery else None)
+    check_use(flags, predictor)
+    calibration = None
+    if flags.network.checkpoint and flags.calibration and predictor.task != "multilabel":
+        calibration = Calibration.beside(flags.network.checkpoint, predictor.fingerprint, flags.network.view)
+        if calibration:
+            predictor.score_with(calibration.read_scorer(flags.network.checkpoint))
+    batcher = Batcher(predictor, flags.network, capacity=flags.service.queue)
+    return Service(predictor, batcher, calibration=calibration, gallery=flags.gallery, neighbours=flags.neighbours)
+
+
+def check_use(flags: Flags, predictor: Predictor) -> None:
+    """Raise a `UserError` if the network can neither name artists nor search."""
+    if predictor.classes is None and not flags.gallery:
+        raise UserError(f"{flags.network.checkpoint}, which does not name its artists", "a class mapping, or a gallery",
+                        "add --class-csv OUTPUT_DIR/class_mapping.csv of its training, or --gallery")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,145 @@
+// Answers as cards. All text is set as text: a name that holds HTML stays a name.
+
+import {words} from "./words.js";
+
+const COLOURS = ["#b4541f", "#2f6f8f", "#6a8f2f", "#8f4f8f", "#c79a2b", "#4f7f6f", "#a04050", "#6f6f9f"];
+const THUMBNAIL = 640; // px
+
+const element = (name, className = "", text = "") => Object.assign(document.createElement(name), {className, textContent: text});
+const percent = (value) => `${(100 * value).toFixed(1)} %`;
+const worth = (entry) => entry.calibrated_probability ?? entry.probability;
+
+const line = (name, figure) => {
+  const row = element("div", "name");
+  row.append(element("span", "", name), element("span", "", figure));
+  return row;
+};
+
+const bars = (entries) => {
+  const list = element("ul", "list");
+  for (const [name, value] of entries) {
+    const item = element("li");
+    const bar = element("div", "bar");
+    const filled = element("i");
+    filled.style.width = `${100 * value}%`;
+    bar.append(filled);
+    item.append(line(name, percent(value)), bar);
+    list.append(item);
+  }
+  return list;
+};
+
+const stack = (labels) => {
+  const bar = element("div", "stack");
+  const list = element("ul", "list");
+  bar.setAttribute("aria-hidden", "true");
+  labels.forEach(({label, ratio, confidence}, number) => {
+    const colour = COLOURS[number % COLOURS.length];
+    const part = element("i");
+    part.style.width = `${100 * ratio}%`;
+    part.style.background = colour;
+    bar.append(part);
+    const item = element("li");
+    const row = line(label, `${percent(ratio)} (${percent(confidence)})`);
+    const key = element("i", "key");
+    key.style.background = colour;
+    row.firstChild.prepend(key);
+    item.append(row);
+    list.append(item);
+  });
+  const box = element("div");
+  box.append(bar, list);
+  return box;
+};
+
+// The artists of a record, the surest first; where the network names none, those of the gallery.
+export const artistsOf = (record) => {
+  if (record.labels) return record.labels.map(({label}) => label);
+  if (record.verdict === "unknown") return [];
+  const first = record.classification?.[0]?.class_name ?? record.artists_by_neighbours?.[0]?.artist;
+  return first === undefined ? [] : [first];
+};
+
+const tag = (name) => name.replaceAll(",", " ").replaceAll("_", " ").trim();
+export const tags = (record) => artistsOf(record).map(tag).join(", ");
+export const booruTags = (record) => artistsOf(record).map(
+  (name) => tag(name).toLowerCase().replaceAll(/\s+/g, "_").replaceAll(/[()\\]/g, "\\$&")).join(", ");
+
+const copier = (label, text, told) => {
+  const button = element("button", "", label);
+  button.addEventListener("click", async () => {
+    try {
+      await navigator.clipboard.writeText(text);
+      told(words.copied);
+    } catch {
+      told(words.cannotCopy);
+    }
+  });
+  return button;
+};
+
+export const thumbnail = async (file) => {
+  try {
+    const bitmap = await createImageBitmap(file);
+    const scale = Math.min(1, THUMBNAIL / Math.max(bitmap.width, bitmap.height));
+    const canvas = Object.assign(document.createElement("canvas"), {
+      width: Math.max(1, Math.round(bitmap.width * scale)), height: Math.max(1, Math.round(bitmap.height * scale))});
+    canvas.getContext("2d").drawImage(bitmap, 0, 0, canvas.width, canvas.height);
+    bitmap.close();
+    return await new Promise((resolve) => canvas.toBlob(resolve, "image/jpeg", 0.85));
+  } catch {
+    return null; // a format that the browser cannot show; the service may read it all the same
+  }
+};
+
+// An empty card, and how it is filled.
+export const card = (name) => {
+  const box = element("li", "card");
+  const picture = element("div", "none");
+  const body = element("div", "body");
+  body.append(element("h2", "", name), element("p", "soft", words.waiting));
+  box.append(picture, body);
+  return {
+    box,
+    show: (blob) => {
+      const image = Object.assign(element("img"), {alt: "", src: URL.createObjectURL(blob)});
+      image.addEventListener("load", () => URL.revokeObjectURL(image.src), {once: true});
+      picture.replaceWith(image);
+    },
+    fill: (record, told) => body.replaceChildren(element("h2", "", name), ...parts(record, told)),
+  };
+};
+
+const parts = (record, told) => {
+  if (record.error) return [element("p", "bad", record.error)];
+  const shown = [];
+  const add = (title, content) => shown.push(element("h3", "", title), content);
+  if (record.verdict) shown.push(element("p", `verdict ${record.verdict}`, words[record.verdict](record.classification[0]?.class_name)));
+  if (record.classification) add(words.artists, bars(record.classification.map((each) => [each.class_name, worth(each)])));
+  if (record.labels?.length) add(words.shares, stack(record.labels));
+  if (record.labels?.length === 0) shown.push(element("p", "soft", words.nobody));
+  if (record.artists_by_neighbours) add(words.byVote, bars(record.artists_by_neighbours.slice(0, 3).map((each) => [each.artist, each.share])));
+  if (record.pictures) {
+    const list = element("ul", "list");
+    for (const {image, artist, cosine_similarity: closeness} of record.pictures.slice(0, 5)) {
+      const item = element("li");
+      item.append(line(`${artist} · ${image.slice(image.lastIndexOf("/") + 1)}`, closeness.toFixed(3)));
+      list.append(item);
+    }
+    add(words.nearest, list);
+  }
+  const row = element("div", "row");
+  if (artistsOf(record).length) row.append(copier(words.copy, tags(record), told), copier(words.booru, booruTags(record), told));
+  return [...shown, row];
+};
+
+// One row per picture and artist, for CSV.
+export const rows = (records) => [
+  ["picture", "verdict", "artist", "probability", "share", "nearest_picture", "error"],
+  ...records.flatMap((record) => {
+    const nearest = record.pictures?.[0]?.image;
+    const named = record.labels?.map(({label, confidence, ratio}) => [label, confidence, ratio])
+      ?? record.classification?.map((each) => [each.class_name, worth(each), ""])
+      ?? record.artists_by_neighbours?.map(({artist, share}) => [artist, "", share]) ?? [];
+    return (named.length ? named : [["", "", ""]]).map((each) => [record.name, record.verdict, ...each, nearest, record.error]);
+  })];
