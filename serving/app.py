@@ -136,7 +136,7 @@ def _add_facts(app: FastAPI, service: Service, options: ServiceOptions, metrics:
 
 def _add_questions(app: FastAPI, service: Service, uploads: Uploads, metrics: Metrics) -> None:
 
-    async def answer(request: Request, question: Question) -> Response:
+    async def answer(request: Request, question: Question, *, strict: bool = True) -> Response:
         if missing := [part for part in question.parts if part not in service.parts]:
             raise HTTPException(404, {"classify": "the network names no artists", "search": "there is no gallery"}.get(
                 missing[0], missing[0]))
@@ -145,7 +145,7 @@ def _add_questions(app: FastAPI, service: Service, uploads: Uploads, metrics: Me
         records = await run_in_threadpool(
             lambda: [service.record(*pair, question) for pair in zip(pictures, answers, strict=True)])
         errors = [record["error"] for record in records if "error" in record]
-        if len(errors) == len(records):
+        if strict and len(errors) == len(records):
             return JSONResponse({"error": errors[0], "results": records}, 422)
         return JSONResponse({"results": records})
 
@@ -166,9 +166,9 @@ def _add_questions(app: FastAPI, service: Service, uploads: Uploads, metrics: Me
 
     @app.post("/api/describe", tags=["pictures"], openapi_extra=_BODY, responses=_ERRORS)
     async def describe(request: Request, top_k: TopK = 5, threshold: Threshold = 0) -> Response:
-        """Classify and search at once, whichever of both there is; the network looks at each picture once."""
+        """Classify and search at once, whichever of both there is; also 200 where no picture can be read."""
         parts = tuple(part for part in service.parts if part != "features")
-        return await answer(request, Question(parts=parts, top_k=top_k, threshold=threshold))
+        return await answer(request, Question(parts=parts, top_k=top_k, threshold=threshold), strict=False)
 
 
 def _add_gallery(app: FastAPI, service: Service, uploads: Uploads, options: ServiceOptions, metrics: Metrics) -> None:

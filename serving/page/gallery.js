@@ -1,6 +1,7 @@
 // The gallery's artists; where it may be written to, they are added and removed here.
 
 import {acceptDrops} from "./files.js";
+import {named} from "./results.js";
 import {ask, askPatiently} from "./service.js";
 import {words} from "./words.js";
 
@@ -27,7 +28,7 @@ const show = async (writable) => {
   at("artists").replaceChildren(...artists.map(({artist, pictures}) => {
     const item = element("li");
     const count = Object.assign(element("span", words.pictures(pictures)), {className: "soft"});
-    item.append(element("span", artist), count);
+    item.append(named(artist), count);
     if (writable) {
       const button = element("button", words.remove);
       button.setAttribute("aria-label", words.removeNamed(artist));

@@ -4,20 +4,28 @@ import {words} from "./words.js";
 
 const COLOURS = ["#b4541f", "#2f6f8f", "#6a8f2f", "#8f4f8f", "#c79a2b", "#4f7f6f", "#a04050", "#6f6f9f"];
 const THUMBNAIL = 640; // px
+const LEAST = 0.005; // of an artist that is shown beside the first
 
 const element = (name, className = "", text = "") => Object.assign(document.createElement(name), {className, textContent: text});
 const percent = (value) => `${(100 * value).toFixed(1)} %`;
 const worth = (entry) => entry.calibrated_probability ?? entry.probability;
 
+// A name that may be broken behind its underscores.
+export const named = (name) => {
+  const box = element("span");
+  name.split(/(?<=[_/])/).forEach((part, number) => box.append(...(number ? [element("wbr")] : []), part));
+  return box;
+};
+
 const line = (name, figure) => {
   const row = element("div", "name");
-  row.append(element("span", "", name), element("span", "", figure));
+  row.append(named(name), element("span", "", figure));
   return row;
 };
 
 const bars = (entries) => {
   const list = element("ul", "list");
-  for (const [name, value] of entries) {
+  for (const [name, value] of entries.filter(([, value], number) => !number || value >= LEAST)) {
     const item = element("li");
     const bar = element("div", "bar");
     const filled = element("i");
