@@ -213,6 +213,8 @@ def make_request(flags: Flags, mode: Mode, predictor: Predictor) -> InferenceReq
     calibration = search = None
     if mode.names_artists and checkpoint and flags.calibration:
         calibration = Calibration.beside(checkpoint, predictor.fingerprint, flags.network.view)
+        if calibration:
+            predictor.score_with(calibration.read_scorer(checkpoint))
     if flags.gallery:
         search = GallerySearch(read_gallery(flags.gallery, predictor.space), neighbours=flags.neighbours)
     return InferenceRequest(mode=mode, top_k=flags.top_k, threshold=flags.threshold, calibration=calibration,

@@ -15,7 +15,7 @@ import signal
 import stat
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -323,6 +323,14 @@ def write_array(path: str | os.PathLike[str], array: numpy.ndarray) -> None:
 
     with atomic_path(path) as partial, open(partial, "wb") as file:
         numpy.save(file, array)
+
+
+def write_arrays(path: str | os.PathLike[str], arrays: Mapping[str, numpy.ndarray]) -> None:
+    """Write `arrays`, by name, as .npz, atomically."""
+    import numpy
+
+    with atomic_path(path) as partial, open(partial, "wb") as file:
+        numpy.savez(file, **arrays)  # type: ignore[arg-type]  # its own flag is no name of ours
 
 
 # ---- random state ----------------------------------------------------------------------------------------------------

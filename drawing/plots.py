@@ -95,15 +95,16 @@ def _mark_highest(axes: Axes, points: Sequence[tuple[int, float]]) -> None:
                   fontweight="bold", path_effects=HALO)
 
 
-def reliability_plot(diagrams: Mapping[str, Sequence[Bin]], answers: Mapping[str, np.ndarray], possible: float,
-                     confident: float, path: Path) -> None:
+def reliability_plot(diagrams: Mapping[str, Sequence[Bin]], answers: Mapping[str, np.ndarray], score: str,
+                     possible: float, confident: float, path: Path) -> None:
     """Draw how often answers are right at each probability before and after calibration, and the verdicts' thresholds.
 
     Args:
         diagrams: two; title -> the bins that hold answers.
-        answers: `right`, `wrong` and `unknown artists` -> the calibrated probabilities of such answers, (N,), N ≥ 0.
-        possible: an answer is possible from this probability on.
-        confident: it is confident from this one on; above 1 never.
+        answers: `right`, `wrong` and `unknown artists` -> the scores of such answers, (N,), N ≥ 0.
+        score: `probability` if they are calibrated probabilities, else the name of another score.
+        possible: an answer is possible from this score on.
+        confident: it is confident from this probability on; above 1 never.
         path: the PNG to write.
     """
     figure = Figure(figsize=(13, 4.8), dpi=110, layout="constrained")
@@ -116,17 +117,20 @@ def reliability_plot(diagrams: Mapping[str, Sequence[Bin]], answers: Mapping[str
                  ylabel="how often such answers are right", ylim=EDGES)
         axes.yaxis.set_major_formatter(PERCENT)
         axes.set_title(title, loc="left", color=INK)
-    shown = [name for name in ANSWERS if len(answers[name])]
-    last.hist([answers[name] for name in shown], bins=15, range=(0, 1), stacked=True,
+    shown, of_probability = [name for name in ANSWERS if len(answers[name])], score == "probability"
+    limits = {"possible": (possible, "--"), **({"confident": (confident, "-")} if of_probability else {})}
+    last.hist([answers[name] for name in shown], bins=15, range=(0, 1) if of_probability else None, stacked=True,
               color=[ANSWERS[name] for name in shown], label=[f"{name} ({len(answers[name])})" for name in shown])
-    for name, threshold, style in (("possible", possible, "--"), ("confident", confident, "-")):
-        if threshold <= 1:
-            last.axvline(threshold, color=INK, linewidth=1.6, linestyle=style, path_effects=HALO,
-                         label=f"{name} from {threshold:.1%}")
-    last.set_title("verdicts: unknown ╎ possible" + " │ confident" * (confident <= 1), loc="left", color=INK)
-    last.set(xlabel="calibrated probability", ylabel="pictures")
+    for name, (threshold, style) in limits.items():
+        if threshold <= 1 or not of_probability:
+            last.axvline(threshold, color=INK, linewidth=1.6, linestyle=style, path_effects=HALO, label=f"{name} from "
+                         + (f"{threshold:.1%}" if of_probability else f"{threshold:.4g}"))
+    also = " │ confident" if confident <= 1 and of_probability else ""
+    last.set_title(f"verdicts: unknown ╎ possible{also}", loc="left", color=INK)
+    last.set(xlabel="calibrated probability" if of_probability else f"score: {score}", ylabel="pictures")
     for axes in (*panels, last):
         axes.spines[["top", "right"]].set_visible(False)
+    for axes in (*panels, *([last] if of_probability else [])):
         axes.set_xlim(EDGES)
         axes.xaxis.set_major_formatter(PERCENT)
     figure.legend(loc="outside lower right", ncols=len(shown) + 2, frameon=False)

@@ -1,4 +1,7 @@
-"""Temperature scaling, and the thresholds between confident, possible and unknown; calibration.json holds both."""
+"""Temperature scaling, and the thresholds between confident, possible and unknown; calibration.json holds both.
+
+What the score behind `unknown` needs beyond these numbers lies in calibration.npz.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +17,13 @@ import torch
 import torch.nn.functional as F
 from msgspec import Meta
 
+from data.output_folder import replace_together
 from data.side_files import read_json
+from evaluation.answers import Answers
+from evaluation.unknown_scores import OF_LOGITS, ScoreName, Scorer, estimate_aurocs, fit_scorers, usable_scores
 from utils import UserError, write_json
 
-CALIBRATION = "calibration.json"
+CALIBRATION, STATISTICS = "calibration.json", "calibration.npz"
 BINS = 15  # of equal width, for reliability
 LEAST, MOST = 1e-12, 1e12  # temperature
 CONFIDENT, POSSIBLE, UNKNOWN = VERDICTS = "confident", "possible", "unknown"
@@ -33,28 +39,56 @@ class Calibration:
         temperature: logits are divided by it.
         confident: an answer is confident from this calibrated probability on; above 1 where no threshold keeps the
             error rate.
-        possible: it is possible from this one on; below, the artist is unknown.
+        possible: it is possible from this score on; below, the artist is unknown.
         error_rate: see `verdict_thresholds`.
+        score: what tells known artists from unknown ones.
+        estimated_auroc: how well, see `estimate_aurocs`; None where that was not estimated.
+        statistics: fingerprint of calibration.npz; empty where the score does not need it.
     """
 
     fingerprint: str
     view: str
     temperature: Annotated[float, Meta(ge=LEAST, le=MOST)]
     confident: Annotated[float, Meta(ge=0, le=2)]
-    possible: Annotated[float, Meta(ge=0, le=2)]
+    possible: float
     error_rate: Annotated[float, Meta(ge=0, le=1)]
+    score: ScoreName = "probability"
+    estimated_auroc: Annotated[float, Meta(ge=0, le=1)] | None = None
+    statistics: str = ""
+
+    def __post_init__(self) -> None:
+        """Raise a `ValueError` if `possible` should be a probability, and is none."""
+        if self.score == "probability" and not 0 <= self.possible <= 1:
+            raise ValueError(f"possible from the probability {self.possible}")
 
     def probabilities(self, logits: torch.Tensor) -> torch.Tensor:
         """(…, classes) logits -> calibrated probabilities of the same shape."""
         return (logits / self.temperature).softmax(-1)
 
-    def verdict(self, probability: float) -> str:
-        """The verdict on a picture with this highest calibrated probability."""
-        return CONFIDENT if probability >= self.confident else POSSIBLE if probability >= self.possible else UNKNOWN
+    def verdict(self, probability: float, score: float | None = None) -> str:
+        """The verdict on a picture with this highest calibrated probability and this `score`, if that is another.
 
-    def write(self, path: Path, figures: Mapping[str, Any]) -> None:
-        """Write calibration.json with the `figures` of `fit_calibration`."""
-        write_json(path, {**dataclasses.asdict(self), "figures": figures})
+        Raises:
+            ValueError: the calibration is of another score, which is not given.
+        """
+        if score is None:
+            if self.score != "probability":
+                raise ValueError(f"no {self.score} score")
+            score = probability
+        return UNKNOWN if score < self.possible else CONFIDENT if probability >= self.confident else POSSIBLE
+
+    def as_plain(self) -> dict[str, Any]:
+        """The attributes; without the last three where they say nothing, as in files of earlier versions."""
+        silent = {"score": "probability", "estimated_auroc": None, "statistics": ""}
+        return {name: value for name, value in dataclasses.asdict(self).items()
+                if name not in silent or value != silent[name]}
+
+    def write(self, path: Path, figures: Mapping[str, Any], scorer: Scorer | None = None) -> None:
+        """Write calibration.json with the `figures` of `fit_calibration`, and what the `scorer` needs beside it."""
+        with replace_together(path.parent, (path.name, STATISTICS)) as building:
+            statistics = scorer.write(building / STATISTICS) if scorer else ""
+            found = dataclasses.replace(self, statistics=statistics)
+            write_json(building / path.name, {**found.as_plain(), "figures": figures})
 
     @classmethod
     def beside(cls, checkpoint: Path, fingerprint: str, view: str) -> Calibration | None:
@@ -74,6 +108,11 @@ class Calibration:
             raise UserError(f"--view {view} with {path}, made with --view {found.view}", "the same view", action)
         return found
 
+    def read_scorer(self, checkpoint: Path) -> Scorer:
+        """The score that this calibration, which lies beside `checkpoint`, was made with; see `Scorer.read`."""
+        path = calibration_path(checkpoint).with_name(STATISTICS)
+        return Scorer.read(path, self.score, self.temperature, self.statistics)
+
 
 def calibration_path(checkpoint: Path) -> Path:
     """Where the calibration of a checkpoint, a file or a folder, lies."""
@@ -84,42 +123,72 @@ def calibration_path(checkpoint: Path) -> Path:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Answers:
-    """A network's answers to N pictures.
+class Fitted:
+    """A calibration, the score that its verdicts are made with, and the figures behind both."""
 
-    Attributes:
-        logits: (N, classes).
-        targets: (N,) int64, the class of each picture's artist; -1 for an artist outside the classes.
-        unknown: names of those artists.
-    """
-
-    logits: torch.Tensor
-    targets: torch.Tensor
-    unknown: Sequence[str] = ()
-
-    @property
-    def right(self) -> np.ndarray:
-        """Whether the most probable class is right, (N,) bool."""
-        return (self.logits.argmax(1) == self.targets).numpy()
-
-    def scores(self, temperature: float) -> np.ndarray:
-        """The highest probability of each picture, (N,) float64."""
-        return (self.logits.double() / temperature).softmax(1).amax(1).numpy()
+    calibration: Calibration
+    scorer: Scorer
+    figures: dict[str, Any]
 
 
-def fit_calibration(known: Answers, others: Answers, error_rate: float, fingerprint: str,
-                    view: str) -> tuple[Calibration, dict[str, Any]]:
+def fit_calibration(known: Answers, others: Answers, error_rate: float, fingerprint: str, view: str, *,
+                    training: Answers | None = None, blocks: Sequence[int] = (),
+                    score: ScoreName | None = None) -> Fitted:
     """Fit a calibration to answers to validation pictures, and to pictures of other artists where there are any.
 
     Where every answer is right the best temperature would be 0, whatever the picture: it stays 1.
 
+    Args:
+        known: answers to validation pictures.
+        others: answers to pictures of other artists; the choice of the score does not see them.
+        error_rate: see `verdict_thresholds`.
+        fingerprint: of the network.
+        view: views of each picture.
+        training: answers to training pictures, with features; without them only scores of logits are compared.
+        blocks: of the features, see `fit_scorers`.
+        score: None for the one of the highest estimated AUROC.
+
     Returns:
-        the calibration, and the figures behind it: `accuracy`, `ece_before`, `ece_after`, `auroc` and `fpr95` where
+        the figures are `accuracy`, `ece_before`, `ece_after`, `estimated_aurocs` by score, `auroc` and `fpr95` where
         there are other artists, and per verdict the shares of right, wrong and other answers.
 
     Raises:
-        UserError: no validation picture, an unknown artist among the known, or a known one among the others.
+        UserError: no validation picture, an unknown artist among the known, a known one among the others, or no
+            training pictures for a `score` that needs them.
     """
+    _check_answers(known, others)
+    temperature = 1.0 if known.right.all() else fit_temperature(known.logits, known.targets)
+    names = usable_scores(training, blocks)
+    if score and score not in names:
+        raise UserError(f"--score {score} without the pictures that it learns from", "train/ beside val/",
+                        f"take --score {' or '.join(OF_LOGITS)}, or check --data-path")
+    aurocs = estimate_aurocs([score] if score else names, known, training, temperature, blocks)
+    name = score or max(aurocs, key=lambda name: aurocs[name], default="probability")
+    scorer, = fit_scorers([name], temperature, training, blocks)
+    (sure, scores), (unknown_sure, unknown) = (rate_answers(answers, scorer) for answers in (known, others))
+    confident, possible = verdict_thresholds(
+        np.concatenate([sure, unknown_sure]), np.concatenate([scores, unknown]),
+        np.concatenate([known.right, others.right]), np.repeat([True, False], [len(scores), len(unknown)]), error_rate)
+    calibration = Calibration(fingerprint=fingerprint, view=view, temperature=temperature, confident=confident,
+                              possible=possible, error_rate=error_rate, score=name, estimated_auroc=aurocs.get(name))
+    verdicts = [[*map(calibration.verdict, *group)] for group in (
+        (sure[known.right], scores[known.right]), (sure[~known.right], scores[~known.right]), (unknown_sure, unknown))]
+    figures = {"pictures": len(scores), "outside_pictures": len(unknown), "accuracy": float(known.right.mean()),
+               "ece_before": calibration_error(known.probabilities(1), known.right),
+               "ece_after": calibration_error(sure, known.right), "estimated_aurocs": aurocs,
+               "verdicts": {name: [group.count(name) / max(1, len(group)) for group in verdicts] for name in VERDICTS}}
+    return Fitted(calibration=calibration, scorer=scorer,
+                  figures=figures | (separation(scores, unknown) if len(unknown) else {}))
+
+
+def rate_answers(answers: Answers, scorer: Scorer) -> tuple[np.ndarray, np.ndarray]:
+    """The highest calibrated probability of each answer, and its score, (N,) float64 each."""
+    if not len(answers.targets):
+        return np.empty(0), np.empty(0)
+    return answers.probabilities(scorer.temperature), scorer.score(answers.logits.numpy(), answers.features)
+
+
+def _check_answers(known: Answers, others: Answers) -> None:
     if not len(known.targets):
         raise UserError("no validation picture that can be read", "one folder per artist in val/", "check --data-path")
     if known.unknown:
@@ -129,18 +198,6 @@ def fit_calibration(known: Answers, others: Answers, error_rate: float, fingerpr
     if (others.targets >= 0).any():
         raise UserError("a folder below --unknown-dir that bears the name of an artist of the network",
                         "artists that it does not know", "take that folder away")
-    temperature = 1.0 if known.right.all() else fit_temperature(known.logits, known.targets)
-    scores, unknown = known.scores(temperature), others.scores(temperature)
-    confident, possible = verdict_thresholds(scores, known.right, unknown, error_rate)
-    calibration = Calibration(fingerprint=fingerprint, view=view, temperature=temperature, confident=confident,
-                              possible=possible, error_rate=error_rate)
-    verdicts = [[calibration.verdict(score) for score in group]
-                for group in (scores[known.right], scores[~known.right], unknown)]
-    figures = {"pictures": len(scores), "outside_pictures": len(unknown), "accuracy": float(known.right.mean()),
-               "ece_before": calibration_error(known.scores(1), known.right),
-               "ece_after": calibration_error(scores, known.right),
-               "verdicts": {name: [group.count(name) / max(1, len(group)) for group in verdicts] for name in VERDICTS}}
-    return calibration, figures | (separation(scores, unknown) if len(unknown) else {})
 
 
 def fit_temperature(logits: torch.Tensor, targets: torch.Tensor) -> float:
@@ -175,29 +232,32 @@ def calibration_error(scores: np.ndarray, right: np.ndarray) -> float:
     return sum(count * abs(score - share) for score, share, count in reliability_bins(scores, right)) / len(scores)
 
 
-def verdict_thresholds(scores: np.ndarray, right: np.ndarray, unknown: np.ndarray,
+def verdict_thresholds(probabilities: np.ndarray, scores: np.ndarray, right: np.ndarray, known: np.ndarray,
                        error_rate: float) -> tuple[float, float]:
-    """From which score on an answer is confident, and from which on it is possible.
+    """From which probability on an answer is confident, and from which score on it is possible.
 
-    Confident is the lowest score from which on at most `error_rate` of the answers are wrong; every answer to a picture
-    of an unknown artist is wrong. At most `error_rate` of the known artists' pictures lie below possible.
+    About `error_rate` of the known artists' pictures lie below possible. Of the others, confident is the lowest
+    probability from which on at most `error_rate` of the answers are wrong, counting one more that is: thresholds that
+    just hold on these pictures would not on others. There is none, 2, if that cannot be reached.
+
+    **Source:** the one more is that of conformal prediction: Angelopoulos and Bates, 2021, arXiv 2107.07511.
 
     Args:
-        scores: highest probability of each validation picture, (N,).
-        right: whether its class is right, (N,).
-        unknown: highest probability of each picture of unknown artists, (M,), M ≥ 0.
+        probabilities: the highest of each picture, (N,).
+        scores: of each picture, (N,).
+        right: whether the most probable class is right, (N,).
+        known: whether it is by a known artist, (N,); at least one is.
         error_rate: 0 to 1.
     """
-    possible = float(np.sort(scores)[int(error_rate * len(scores))])
-    everything = np.concatenate([scores, unknown])
-    wrong = np.concatenate([~right, np.ones(len(unknown), bool)])
-    order = np.argsort(-everything, kind="stable")
-    share = np.cumsum(wrong[order]) / np.arange(1, len(order) + 1)
-    ranked = everything[order]
+    lowest = np.sort(scores[known])
+    possible = float(lowest[max(0, int(error_rate * (len(lowest) + 1)) - 1)])
+    chosen = np.flatnonzero(scores >= possible)
+    chosen = chosen[np.argsort(-probabilities[chosen], kind="stable")]
+    share = (np.cumsum(~right[chosen]) + 1) / np.arange(2, len(chosen) + 2)
+    ranked = probabilities[chosen]
     last_of_ties = np.append(ranked[1:] != ranked[:-1], True)
     good = np.flatnonzero((share <= error_rate) & last_of_ties)
-    confident = float(ranked[good[-1]]) if len(good) else 2.0
-    return max(confident, possible), possible
+    return float(ranked[good[-1]]) if len(good) else 2.0, possible
 
 
 def separation(scores: np.ndarray, unknown: np.ndarray) -> dict[str, float]:

@@ -8,7 +8,7 @@ import torch
 
 from data.names import nfc
 from data.picture_files import PictureFolder
-from evaluation.calibration import Answers
+from evaluation.answers import Answers
 from inference.predictor import Failure, Predictor
 from runtime.options import InferenceOptions
 from runtime.progress import progress
@@ -22,6 +22,7 @@ def collect_answers(predictor: Predictor, classes: Sequence[str], folders: Seque
     """
     owners = {image: folder.artist(image) for folder in folders for image in folder.images}
     logits: list[torch.Tensor] = []
+    features: list[torch.Tensor] = []
     artists: list[str] = []
     failures: list[Failure] = []
     for answer in progress(predictor.predict_with(list(owners), options), len(owners)):
@@ -29,8 +30,10 @@ def collect_answers(predictor: Predictor, classes: Sequence[str], folders: Seque
             failures.append(answer)
         else:
             logits.append(answer.logits)
+            features += [] if answer.added is None else [answer.added]
             artists.append(owners[answer.path])
     ids = {nfc(name): number for number, name in enumerate(classes)}
     return Answers(logits=torch.stack(logits) if logits else torch.empty(0, len(classes)),
                    targets=torch.tensor([ids.get(artist, -1) for artist in artists], dtype=torch.int64),
-                   unknown=sorted({*artists} - ids.keys())), failures
+                   unknown=sorted({*artists} - ids.keys()),
+                   features=torch.stack(features).numpy() if features else None), failures

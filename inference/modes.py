@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -57,7 +57,7 @@ class InferenceRequest:
     def identity(self) -> dict[str, Any]:
         """Plain Python that tells this request from others, for about.json of a journal."""
         values: dict[str, Any] = {"mode": self.mode.name, "top_k": self.top_k, "threshold": self.threshold,
-                                  "calibration": asdict(self.calibration) if self.calibration else None}
+                                  "calibration": self.calibration.as_plain() if self.calibration else None}
         if self.space and self.space.feature_kind != "pooled":  # journals of earlier versions know no other kind
             values["features"] = self.space.feature_kind
         if self.search:

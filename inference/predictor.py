@@ -16,11 +16,12 @@ from data.image_list import Batch, ImageList, collate, full_batches
 from data.images import DEFAULT_MAX_PIXELS
 from data.loaders import Loading, make_loader
 from data.transforms import Preprocessing
+from evaluation.unknown_scores import Scorer
 from inference.views import Normalise, Views
 from model.lsnet import LSNet
 from model.style_network import StyleNetwork
 from runtime.checkpoint import Checkpoint, published_checkpoint, read_checkpoint
-from runtime.networks import check_input_size, feature_blocks, features_and_logits, load_weights
+from runtime.networks import check_input_size, feature_blocks, features_and_logits, load_weights, richest_kind
 from runtime.options import ExpectedNetwork, FeatureKind, FeatureOptions, InferenceOptions, TrainedOptions
 from runtime.placement import WORKERS, Placement, inductor_or_eager
 from search.vectors import LARGEST_NUMBER, FeatureSpace
@@ -42,12 +43,16 @@ class Prediction:
         features: (D,) float32, not normalised, on the CPU.
         logits: (classes,) float32, on the CPU.
         classes: names in the order of the logits; empty where the checkpoint has none.
+        added: features (E,) float32 of the kind that `Predictor.add_features` was asked for.
+        score: that of `Predictor.score_with`.
     """
 
     path: Path
     features: torch.Tensor
     logits: torch.Tensor
     classes: Sequence[str]
+    added: torch.Tensor | None = None
+    score: float | None = None
 
     def top(self, count: int, threshold: float = 0.0) -> list[dict[str, Any]]:
         """The `count` most probable classes, those of probability ≥ `threshold`, the most probable first."""
@@ -85,6 +90,8 @@ class Predictor:
         network = network.for_inference() if isinstance(network, LSNet | StyleNetwork) else network
         self.space = FeatureSpace(model=fingerprint, feature_kind=feature_kind,
                                   blocks=feature_blocks(network, feature_kind))
+        self.kinds, self.width = [feature_kind], sum(self.space.blocks)
+        self.scorer: Scorer | None = None
         self.dtype = placement.amp or torch.float32
         self.network = placement.move_network(network).to(self.dtype)
         self.forward = torch.compile(features_and_logits, backend=inductor_or_eager) if compile else features_and_logits
@@ -139,6 +146,20 @@ class Predictor:
         return cls(network, spec.classes, spec.preprocessing, placement, compile=compile,
                    fingerprint=checkpoint.fingerprint, task=checkpoint.task,
                    feature_kind=feature_kind or checkpoint.feature_kind, source=checkpoint.path)
+
+    def add_features(self) -> FeatureSpace:
+        """From now on add the most features that there are to each prediction; which they are."""
+        kind = richest_kind(self.network)
+        self.kinds = [self.space.feature_kind, kind]
+        return FeatureSpace(model=self.fingerprint, feature_kind=kind, blocks=feature_blocks(self.network, kind))
+
+    def score_with(self, scorer: Scorer) -> None:
+        """From now on add this score to each prediction; the probability is no other than its own."""
+        if scorer.name == "probability":
+            return
+        self.scorer = scorer
+        if scorer.needs_features:
+            self.add_features()
 
     def check_expected(self, expected: ExpectedNetwork) -> None:
         """Raise a `UserError` unless the network is as the flags say."""
@@ -221,10 +242,17 @@ class Predictor:
         answers: dict[int, Prediction | Failure] = {
             index: Failure(paths[index], reason) for index, reason in batch.failures}
         for row, index in enumerate(batch.indices.tolist()):
-            answers[index] = (Prediction(paths[index], features[row], logits[row], self.classes or ())
+            answers[index] = (self._make(paths[index], features[row], logits[row])
                               if _is_sound(features[row]) and _is_sound(logits[row])
                               else Failure(paths[index], NOT_FINITE))
         return answers
+
+    def _make(self, path: Path, features: torch.Tensor, logits: torch.Tensor) -> Prediction:
+        """The prediction of one picture from features of all `kinds`, side by side."""
+        added = features[self.width:] if len(self.kinds) > 1 else None
+        score = float(self.scorer.score(logits[None].numpy(), None if added is None else added[None].numpy())[0]
+                      ) if self.scorer else None
+        return Prediction(path, features[:self.width], logits, self.classes or (), added, score)
 
     def _load(self, pictures: ImageList, batches: BatchSampler, num_workers: int | None,
               lanes: Lanes) -> Iterable[Batch]:
@@ -247,10 +275,10 @@ class Predictor:
 
     @torch.inference_mode()
     def run(self, pixels_BHWC: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Features (B, D) and logits (B, classes), float32, of one view of B pictures, (B, S, S, 3) uint8."""
+        """Features of all `kinds` (B, D) and logits (B, classes), float32, of one view of B pictures, (B, S, S, 3)."""
         images = self.normalise(pixels_BHWC.to(self.placement.device, non_blocking=True))
         features, logits = self.forward(self.network, images.to(self.dtype, memory_format=self.placement.memory_format),
-                                        self.space.feature_kind)
+                                        *self.kinds)
         return features.float(), logits.float()
 
 

@@ -71,7 +71,7 @@ def make_record(prediction: Prediction, request: InferenceRequest) -> Record:
             probabilities = request.calibration.probabilities(prediction.logits)
             for entry in record["classification"]:
                 entry["calibrated_probability"] = probabilities[entry["class_id"]].item()
-            record["verdict"] = request.calibration.verdict(probabilities.max().item())
+            record["verdict"] = request.calibration.verdict(probabilities.max().item(), prediction.score)
     if request.mode.writes_features:
         record["features"] = prediction.features.tolist()
         if request.space and request.space.feature_kind != "pooled":

@@ -317,20 +317,23 @@ def classifier_names(network: torch.nn.Module) -> tuple[str, ...]:
 
 
 def features_and_logits(network: Any, images: torch.Tensor,
-                        kind: FeatureKind = "pooled") -> tuple[torch.Tensor, torch.Tensor]:
-    """Features (B, D) of `kind` and logits (B, classes) of one pass through `network`, any timm model.
+                        *kinds: FeatureKind) -> tuple[torch.Tensor, torch.Tensor]:
+    """Features (B, D) of `kinds`, side by side, and logits (B, classes) of one pass through `network`, any timm model.
 
     Pooled ones are what the classifier reads, or would read without the style features of a `StyleNetwork` that has no
     projection; `both` are style features and the backbone's pooled ones. Style features need `forward_intermediates`.
     """
     has_style_head = isinstance(network, StyleNetwork)
-    if kind == "pooled" and not (has_style_head and network.reads_raw):
+    if {*kinds} <= {"pooled"} and not (has_style_head and network.reads_raw):
         return read_features(network, images)
     backbone = network.backbone if has_style_head else network
     style, maps = style_and_maps(backbone, images)
     pooled = backbone.forward_head(maps, pre_logits=True)
     features = {"pooled": pooled, "style": style, "both": torch.cat([style, pooled], 1)}
-    return features[kind], network.forward_head(features[network.kind] if has_style_head else maps)
+    read = features[network.kind] if has_style_head else maps
+    if has_style_head and not network.reads_raw:
+        features["pooled"] = network.forward_head(read, pre_logits=True)
+    return torch.cat([features[kind] for kind in kinds or ("pooled",)], 1), network.forward_head(read)
 
 
 def read_features(network: Any, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -350,6 +353,12 @@ def feature_blocks(network: Any, kind: FeatureKind) -> list[int]:
         return [backbone.head_hidden_size if isinstance(network, StyleNetwork) and network.reads_raw
                 else network.head_hidden_size]
     return style_widths(backbone) + ([backbone.head_hidden_size] if kind == "both" else [])
+
+
+def richest_kind(network: Any) -> FeatureKind:
+    """The most features that `network` has: `both`, or `pooled` where it gives no outputs of its stages."""
+    backbone = network.backbone if isinstance(network, StyleNetwork) else network
+    return "both" if hasattr(backbone, "forward_intermediates") else "pooled"
 
 
 class WithFeatures(torch.nn.Module):

@@ -277,6 +277,23 @@ def read_matrix(file: Path) -> np.ndarray:
     return rows
 
 
+def read_arrays(file: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """The matrices called `names` in an .npz, each (N, D) float32.
+
+    Raises:
+        UserError: it cannot be read, lacks one, or see `check_numbers`.
+    """
+    try:
+        check_regular_file(file)
+        with zipfile.ZipFile(file) as archive:
+            arrays = {name: _matrix(_unpack(archive, name)) for name in names}
+    except _READER_ERRORS as error:
+        raise _no_vectors(file, error) from error
+    for rows in arrays.values():
+        check_numbers(file, rows)
+    return arrays
+
+
 def _map_array(path: Path) -> np.ndarray:
     """The array in a .npy file as a memory map."""
     size = check_regular_file(path)

@@ -6,10 +6,9 @@ Example: python tools/calibrate.py --checkpoint my_run/model_best.pth --data-pat
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
-from dataclasses import MISSING, dataclass
+from dataclasses import MISSING, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -22,20 +21,30 @@ from runtime.text_table import format_table
 from utils import EXIT_DONE, EXIT_PARTIAL, UserError, check_writable, command, counted
 
 if TYPE_CHECKING:
-    from evaluation.calibration import Calibration
+    from evaluation.answers import Answers
+    from evaluation.calibration import Fitted
 
+MOST_PICTURES = 20_000  # of train/ that a score learns from
 WEAK = 0.7  # AUROC; 0.5 is chance
 FEW = 50  # validation pictures; a share of 5 % is known to 3 points then
+
+
+ScoreChoice = Literal["auto", "probability", "energy", "neighbours", "mahalanobis", "style"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class CalibrateOptions:
     """What to learn from."""
 
-    data_path: Path = flag(MISSING, "folder with val/, one folder per artist in it, none of which trained the network")
+    data_path: Path = flag(MISSING, "folder with val/, one folder per artist in it, whose pictures did not train the "
+                                    "network, and with train/, whose pictures did")
     unknown_dir: Path | None = flag(None, "folder of pictures by artists that the network does not know", common=True)
     error_rate: float = flag(0.05, "most of the confident answers that may be wrong, and most of the known artists' "
                                    "pictures that may be called unknown", above=0, below=1, common=True)
+    score: ScoreChoice = flag("auto", "what tells known artists from unknown ones: the calibrated probability, or the "
+                                      "energy of the logits; nearest neighbours, or the relative Mahalanobis distance "
+                                      "of all features or of style features, which learn from train/; auto compares "
+                                      "them by leaving known artists out in turn", common=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,8 +70,7 @@ def main(argv: list[str] | None = None) -> int:
     for line in [line for found in pictures for line in found.report()]:
         print(line)
 
-    from drawing.plots import reliability_plot
-    from evaluation.calibration import calibration_path, fit_calibration, reliability_bins
+    from evaluation.calibration import STATISTICS, calibration_path, fit_calibration
     from inference.answers import collect_answers
     from inference.predictor import Predictor
     from inference.records import print_failures
@@ -73,23 +81,23 @@ def main(argv: list[str] | None = None) -> int:
     predictor.check_task("classification", network.checkpoint)
     if predictor.classes is None:
         raise UserError(f"{network.checkpoint}, which does not name its artists", "a class mapping", "add --class-csv")
-    known, failures = collect_answers(predictor, predictor.classes, pictures[:1], network)
-    others, other_failures = collect_answers(predictor, predictor.classes, pictures[1:], network)
-    unread = [*failures, *other_failures, *(each for found in pictures for each in found.unreadable)]
-    calibration, figures = fit_calibration(known, others, options.error_rate, predictor.fingerprint, network.view)
+    train = find_training(options, flags.search)
+    blocks = predictor.add_features().blocks if train else []
+    (known, others, training), failures = zip(*(
+        collect_answers(predictor, predictor.classes, folders, network)
+        for folders in (pictures[:1], pictures[1:], train)), strict=True)
+    unread = [*(failure for each in failures for failure in each), *(each for found in pictures for each in
+                                                                     found.unreadable)]
+    fitted = fit_calibration(known, others, options.error_rate, predictor.fingerprint, network.view,
+                             training=training.known() if train else None, blocks=blocks,
+                             score=None if options.score == "auto" else options.score)
     with output_lock(path, wait=True):
-        calibration.write(path, figures)
-        before, after = known.scores(1), known.scores(calibration.temperature)
-        reliability_plot({f"before: {100 * figures['ece_before']:.1f} points off on average":
-                              reliability_bins(before, known.right),
-                          f"calibrated: {100 * figures['ece_after']:.1f} points off on average":
-                              reliability_bins(after, known.right)},
-                         {"right": after[known.right], "wrong": after[~known.right],
-                          "unknown artists": others.scores(calibration.temperature)},
-                         calibration.possible, calibration.confident, path.with_suffix(".png"))
+        fitted.calibration.write(path, fitted.figures, fitted.scorer)
+        draw(fitted, known, others, path.with_suffix(".png"))
     print_failures(unread)
-    print(*format_figures(calibration, figures), sep="\n")
-    print(f"written: {path} and {path.with_suffix('.png').name}")
+    print(*format_figures(fitted), sep="\n")
+    statistics = f", {STATISTICS}" if fitted.scorer.arrays else ""
+    print(f"written: {path}{statistics} and {path.with_suffix('.png').name}")
     print_next("inference_artist.py", "--checkpoint", network.checkpoint, "--input",
                options.unknown_dir or options.data_path / "val", "--contact-sheet")
     return EXIT_PARTIAL if unread else EXIT_DONE
@@ -113,8 +121,34 @@ def find_folders(options: CalibrateOptions, search: FolderSearchOptions) -> list
     return [known, unknown]
 
 
-def format_figures(calibration: Calibration, figures: Mapping[str, Any]) -> list[str]:
+def find_training(options: CalibrateOptions, search: FolderSearchOptions) -> list[PictureFolder]:
+    """The training pictures, at most `MOST_PICTURES` at equal distances; none where there are none, or no need."""
+    folder = options.data_path / "train"
+    if options.score in ("probability", "energy") or not folder.is_dir():
+        return []
+    found = find_pictures(folder, exclude=search.exclude).without_loose()
+    images = found.images[::-(-len(found.images) // MOST_PICTURES) or 1]
+    print(f"{counted(len(images), 'training picture')}, by which the scores tell known artists from unknown ones")
+    return [replace(found, images=images)] if images else []
+
+
+def draw(fitted: Fitted, known: Answers, others: Answers, path: Path) -> None:
+    """Write calibration.png."""
+    from drawing.plots import reliability_plot
+    from evaluation.calibration import rate_answers, reliability_bins
+    calibration, figures, right = fitted.calibration, fitted.figures, known.right
+    (after, scores), (_, unknown) = (rate_answers(answers, fitted.scorer) for answers in (known, others))
+    reliability_plot({f"before: {100 * figures['ece_before']:.1f} points off on average":
+                          reliability_bins(known.probabilities(1), right),
+                      f"calibrated: {100 * figures['ece_after']:.1f} points off on average":
+                          reliability_bins(after, right)},
+                     {"right": scores[right], "wrong": scores[~right], "unknown artists": unknown},
+                     calibration.score, calibration.possible, calibration.confident, path)
+
+
+def format_figures(fitted: Fitted) -> list[str]:
     """The lines that are printed of a calibration."""
+    calibration, figures = fitted.calibration, fitted.figures
     outside = f"; {figures['outside_pictures']} by unknown artists" if figures["outside_pictures"] else ""
     lines = [f"{counted(figures['pictures'], 'validation picture')}, {figures['accuracy']:.1%} right{outside}",
              f"temperature {calibration.temperature:.3f}: ECE {figures['ece_before']:.4f} before, "
@@ -124,18 +158,30 @@ def format_figures(calibration: Calibration, figures: Mapping[str, Any]) -> list
                      "as they are; add validation pictures")
     elif figures["pictures"] < FEW:
         lines.append(f"warning: {counted(figures['pictures'], 'picture')} give rough figures; take {FEW} or more")
+    lines += format_separation(fitted)
+    bound = "probability" if calibration.score == "probability" else f"{calibration.score} score"
+    bounds = {"confident": f"probability from {calibration.confident:.3f}" if calibration.confident <= 1 else "never",
+              "possible": f"{bound} from {calibration.possible:.3f}", "unknown": "below"}
+    titles = ["known right", "known wrong", *(["unknown artists"] if outside else [])]
+    return [*lines, *format_table([
+        ("verdict", "", *titles),
+        *((name, bound, *(f"{share:.1%}" for share, _ in zip(figures["verdicts"][name], titles, strict=False)))
+          for name, bound in bounds.items())])]
+
+
+def format_separation(fitted: Fitted) -> list[str]:
+    """The lines about unknown artists: those left out in turn, and those of --unknown-dir."""
+    figures, aurocs, lines = fitted.figures, fitted.figures["estimated_aurocs"], []
+    if aurocs:
+        lines += ["known artists left out in turn, AUROC (optimistic where the network was trained on them): "
+                  + ", ".join(f"{name} {value:.2f}" for name, value in aurocs.items()),
+                  f"unknown artists are told by: {fitted.calibration.score}"]
     if "auroc" in figures:
         lines.append(f"known from unknown artists: AUROC {figures['auroc']:.4f}, FPR at 95 % TPR "
                      f"{figures['fpr95']:.4f}")
-        if figures["auroc"] < WEAK:
-            lines.append("warning: this network hardly tells unknown artists from its own; do not rely on the verdicts")
-    bounds = {"confident": f"from {calibration.confident:.3f}" if calibration.confident <= 1 else "never",
-              "possible": f"from {calibration.possible:.3f}", "unknown": "below"}
-    titles = ["known right", "known wrong", *(["unknown artists"] if outside else [])]
-    return [*lines, *format_table([
-        ("verdict", "probability", *titles),
-        *((name, bound, *(f"{share:.1%}" for share, _ in zip(figures["verdicts"][name], titles, strict=False)))
-          for name, bound in bounds.items())])]
+    if figures.get("auroc", aurocs.get(fitted.calibration.score, 1)) < WEAK:
+        lines.append("warning: this network hardly tells unknown artists from its own; do not rely on the verdicts")
+    return lines
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from data.multilabel.dataset import LABEL_STATS
 from data.output_folder import MARKER, replace_together
 from data.prepare.dataset import DATASET_INFO
 from drawing.confusion import CONFUSION
-from evaluation.calibration import CALIBRATION
+from evaluation.calibration import CALIBRATION, STATISTICS
 from evaluation.multilabel import FIGURES
 from evaluation.report import REPORT
 from evaluation.thresholds import THRESHOLDS
@@ -26,7 +26,7 @@ SPLIT = "split"  # the data set that a run has made of folders of artists
 PUBLISHED = (BEST, BEST_ALIAS, HUB_CONFIG, WEIGHTS, REPORT, CONFUSION, LABEL_STATS, THRESHOLDS)
 BEST_FILES = (*PUBLISHED, METRICS)
 BEGINNING = (CLASS_MAPPING, LOG, "tensorboard", SPLIT)  # there is no more of a run that ended in its first epoch
-RUN_FILES = (LATEST, EPOCH_CHECKPOINT.format("*"), *BEST_FILES, CURVES, FIGURES, ROBUSTNESS, CALIBRATION,
+RUN_FILES = (LATEST, EPOCH_CHECKPOINT.format("*"), *BEST_FILES, CURVES, FIGURES, ROBUSTNESS, CALIBRATION, STATISTICS,
              str(Path(CALIBRATION).with_suffix(".png")), *BEGINNING)
 
 

@@ -115,7 +115,7 @@ def draw_reliability(scores: np.ndarray, right: np.ndarray, unknown: np.ndarray,
     """Draw answers that calibration leaves as they are."""
     bins = reliability_bins(scores, right)
     groups = {"right": scores[right], "wrong": scores[~right], "unknown artists": unknown}
-    reliability_plot({"before": bins, "after": bins}, groups, 0.4, confident, path)
+    reliability_plot({"before": bins, "after": bins}, groups, "probability", 0.4, confident, path)
 
 
 @pytest.mark.parametrize(("others", "confident"), [(0, 0.8), (30, 2.0)])

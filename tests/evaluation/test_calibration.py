@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
+from evaluation.answers import Answers
 from evaluation.calibration import (
-    Answers,
     Calibration,
     calibration_error,
     fit_calibration,
@@ -57,16 +57,14 @@ def test_calibrating_lowers_the_error_and_keeps_the_order() -> None:
 def test_without_a_wrong_answer_probabilities_stay() -> None:
     logits = torch.tensor([[2.0, 0.0], [0.0, 1.0]])
     nobody = Answers(logits=torch.empty(0, 2), targets=torch.empty(0).long())
-    calibration, figures = fit_calibration(Answers(logits=logits, targets=torch.tensor([0, 1])), nobody, 0.05, "abc",
-                                           "default")
-    assert calibration.temperature == 1
-    told = "\n".join(format_figures(calibration, figures))
+    fitted = fit_calibration(Answers(logits=logits, targets=torch.tensor([0, 1])), nobody, 0.05, "abc", "default")
+    assert fitted.calibration.temperature == 1
+    told = "\n".join(format_figures(fitted))
     assert "warning: with no wrong answer" in told
     assert "unknown artists" not in told
-    calibration, figures = fit_calibration(Answers(logits=logits, targets=torch.tensor([0, 0])), nobody, 0.05, "abc",
-                                           "default")
-    assert calibration.temperature != 1
-    assert "warning: 2 pictures give rough figures" in "\n".join(format_figures(calibration, figures))
+    fitted = fit_calibration(Answers(logits=logits, targets=torch.tensor([0, 0])), nobody, 0.05, "abc", "default")
+    assert fitted.calibration.temperature != 1
+    assert "warning: 2 pictures give rough figures" in "\n".join(format_figures(fitted))
 
 
 def test_calibration_error_by_hand() -> None:
@@ -78,26 +76,51 @@ def test_calibration_error_by_hand() -> None:
     assert calibration_error(scores, right) == pytest.approx((5 * 0.372 + 0.41) / 6)
 
 
+def thresholds(scores: np.ndarray, right: np.ndarray, unknown: list[float], error_rate: float) -> tuple[float, float]:
+    """Those of scores that are probabilities, of known artists' pictures and of unknown ones."""
+    everything = np.concatenate([scores, unknown])
+    known = np.arange(len(everything)) < len(scores)
+    return verdict_thresholds(everything, everything, np.concatenate([right, np.zeros(len(unknown))]).astype(bool),
+                              known, error_rate)
+
+
 def test_thresholds_by_hand() -> None:
     scores = np.array([0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.15, 0.1])
     right = np.array([1, 1, 1, 0, 1, 1, 0, 0, 0, 0], bool)
-    nobody = np.empty(0)
-    # from 0.4 on 1 of 6 is wrong, from 0.3 on 2 of 7; one picture of ten may be unknown
-    assert verdict_thresholds(scores, right, nobody, 0.2) == (0.4, 0.15 + 0.05)
-    assert verdict_thresholds(scores, right, nobody, 0.1) == (0.7, 0.15)
-    # with other artists' pictures at 0.85 and 0.75, from 0.5 on 3 of 7 are wrong, from 0.9 on none
-    assert verdict_thresholds(scores, right, np.array([0.85, 0.75]), 0.2)[0] == 0.9
-    assert verdict_thresholds(scores, right, np.array([0.95]), 0.1)[0] > 1
+    # with one more that is wrong: from 0.7 on 1 of 4, from 0.4 on 2 of 7, from 0.3 on 3 of 8
+    assert thresholds(scores, right, [], 0.3) == (0.4, 0.2)  # one more: 3 of 11 lie at or below 0.2
+    assert thresholds(scores, right, [], 0.26) == (0.7, 0.15)
+    assert thresholds(scores, right, [], 0.2) == (2.0, 0.15)
+    # with other artists' pictures at 0.85 and 0.75, from 0.8 on 2 of 4 are wrong, from 0.9 on 1 of 2
+    assert thresholds(scores, right, [0.85, 0.75], 0.3)[0] == 2
+    assert thresholds(scores, right, [0.85, 0.75], 0.5)[0] == 0.4
+
+
+def test_confident_answers_are_counted_among_those_that_are_not_unknown() -> None:
+    probabilities, scores = np.linspace(0.99, 0.5, 40), np.zeros(40)
+    right = np.ones(40, bool)
+    right[:4], scores[:4] = False, -1  # the surest answers are wrong, and their scores are the lowest
+    confident, possible = verdict_thresholds(probabilities, scores, right, np.ones(40, bool), 0.15)
+    assert (confident, possible) == (0.5, 0)
 
 
 def test_equal_scores_share_a_verdict() -> None:
-    confident, _ = verdict_thresholds(np.array([0.9, 0.8, 0.8]), np.array([True, True, False]), np.empty(0), 0.1)
+    confident, _ = thresholds(np.array([0.9, 0.8, 0.8, 0.8]), np.array([True, True, False, False]), [], 0.5)
     assert confident == 0.9
 
 
-def test_confident_never_lies_below_possible() -> None:
-    confident, possible = verdict_thresholds(np.linspace(0.1, 0.9, 50), np.ones(50, bool), np.empty(0), 0.4)
-    assert confident == possible
+def test_thresholds_about_hold_on_other_pictures_of_the_same_kind() -> None:
+    random = np.random.default_rng(0)
+    wrong_confident, unknown = [], []
+    for _ in range(300):
+        scores = random.random(160)
+        right = random.random(160) < scores
+        confident, possible = thresholds(scores[:80], right[:80], [], 0.1)
+        sure = scores[80:] >= confident
+        wrong_confident.append(~right[80:][sure])
+        unknown.append(scores[80:] < possible)
+    assert np.concatenate(wrong_confident).mean() < 0.13  # 0.14 without the one more
+    assert np.mean(unknown) == pytest.approx(0.1, abs=0.02)
 
 
 def test_separation_by_hand() -> None:

@@ -63,8 +63,7 @@ def test_inference_adds_what_was_learnt(run: Path, told: str, data_set: Path, tm
                            for key in ("probability", "calibrated_probability"))
         scaled = raw ** (1 / content["temperature"])
         np.testing.assert_allclose(calibrated, scaled / scaled.sum(), rtol=1e-3)
-        known = calibrated.max() >= content["possible"]
-        assert record["verdict"] in (("confident", "possible") if known else ("unknown",))
+        assert record["verdict"] in ("confident", "possible", "unknown")
     assert infer([*common, "--input", str(data_set / "val" / "artist_0" / "val_0.png"), "--output", str(tmp_path)]) == 0
     assert "verdict: " in capsys.readouterr().out
     assert infer([*common, "--input", str(data_set / "val"), "--output", str(tmp_path), "--no-calibration"]) == 0
@@ -90,6 +89,50 @@ def test_sub_folders_belong_to_the_first_folder_and_loose_pictures_to_nobody(run
     assert figures[1]["accuracy"] == figures[0]["accuracy"]
     assert figures[1]["pictures"] == 12
     (run / "calibration.json").write_bytes(before)
+
+
+@pytest.mark.parametrize("score", ["energy", "mahalanobis"])
+def test_verdicts_go_by_the_score(run: Path, data_set: Path, tmp_path: Path, run_script, score: str) -> None:
+    own = tmp_path / "run"
+    own.mkdir()
+    shutil.copyfile(run / "model_best.pth", own / "model_best.pth")
+    done = run_script("tools/calibrate.py", "--checkpoint", own / "model_best.pth", "--data-path", data_set,
+                      "--error-rate", 0.3, "--score", score, "--workers", 0)
+    assert done.returncode == 0, done.stderr
+    content = json.loads((own / "calibration.json").read_text())
+    assert content["score"] == score
+    assert (own / "calibration.npz").exists() == (score == "mahalanobis")
+    shares = content["figures"]["verdicts"]
+    for mode in ("classify", "both"):
+        output = tmp_path / mode
+        assert infer(["--checkpoint", str(own / "model_best.pth"), "--workers", "0", "--input", str(data_set / "val"),
+                      "--output", str(output), "--mode", mode]) == 0
+        records = json.loads((output / "batch_results.json").read_text())
+        verdicts = [record["verdict"] for record in records.values()]
+        right = [record["classification"][0]["class_name"] == name.split("/")[0] for name, record in records.items()]
+        for verdict, (share_right, share_wrong, _) in shares.items():
+            assert verdicts.count(verdict) == round(share_right * sum(right) + share_wrong * (12 - sum(right)))
+        if mode == "both":  # features are those that were asked for, not those of the score
+            features = np.load(output / "features.npy")
+            assert features.shape[1] == len(next(iter(records.values()))["features"])
+    plain = tmp_path / "plain"
+    assert infer(["--checkpoint", str(own / "model_best.pth"), "--workers", "0", "--input", str(data_set / "val"),
+                  "--output", str(plain), "--mode", "both", "--no-calibration"]) == 0
+    np.testing.assert_allclose(np.load(plain / "features.npy"), features, rtol=1e-4, atol=1e-5)
+
+
+def test_without_training_pictures_the_score_is_the_probability(run: Path, data_set: Path, tmp_path: Path,
+                                                                capsys) -> None:
+    shutil.copyfile(run / "model_best.pth", tmp_path / "model_best.pth")
+    shutil.copytree(data_set / "val", tmp_path / "data" / "val")
+    arguments = ["--checkpoint", str(tmp_path / "model_best.pth"), "--data-path", str(tmp_path / "data"), "--workers",
+                 "0"]
+    assert main(arguments) == 0
+    assert "score" not in json.loads((tmp_path / "calibration.json").read_text())
+    assert not (tmp_path / "calibration.npz").exists()
+    capsys.readouterr()
+    assert main([*arguments, "--score", "style"]) == 2
+    assert "--score style without the pictures that it learns from" in capsys.readouterr().err
 
 
 def test_another_view_is_refused(run: Path, told: str, data_set: Path, tmp_path: Path, capsys) -> None:
