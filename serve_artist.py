@@ -31,6 +31,7 @@ class Flags:
                                       "--pretrained", common=True)
     neighbours: int = flag(NEIGHBOURS, "nearest pictures of the gallery that vote for the artist", at_least=1)
     calibration: bool = flag(True, "use the calibration.json beside the checkpoint, where there is one")
+    open: bool = flag(False, "open the page in this machine's browser", common=True)
     service: ServiceOptions
     network: FeatureOptions
 
@@ -50,7 +51,7 @@ def main(argv: list[str] | None = None) -> int:
     from serving.server import listen, serve
     with listen(flags.service) as socket:
         service = make_service(flags)
-        serve(make_app(service, flags.service, key), socket)
+        serve(make_app(service, flags.service, key), socket, open_page=flags.open)
     return EXIT_DONE
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import webbrowser
 from collections.abc import Iterator
 from typing import Any
 
@@ -33,10 +34,13 @@ def listen(options: ServiceOptions) -> Iterator[socket.socket]:
         yield server
 
 
-def serve(app: Any, server: socket.socket) -> None:
+def serve(app: Any, server: socket.socket, *, open_page: bool) -> None:
     """Answer requests until SIGINT or SIGTERM; then those accepted; the signal is raised again."""
     host, port = server.getsockname()[:2]
-    print(f"listening on http://{f'[{host}]' if ':' in host else host}:{port}; Ctrl-C ends it", flush=True)
+    address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    print(f"listening on {address}; Ctrl-C ends it", flush=True)
+    if open_page:
+        webbrowser.open(address)  # its connection waits until the app has started
     config = uvicorn.Config(app, log_level="warning", access_log=False, server_header=False, timeout_keep_alive=IDLE,
                             proxy_headers=False)
     uvicorn.Server(config).run(sockets=[server])

@@ -1,4 +1,4 @@
-"""The two commands on a machine where nothing is installed, where something broke, and where all is in place."""
+"""The three commands on a machine where nothing is installed, where something broke, and where all is in place."""
 
 from __future__ import annotations
 
@@ -123,8 +123,25 @@ def test_the_demo_ends_with_the_best_accuracy(machine: Machine, tmp_path: Path,
     assert f'"{Path(tmp_path, "my demo").as_posix()}/dataset"' in printed.replace("\\", "/")
 
 
-@pytest.mark.parametrize("command", [*quickstart.DEMO.splitlines(), *quickstart.END.split("> {python} ")[1:]],
-                         ids=lambda command: command.partition(" ")[0])
+def test_a_page_is_served_from_the_demo_which_is_made_once(machine: Machine, tmp_path: Path) -> None:
+    (tmp_path / "demo" / "run").mkdir(parents=True)
+    (tmp_path / "demo" / "run" / "metrics.jsonl").write_text('{"val_top1": 90}\n')
+    for made in (True, False):
+        machine.commands.clear()
+        assert quickstart.main(["serve", "--port", "9000"]) == 0
+        assert machine.ran("pip", "install", "requirements-serve.txt")
+        assert machine.ran("train_artist_style.py") == made
+        assert machine.commands[-1][0] == "serve_artist.py"
+        assert machine.commands[-1][-2:] == ["--port", "9000"]
+        (tmp_path / "demo" / "gallery").mkdir(exist_ok=True)
+        (tmp_path / "demo" / "gallery" / "gallery.json").touch()
+    machine.failing = ["serve_artist.py"]
+    assert ends_with_one_line("serve") == "quickstart.py: serve_artist.py ended, see above"
+
+
+@pytest.mark.parametrize("command", [
+    *quickstart.DEMO.splitlines(), quickstart.SERVE, *quickstart.END.split("> {python} ")[1:]],
+    ids=lambda command: command.partition(" ")[0])
 def test_every_command_it_shows_is_one_the_script_understands(command: str) -> None:
     script, *words = command.format(demo="demo", picture="a.png").split()
     module = importlib.import_module(script.removesuffix(".py").replace("/", "."))
