@@ -19,7 +19,7 @@ from inference.modes import MODES, InferenceRequest, Mode, ModeName
 from inference.sidecars import SidecarOptions
 from inference.sorting import SORTED, SortOptions, undo_sort
 from runtime.arguments import Parser, check_target, flag
-from runtime.next_step import PICTURES, network_flags, print_next
+from runtime.next_step import network_flags, print_next
 from runtime.options import (
     NEIGHBOURS,
     ExpectedNetwork,
@@ -116,8 +116,14 @@ def choose_next(flags: Flags, mode: Mode, output: Path) -> Sequence[object]:
     if flags.sorting.sort_into and not flags.sorting.dry_run:
         return ("tools/make_fix_list.py", "--sorted-dir", flags.sorting.sort_into, "--source-dir", flags.source,
                 "--output-csv", "fixes.csv")
+    train = flags.source.parent / "train"
+    is_split = flags.source.name == "val" and train.is_dir()
+    if flags.gallery and is_split:
+        return "tools/evaluate_retrieval.py", "--gallery", flags.gallery, "--images-dir", flags.source, *network
     if flags.gallery:
-        return "tools/build_gallery.py", "--gallery", flags.gallery, "--add", PICTURES, *network
+        return "tools/build_gallery.py", "--gallery", flags.gallery, "--list"
+    if is_split and not mode.writes_features:
+        return "tools/build_gallery.py", "--images-dir", train, "--gallery", "my_gallery", *network
     if not flags.source.is_dir():
         return "inference_artist.py", "--mode", mode.name, *network, "--input", flags.source.parent
     if mode.writes_features:

@@ -1,4 +1,4 @@
-"""Every command ends with the next one to type: its paths exist, and its flags are those of the script."""
+"""A command ends with the next one to type, whose paths exist, until there is none."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def place(tmp_path: Path, data_set: Path, trained: Path, monkeypatch: pytest.Mon
 
 
 NETWORK = "--checkpoint run/model_best.pth --device cpu --num-workers 0"
-STEPS = [  # script, flags, the script to call next; in this order, because one reads what another wrote
+STEPS = [  # script, flags, the script to call next or "" after the last; in this order: one reads what another wrote
     ("tools/make_demo_dataset.py", "--output-dir demo --artists 2 --images-per-artist 2 --size 16",
      "train_artist_style.py"),
     ("tools/make_demo_dataset.py", "--output-dir blends --artists 2 --images-per-artist 2 --size 16 --blend",
@@ -53,7 +53,8 @@ STEPS = [  # script, flags, the script to call next; in this order, because one 
     ("tools/corrupt_dataset.py", "--input-dir data/val --output-dir bad --kinds jpeg --workers 0",
      "train_artist_style.py"),
     ("inference_artist.py", f"--input data/val/artist_0/val_0.png --output single {NETWORK}", "inference_artist.py"),
-    ("inference_artist.py", f"--input data/val --output named {NETWORK}", "tools/extract_cluster_features.py"),
+    ("inference_artist.py", f"--input data/val --output named {NETWORK}", "tools/build_gallery.py"),
+    ("inference_artist.py", f"--input data/val/artist_1 --output one {NETWORK}", "tools/extract_cluster_features.py"),
     ("inference_artist.py", f"--input data/val --output named --sort-into sorted {NETWORK}", "tools/make_fix_list.py"),
     ("tools/make_fix_list.py", "--sorted-dir sorted --source-dir data/val --output-csv fixes.csv",
      "prepare_dataset.py"),
@@ -62,15 +63,17 @@ STEPS = [  # script, flags, the script to call next; in this order, because one 
     ("tools/merge_shards.py", "--input parts --output merged", "tools/extract_cluster_features.py"),
     ("tools/build_gallery.py", f"--images-dir data/train --gallery 'my gallery' {NETWORK}", "inference_artist.py"),
     ("inference_artist.py", f"--input data/val --output found --mode search --gallery 'my gallery' {NETWORK}",
+     "tools/evaluate_retrieval.py"),
+    ("tools/evaluate_retrieval.py", f"--gallery 'my gallery' --images-dir data/val {NETWORK}", ""),
+    ("inference_artist.py", f"--input data/val/artist_1 --output own --mode search --gallery 'my gallery' {NETWORK}",
      "tools/build_gallery.py"),
     ("tools/build_gallery.py", "--gallery 'my gallery' --remove artist_0", "tools/build_gallery.py"),
     ("tools/build_gallery.py", "--gallery 'my gallery' --list", "tools/build_gallery.py"),
     ("tools/build_gallery.py", "--gallery 'my gallery' --export vectors", "tools/compare_vectors.py"),
     ("tools/extract_cluster_features.py", "--features merged --output-dir groups --num-clusters 2",
      "tools/compare_vectors.py"),
-    ("tools/compare_vectors.py", "--query-vector merged --reference-vectors merged", "tools/build_gallery.py"),
-    ("tools/evaluate_retrieval.py", "--features merged", "tools/build_gallery.py"),
-    ("tools/evaluate_retrieval.py", f"--images-dir data/val {NETWORK}", "tools/build_gallery.py"),
+    ("tools/compare_vectors.py", "--query-vector merged --reference-vectors merged", ""),
+    ("tools/evaluate_retrieval.py", "--features merged", ""),
     ("tools/calibrate.py", f"--data-path data {NETWORK}", "inference_artist.py"),
     ("tools/plot_log.py", "run/metrics.jsonl", "inference_artist.py"),
     ("train_artist_style.py", "--data-path data --eval --resume run/model_best.pth --num-workers 0",
@@ -85,15 +88,27 @@ def module(script: str) -> Any:
     return importlib.import_module(script.removesuffix(".py").replace("/", "."))
 
 
-def test_every_command_ends_with_the_next_one(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_commands_end_with_the_next_one(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for script, flags, following in STEPS:
         assert module(script).main(shlex.split(flags)) == 0, capsys.readouterr().err
-        start, python, path, *words = shlex.split(capsys.readouterr().out.splitlines()[-1])
+        last = capsys.readouterr().out.splitlines()[-1]
+        if not following:
+            assert not last.startswith("next:"), script
+            continue
+        start, python, path, *words = shlex.split(last)
         assert (start, python, path) == ("next:", interpreter(), str(ROOT / following)), script
         read = vars(module(following).build_parser().parse_args(words))
         missing = [path for name in PATHS for path in np.atleast_1d(read.get(name))
                    if path not in (None, Path(PICTURES), Path(CHECKPOINT)) and not path.exists()]
         assert not missing, (script, words)
+
+
+def test_the_commands_lead_to_an_end() -> None:
+    following = {script: {to for step, _, to in STEPS if step == script} for script, *_ in STEPS}
+    reached = {""}
+    while more := {script for script, to in following.items() if to & reached} - reached:
+        reached |= more
+    assert {"prepare_dataset.py", "train_artist_style.py", "tools/calibrate.py", "inference_artist.py"} <= reached
 
 
 def test_no_command_is_forgotten() -> None:

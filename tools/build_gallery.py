@@ -96,8 +96,10 @@ def main(argv: list[str] | None = None) -> int:
     if flags.remove:
         print_next("tools/build_gallery.py", "--gallery", flags.gallery, "--list")
     else:
-        print_next("inference_artist.py", "--mode", "search", "--gallery", flags.gallery,
-                   *network_flags(flags.network), "--input", PICTURES)
+        folder = flags.images_dir
+        is_split = folder and folder.name == "train" and folder.with_name("val").is_dir()
+        print_next("inference_artist.py", "--mode", "search", "--gallery", flags.gallery, *network_flags(flags.network),
+                   "--input", folder.with_name("val") if folder and is_split else PICTURES)
     return EXIT_PARTIAL if failures else EXIT_DONE
 
 

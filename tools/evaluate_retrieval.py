@@ -18,7 +18,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from data.output_folder import output_lock
 from data.picture_files import find_pictures
 from runtime.arguments import Parser, flag
-from runtime.next_step import CHECKPOINT, PICTURES, network_flags, print_next
 from runtime.options import NEIGHBOURS, ClusterOptions, FeatureOptions, FolderSearchOptions
 from runtime.text_table import RULE, format_table
 from search.gallery import Gallery, read_gallery
@@ -84,11 +83,6 @@ def main(argv: list[str] | None = None) -> int:
             write_json(flags.output, figures)
     from inference.records import print_failures
     print_failures(failures)
-    network = network_flags(flags.network) or ["--checkpoint", CHECKPOINT]
-    if flags.gallery:
-        print_next("inference_artist.py", "--mode", "search", "--gallery", flags.gallery, *network, "--input", PICTURES)
-    else:
-        print_next("tools/build_gallery.py", "--images-dir", PICTURES, "--gallery", "my_gallery", *network)
     return EXIT_PARTIAL if failures else EXIT_DONE
 
 

@@ -62,12 +62,11 @@ class ArtistSpec(FolderSpec[ArtistOptions]):
         return add_retrieval(evaluation) if self.options.retrieval.eval_retrieval else evaluation
 
     def next_step(self, path: Path, val_set: ImageFolder, *, evaluated: bool) -> Sequence[object]:
-        """Name the artists of the validation pictures, or of all where no folder has these; or calibrate."""
+        """Calibrate by the validation pictures; where no folder has these, name the artists of all pictures."""
         split = path.parent / SPLIT if self.split else self.data_path
-        if evaluated and (split / "val").is_dir():
+        if (split / "val").is_dir():
             return "tools/calibrate.py", "--checkpoint", path, "--data-path", split
-        folder = split / "val" if (split / "val").is_dir() else self.options.data.data_path
-        return "inference_artist.py", "--checkpoint", path, "--input", folder, "--contact-sheet"
+        return "inference_artist.py", "--checkpoint", path, "--input", self.options.data.data_path, "--contact-sheet"
 
     def find_classes(self, checkpoint: Checkpoint) -> list[str]:
         """The artists of the checkpoint, or of the dataset's class_mapping.csv, which must not contradict it."""

@@ -77,8 +77,8 @@ def test_folders_become_a_split_and_a_network(artists: Path, tmp_path: Path, mon
         for name, source in names.items():
             assert (run / "split" / side / name).samefile(artists / source)
     assert printed.splitlines()[-1] == (
-        f"next: {interpreter()} {ROOT / 'inference_artist.py'} --checkpoint 'my artists/run/model_best.pth' --input "
-        "'my artists/run/split/val' --contact-sheet")
+        f"next: {interpreter()} {ROOT / 'tools/calibrate.py'} --checkpoint 'my artists/run/model_best.pth' --data-path "
+        "'my artists/run/split'")
     assert "next:" not in (run / "train_log.txt").read_text(encoding="utf-8")
     first = tree(run / "split")
     smooth_picture(np.random.default_rng(0)).save(artists / "artist_0" / "new.png")
