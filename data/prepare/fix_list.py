@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import NamedTuple
@@ -13,6 +14,7 @@ from data.picture_files import PictureFolder
 from utils import UserError
 
 COLUMNS = ("path", "artist")
+ANSWER_COLUMNS = ("picture", "artist")
 REASON = "reason"  # a further column, for people
 
 
@@ -48,6 +50,32 @@ def read_fix_list(path: str | os.PathLike[str]) -> dict[str, str]:
             raise malformed(path, line, f"the artist {artist!r}, which {problem}", "a name that a folder can have")
         fixes[name] = artist
     return fixes
+
+
+def read_answers(path: str | os.PathLike[str], found: PictureFolder) -> list[Fix]:
+    """The fixes that a table says which the page of serve_artist.py saved and a person corrected.
+
+    Its columns are picture and artist; of several rows of a picture the first counts, and an empty artist leaves it
+    out. A picture is named by its path below the root of `found`, or by its file name.
+
+    Raises:
+        UserError: the file is missing or malformed, or names no picture of `found`, or one of several.
+    """
+    places: dict[str, list[str]] = {}
+    for name in map(found.name, found.images):
+        for key in {nfc(name), nfc(name.rpartition("/")[2])}:
+            places.setdefault(key, []).append(name)
+    fixes: dict[str, Fix] = {}
+    for line, row in read_table(path, ANSWER_COLUMNS):
+        picture, artist = (nfc(from_text(re.sub("^'(?=[=+@\t\r-])", "", cell))).strip() for cell in row)
+        names = places.get(picture, [])
+        if len(names) != 1:
+            raise malformed(path, line, f"the picture {picture!r}, of which {found.root} has {len(names)}",
+                            "the name or path of one picture")
+        if artist and (problem := folder_name_problem(artist)):
+            raise malformed(path, line, f"the artist {artist!r}, which {problem}", "a name that a folder can have")
+        fixes.setdefault(names[0], Fix(names[0], artist, "as the table says"))
+    return list(fixes.values())
 
 
 def select_pictures(found: PictureFolder, fixes: Mapping[str, str]) -> PictureFolder:

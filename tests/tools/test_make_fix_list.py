@@ -77,6 +77,11 @@ def test_corrections_become_a_data_set_and_a_gallery(trained: Path, data_set: Pa
     done = run_script("tools/build_gallery.py", "--images-dir", source, "--gallery", tmp_path / "gallery", "--fix-list",
                       fixes, "--checkpoint", trained / "model_best.pth", "--workers", 0)
     assert done.returncode == 0, done.stderr
+    (tmp_path / "table.csv").write_text("picture,artist\n0.png,New\n")
+    done = run_script("tools/make_fix_list.py", "--table", tmp_path / "table.csv", "--source-dir", source,
+                      "--output-csv", tmp_path / "told.csv")
+    assert read_fix_list(tmp_path / "told.csv") == {"artist_0/0.png": "New"}, done.stderr
+    assert run_script("tools/make_fix_list.py", "--source-dir", source, "--output-csv", fixes).returncode == 2
     gallery = read_gallery(tmp_path / "gallery")
     assert dict(zip(gallery.images, gallery.artists, strict=True)) == wanted
     assert {path: path.read_bytes() for path in source.rglob("*.png")} == before

@@ -9,7 +9,7 @@ import pytest
 
 from data.picture_files import find_pictures
 from data.prepare.artist_folders import list_artists
-from data.prepare.fix_list import Fix, read_fix_list, select_pictures, write_fix_list
+from data.prepare.fix_list import Fix, read_answers, read_fix_list, select_pictures, write_fix_list
 from utils import UserError
 
 
@@ -65,3 +65,18 @@ def test_a_picture_that_is_not_there_and_artists_alike_but_for_case_are_refused(
         listed(tmp_path, {"A/2.png": "B"})
     with pytest.raises(UserError, match="differ in more than case"):
         listed(tmp_path, {"A/1.png": "b"})
+
+
+def test_a_saved_table_says_whose_pictures_are(tmp_path: Path) -> None:
+    found = find_pictures(tree(tmp_path / "in", "x/a.png", "x/b.png", "y/b.png", "=c.png", "d.png"))
+    table = tmp_path / "artists.csv"
+    table.write_text("\ufeffpicture,verdict,artist,probability\r\na.png,,B,0.9\r\na.png,,C,0.1\r\ny/b.png,,,0\r\n"
+                     "'=c.png,,D,1\r\n", encoding="utf-8")
+    assert [fix[:2] for fix in read_answers(table, found)] == [("x/a.png", "B"), ("y/b.png", ""), ("=c.png", "D")]
+    for row, count in (("b.png,A", 2), ("e.png,A", 0)):
+        table.write_text(f"picture,artist\n{row}\n")
+        with pytest.raises(UserError, match=rf"of which .* has {count} in"):
+            read_answers(table, found)
+    table.write_text("picture,artist\na.png,x/y\n")
+    with pytest.raises(UserError, match=r"artist 'x/y'"):
+        read_answers(table, found)
