@@ -144,11 +144,12 @@ def scatter(panels: Mapping[str, Sequence[tuple[str, float, float]]], vertical: 
     figure.suptitle(title, color=INK, fontsize=11, wrap=True)
     for axes, (name, points) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
         low, high = limits([x for _, x, _ in points])
-        for label, x, y in points:
+        for number, (label, x, y) in enumerate(sorted(points, key=lambda point: point[1:])):
             axes.plot(x, y, "o", color=GREEN)
             left = x < (low + high) / 2  # the label stands on the side with more room
-            axes.annotate(label, (x, y), (6 if left else -6, 6), textcoords="offset points", color=INK,
-                          ha="left" if left else "right", path_effects=HALO)
+            axes.annotate(label, (x, y), (6 if left else -6, -6 if number % 2 else 6),
+                          textcoords="offset points", color=INK, ha="left" if left else "right",
+                          va="top" if number % 2 else "bottom", path_effects=HALO)  # neighbours on either side
         axes.set(xlabel=name, ylabel=vertical, xlim=(low, high), ylim=(0, 1.15 * max(y for _, _, y in points)))
         _tidy(axes)
     _save(figure, path)

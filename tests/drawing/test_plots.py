@@ -105,6 +105,13 @@ def test_labels_stay_inside_their_panel(models: list[str], drawn: list[Figure], 
         assert box.y1 <= panel.y1
 
 
+def test_labels_of_neighbours_do_not_cover_each_other(drawn: list[Figure], tmp_path: Path) -> None:
+    scatter({"parameters, M": [("test_efficientnet", 0.355, 215.0), ("far", 0.47, 174.0), ("test_vit", 0.366, 212.0)]},
+            "images/s", tmp_path / "speed.png")
+    boxes = [text.get_window_extent() for text in drawn[0].axes[0].texts]
+    assert not any(one.overlaps(other) for one, other in itertools.combinations(boxes, 2))
+
+
 def test_one_network_gets_room_in_proportion() -> None:
     assert limits([75.0]) == pytest.approx((60, 90))
     assert limits([10.0, 20.0]) == pytest.approx((8, 22))
