@@ -27,6 +27,7 @@ from data.output_folder import new_folder
 from data.prepare.integrity import SCAN_CACHE, scan_images
 from evaluation.calibration import Calibration
 from evaluation.thresholds import read_thresholds
+from evaluation.unknown_scores import Scorer
 from inference.journal import Journal
 from inference.modes import MODES
 from inference.records import write_results
@@ -142,11 +143,19 @@ def resumed(folder: Path, output: Path, rng: random.Random) -> int:
     return as_command(work)
 
 
+def make_scored(folder: Path) -> None:
+    scorer = Scorer("style", 2.0, {"mean": np.ones((1, 3)), "within": np.ones((2, 3)), "total": np.ones((2, 3)),
+                                   "artists": np.ones((4, 2))})
+    Calibration(fingerprint="abc", view="default", temperature=2.0, confident=0.9, possible=-4.0, error_rate=0.05,
+                score="style").write(folder / "calibration.json", {"ece": 0.1}, scorer)
+
+
 def calibrated(folder: Path, output: Path, rng: random.Random) -> int:
     def work() -> None:
         found = Calibration.beside(folder, "abc", "default")
         if found:
-            assert found.verdict(0.5) in ("confident", "possible", "unknown")
+            score, = found.read_scorer(folder).score(np.ones((1, 2)), np.ones((1, 3), np.float32))
+            assert found.verdict(0.5, score) in ("confident", "possible", "unknown")
 
     return as_command(work)
 
@@ -204,6 +213,7 @@ FORMATS: dict[str, tuple[int, Callable[[Path], Any], list[str], Work]] = {
     "calibration": (8, lambda folder: Calibration(
         fingerprint="abc", view="default", temperature=2.0, confident=0.9, possible=0.4, error_rate=0.05).write(
             folder / "calibration.json", {"ece": 0.1}), ["calibration.json"], calibrated),
+    "calibration with a score": (8, make_scored, ["calibration.json", "calibration.npz"], calibrated),
     "log, drawn": (3, make_log, ["metrics.jsonl"], plotted),
     "log, gone on with": (4, make_log, ["metrics.jsonl"], logged),
     "tables": (6, make_tables, ["class_mapping.csv", "thresholds.csv", "pictures.csv", SCAN_CACHE,
