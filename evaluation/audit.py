@@ -59,6 +59,11 @@ class Audit:
         return np.nan_to_num(self.own - self.probabilities[np.arange(len(self.names)), self.suggested], nan=1.0)
 
     @property
+    def agreement(self) -> float:
+        """Share of the judged pictures whose own artist is the most probable, 0 to 1."""
+        return float((self.margins[~np.isnan(self.own)] > 0).mean())
+
+    @property
     def order(self) -> np.ndarray:
         """The pictures, the most likely wrong label first, (N,) int64."""
         return np.argsort(self.margins, kind="stable")
@@ -110,7 +115,9 @@ class Audit:
         alike = ", ".join(f"{self.artists[first]} and {self.artists[second]} ({share:.0%})"
                           for first, second, share in self.alike()[:3])
         unjudged = int(np.isnan(self.own).sum())
-        return [f"labels that are likely wrong: {int(self.wrong.sum())} of {len(self.names)}",
+        return [f"labels that the probe names without having seen the picture: {self.agreement:.0%} (if few, trust "
+                "the rest less)",
+                f"labels that are likely wrong: {int(self.wrong.sum())} of {len(self.names)}",
                 f"pictures that several artists have: {len(self.across())}; of one artist twice or more: "
                 f"{len(self.groups) - len(self.across())}",
                 f"unlike all others: {len(self.outliers)}", *([f"artists that look alike: {alike}"] if alike else []),

@@ -34,6 +34,7 @@ def test_swapped_labels_are_listed_first_and_moved_back() -> None:
     found = judge(rows, targets)
     assert {*found.order[:3].tolist()} == {*swapped}
     assert np.flatnonzero(found.wrong).tolist() == swapped
+    assert found.agreement == np.mean(found.probabilities.argmax(axis=1) == targets)
     assert {fix.path: fix.artist for fix in found.fixes()} == {
         found.names[place]: f"artist_{right[place]}" for place in swapped}
     table = tabulate(found)
