@@ -39,7 +39,7 @@ _ERRORS: dict[int | str, dict[str, Any]] = {status: {"description": text} for st
     400: "a body that cannot be read", 401: "no API key, or a wrong one", 403: "not allowed", 404: "not there",
     408: "the body came too slowly", 413: "too many bytes or pictures", 415: "neither form nor JSON", 421: "wrong Host",
     422: "wrong JSON or values, or no picture that can be read", 429: "the queue is full; try again",
-    507: "the disk is full"}.items()}
+    507: "the gallery cannot be written, such as on a full disk"}.items()}
 
 
 def make_app(service: Service, options: ServiceOptions, key: str | None) -> Any:
@@ -90,13 +90,20 @@ def _add_errors(app: FastAPI) -> None:
 
     @app.exception_handler(UserError)
     async def wrong(_: Request, error: UserError) -> Response:
+        if isinstance(cause := error.__cause__, OSError):  # a full disk, or no right to write
+            return _not_written(cause)
         return JSONResponse({"error": as_text(str(error))}, 422)
 
     @app.exception_handler(OSError)
     async def no_room(_: Request, error: OSError) -> Response:
         if not is_disk_full(error):
             raise error
-        return JSONResponse({"error": "the disk is full; the gallery is as it was"}, 507)
+        return _not_written(error)
+
+
+def _not_written(error: OSError) -> Response:
+    reason = error.strerror or "the disk is full"
+    return JSONResponse({"error": f"the gallery cannot be written ({reason}); it is as it was"}, 507)
 
 
 def _add_meter(app: FastAPI, metrics: Metrics) -> None:

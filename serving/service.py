@@ -113,8 +113,7 @@ class Service:
         """Add an artist's pictures; those of the same name are replaced. Says how many were `added`, and `failures`.
 
         Raises:
-            UserError: no picture can be read, or the name is no name.
-            OSError: the disk is full.
+            UserError: no picture can be read, or the name is no name; from an OSError: the gallery cannot be written.
         """
         artist = check_artist(artist)
         rows = {f"{artist}/{_file_name(upload.name)}": answer.features.numpy()

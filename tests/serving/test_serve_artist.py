@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import http.client
 import json
+import os
+import shutil
 import signal
 import socket
 import uuid
@@ -204,6 +206,20 @@ def test_a_key_a_small_queue_and_a_gallery_to_read(trained: Path, gallery: Path,
         assert "stopped by SIGTERM" in script.communicate(60)[0]
         assert script.returncode == 128 + signal.SIGTERM
     assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="only POSIX limits the size of files")
+def test_a_full_disk_is_told_and_the_next_request_is_answered(trained: Path, gallery: Path, tmp_path: Path,
+                                                              pictures: list[tuple[str, bytes]]) -> None:
+    own = tmp_path / "gallery"
+    shutil.copytree(gallery, own)
+    with served(tmp_path, "--checkpoint", trained, "--gallery", own, "--writable",
+                env={forked.FILE_LIMIT: "1000"}) as (_, port):
+        status, answer = ask(port, "POST", "/api/gallery?artist=New", **form(*pictures))
+        assert status == 507
+        assert answer["error"].startswith("the gallery cannot be written (")
+        assert len(ask(port, "GET", "/api/gallery")[1]["artists"]) == 3
+        assert ask(port, "POST", "/api/search", **form(pictures[0]))[0] == 200
 
 
 @pytest.mark.parametrize(("flags", "told"), [
