@@ -159,12 +159,12 @@ def format_figures(fitted: Fitted) -> list[str]:
     elif figures["pictures"] < FEW:
         lines.append(f"warning: {counted(figures['pictures'], 'picture')} give rough figures; take {FEW} or more")
     lines += format_separation(fitted)
-    bound = "probability" if calibration.score == "probability" else f"{calibration.score} score"
-    bounds = {"confident": f"probability from {calibration.confident:.3f}" if calibration.confident <= 1 else "never",
-              "possible": f"{bound} from {calibration.possible:.3f}", "unknown": "below"}
+    bound = "probability" if calibration.score == "probability" else "score"
+    bounds = {"confident": f"probability {calibration.confident:.3f}" if calibration.confident <= 1 else "never",
+              "possible": f"{bound} {calibration.possible:.3f}", "unknown": "below"}
     titles = ["known right", "known wrong", *(["unknown artists"] if outside else [])]
     return [*lines, *format_table([
-        ("verdict", "", *titles),
+        ("verdict", "from", *titles),
         *((name, bound, *(f"{share:.1%}" for share, _ in zip(figures["verdicts"][name], titles, strict=False)))
           for name, bound in bounds.items())])]
 
