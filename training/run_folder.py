@@ -21,13 +21,14 @@ from runtime.options import RunOptions
 from utils import UserError, atomic_path
 
 CURVES, EPOCH_CHECKPOINT, ROBUSTNESS = "curves.png", "checkpoint_{}.pth", "robustness.json"
+REPORT_PAGE = "report.html"  # tools/report.py writes it
 SPLIT = "split"  # the data set that a run has made of folders of artists
 # What the best network so far has: its weights, and the figures on the way to it.
 PUBLISHED = (BEST, BEST_ALIAS, HUB_CONFIG, WEIGHTS, REPORT, CONFUSION, LABEL_STATS, THRESHOLDS)
 BEST_FILES = (*PUBLISHED, METRICS)
 BEGINNING = (CLASS_MAPPING, LOG, "tensorboard", SPLIT)  # there is no more of a run that ended in its first epoch
-RUN_FILES = (LATEST, EPOCH_CHECKPOINT.format("*"), *BEST_FILES, CURVES, FIGURES, ROBUSTNESS, CALIBRATION, STATISTICS,
-             str(Path(CALIBRATION).with_suffix(".png")), *BEGINNING)
+RUN_FILES = (LATEST, EPOCH_CHECKPOINT.format("*"), *BEST_FILES, CURVES, FIGURES, ROBUSTNESS, REPORT_PAGE, CALIBRATION,
+             STATISTICS, str(Path(CALIBRATION).with_suffix(".png")), *BEGINNING)
 
 
 def find_checkpoint(options: RunOptions) -> Checkpoint | None:
