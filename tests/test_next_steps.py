@@ -19,6 +19,7 @@ from tests.pictures import write_annotated_set
 from tests.test_readme import SCRIPTS
 
 QUIET = {"train_artist_style.py", "train_artist_multilabel.py", "main.py",  # their trainer ends with it
+         "serve_artist.py",  # runs until it is stopped
          "quickstart.py", "speed.py", "flops.py", "tools/bench_inference.py"}
 
 
