@@ -19,6 +19,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 if os.name == "posix":
     import resource
@@ -114,7 +115,7 @@ def run(script: str | Path, *arguments: object, cwd: Path, stdin: str = "", time
 def leave_drawings_out(patch: pytest.MonkeyPatch) -> None:
     """Let trainings in this process draw neither curves nor confusions."""
     patch.setattr("training.engine.training_curves", lambda records, path: Path(path).touch())
-    patch.setattr("evaluation.report.confusion_picture", lambda *_: False)
+    patch.setattr("evaluation.report.confusion_picture", lambda *values: Image.new("RGB", (1, 1)).save(values[-1]))
 
 
 def _run(script: str, arguments: list[str], cwd: str, env: dict[str, str], given: str, out: str | Connection,
