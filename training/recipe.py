@@ -1,6 +1,6 @@
 """How a network that begins with weights is trained: values for the flags of the artist trainers that are not given.
 
-What a measurement should choose is a constant here. Crops, colours and views rest on several splits (BENCHMARKS.md); the
+What a measurement should choose is a constant here. Crops, colours and views rest on several splits (BENCHMARKS.md);
 rates and numbers of epochs do not: none that was tried beat the probe on few pictures. The values are saved with a run,
 which takes them from there when it resumes.
 """
