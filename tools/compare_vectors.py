@@ -14,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from data.output_folder import output_lock
 from runtime.arguments import Parser, flag
+from runtime.next_step import CHECKPOINT, PICTURES, print_next
 from search.neighbours import SCORES, Index, Metric, normalised
 from search.vectors import read_vectors, same_rows
 from utils import EXIT_DONE, UserError, command, write_json
@@ -66,6 +67,8 @@ def main(argv: list[str] | None = None) -> int:
     if flags.output:
         with output_lock(flags.output, wait=True):
             write_json(flags.output, answers[0] if len(answers) == 1 else answers)
+    print_next("tools/build_gallery.py", "--images-dir", PICTURES, "--gallery", "my_gallery", "--checkpoint",
+               CHECKPOINT)
     return EXIT_DONE
 
 

@@ -18,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from data.output_folder import output_lock
 from data.picture_files import find_pictures
 from runtime.arguments import Parser, flag
+from runtime.next_step import CHECKPOINT, PICTURES, network_flags, print_next
 from runtime.options import NEIGHBOURS, ClusterOptions, FeatureOptions, FolderSearchOptions
 from runtime.text_table import RULE, format_table
 from search.gallery import Gallery, read_gallery
@@ -83,6 +84,9 @@ def main(argv: list[str] | None = None) -> int:
             write_json(flags.output, figures)
     from inference.records import print_failures
     print_failures(failures)
+    network = network_flags(flags.network) or ["--checkpoint", CHECKPOINT]
+    print_next("tools/build_gallery.py", *(("--add", PICTURES, "--gallery", flags.gallery) if flags.gallery else
+                                           ("--images-dir", PICTURES, "--gallery", "my_gallery")), *network)
     return EXIT_PARTIAL if failures else EXIT_DONE
 
 

@@ -16,8 +16,8 @@ const remove = async (artist) => {
   if (!confirm(words.removing(artist))) return;
   try {
     await ask(`/api/gallery?artist=${encodeURIComponent(artist)}`, {method: "DELETE"});
-    tell(words.removed(artist));
     await show(true);
+    tell(words.removed(artist));
   } catch (error) {
     tell(error.message, true);
   }
@@ -57,9 +57,9 @@ const add = async (artist, files, about) => {
       failures.push(error.message);
     }
   }
-  tell([words.added(artist, count), ...failures].join(" "), !count);
   at("artist").value = "";
   await show(true);
+  tell([words.added(artist, count), ...failures].join(" "), !count);
 };
 
 // As many pictures per request as the service takes.
