@@ -13,6 +13,7 @@ from timm.scheduler import CosineLRScheduler
 from timm.utils import ModelEmaV3
 from timm.utils.agc import adaptive_clip_grad
 
+from model.layers import NormLinear
 from runtime.networks import classifier_names
 from runtime.options import OptimizerOptions
 from utils import UserError
@@ -30,7 +31,8 @@ def set_training_mode(network: torch.nn.Module, *, frozen: bool, freeze_bn: bool
     Args:
         network: any model.
         frozen: freeze all but the classifier.
-        freeze_bn: batch norms use and keep their running statistics, while their weights learn.
+        freeze_bn: batch norms use and keep their running statistics, while their weights learn; but for the norm of a
+            classifier, which stays: it scales each block of features by so little that steps of its weights are large.
         train_mode: the rest is in training mode; else it has no dropout, and batch norms are frozen, too.
     """
     network.train(train_mode)
@@ -40,6 +42,9 @@ def set_training_mode(network: torch.nn.Module, *, frozen: bool, freeze_bn: bool
     heads = tuple(f"{name}." for name in classifier_names(network)) if frozen else ("",)
     for name, parameter in network.named_parameters():
         parameter.requires_grad_(name.startswith(heads))
+    for part in network.modules() if freeze_bn else ():
+        if isinstance(part, NormLinear):
+            part.bn.requires_grad_(False)
     for name, part in network.named_modules() if frozen else ():
         if not any(f"{name}.".startswith(head) or head.startswith(f"{name}.") for head in heads) and name:
             part.eval()

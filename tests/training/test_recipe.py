@@ -153,6 +153,20 @@ def test_frozen_norms_learn_and_keep_their_statistics() -> None:
     assert network.training
 
 
+def test_with_frozen_norms_that_of_the_classifier_stays_as_the_probe_made_it() -> None:
+    network = timm.create_model("style_network", backbone="test_resnet", num_classes=3)
+    for freeze_bn in (True, False):
+        before = {name: value.clone() for name, value in network.named_parameters()}
+        set_training_mode(network, frozen=False, freeze_bn=freeze_bn)
+        optimizer = make_optimizer(network, OptimizerOptions(), 0.1)
+        network(torch.randn(4, 3, 32, 32)).square().sum().backward()
+        optimizer.step()
+        stays = {name for name, value in network.named_parameters() if torch.equal(value, before[name])}
+        norm = {"head.bn.weight", "head.bn.bias"}
+        assert norm & stays == (norm if freeze_bn else set())
+        assert "head.l.bias" not in stays
+
+
 @pytest.mark.parametrize("counts", [(1, 1), (1, 1, 1), (2, 1), (1, 9, 1)])
 def test_a_probe_to_begin_with_takes_artists_of_one_picture(counts: tuple[int, ...]) -> None:
     targets = np.repeat(np.arange(len(counts)), counts)
