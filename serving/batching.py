@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -29,6 +30,9 @@ class Upload(NamedTuple):
 
     name: str
     content: bytes
+
+
+Waiting = tuple[Upload, Future[Answer]]
 
 
 class QueueFull(Exception):
@@ -64,7 +68,7 @@ class Batcher:
         self.predictor, self.options, self.capacity, self.note = predictor, options, capacity, note
         self.views = Views(predictor.preprocessing, options.view)
         self.lock = threading.Lock()
-        self.waiting: deque[tuple[Upload, Future[Answer]]] = deque()
+        self.waiting: deque[Waiting] = deque()
         cores = torch.get_num_threads()
         lanes = predictor.placement.choose_lanes(MOST_LANES) if predictor.placement.device.type == "cpu" else GPU_LANES
         self.lanes = ThreadPoolExecutor(lanes, "lane", torch.set_num_threads, (max(1, cores // lanes),))
@@ -81,30 +85,34 @@ class Batcher:
                 raise QueueFull
             self.waiting.extend(zip(uploads, futures, strict=True))
         for _ in uploads:  # those that find nothing left to do end at once
-            self.lanes.submit(self._run_batch)
+            batch: list[Waiting] = []
+            self.lanes.submit(self._run_batch, batch).add_done_callback(functools.partial(_settle, batch))
         return futures
 
     def close(self) -> None:
         """Answer what waits, then end the lanes."""
         self.lanes.shutdown()
 
-    def _run_batch(self) -> None:
-        batch: list[tuple[Upload, Future[Answer]]] = []
+    def _run_batch(self, batch: list[Waiting]) -> Sequence[Answer]:
+        """Fill `batch`, which is empty, with what waits, and answer it."""
         with self.lock:
             while self.waiting and len(batch) < self.options.batch_size:
                 upload, future = self.waiting.popleft()
                 if future.set_running_or_notify_cancel():  # else its client has left
                     batch.append((upload, future))
         if not batch:
-            return
+            return []
         self.note(len(batch))
-        try:
-            answers = self.predictor.predict_batch(UploadList(
-                [upload for upload, _ in batch], self.views, max_pixels=self.options.max_pixels,
-                reduction=self.views.reduction if self.options.draft else None))
-        except BaseException as error:
-            for _, future in batch:
-                future.set_exception(error)
-            raise
-        for (_, future), answer in zip(batch, answers, strict=True):
-            future.set_result(answer)
+        return self.predictor.predict_batch(UploadList(
+            [upload for upload, _ in batch], self.views, max_pixels=self.options.max_pixels,
+            reduction=self.views.reduction if self.options.draft else None))
+
+
+def _settle(batch: Sequence[Waiting], done: Future[Sequence[Answer]]) -> None:
+    """Give each picture of a batch its answer, or all of them the error of the batch."""
+    if error := done.exception():
+        for _, future in batch:
+            future.set_exception(error)
+        return
+    for (_, future), answer in zip(batch, done.result(), strict=True):
+        future.set_result(answer)
