@@ -7,9 +7,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Literal
 
 from data.csv_files import malformed, read_table
-from data.names import folder_name_problem, nfc
+from data.names import folder_name_problem, from_text, nfc
 from data.picture_files import PictureFolder
 from utils import UserError
 
@@ -92,22 +93,27 @@ def _order(picture: Picture) -> tuple[str, str]:
     return nfc(picture.source), picture.source
 
 
-def read_artist_map(path: str | os.PathLike[str]) -> dict[str, str]:
-    """Folder name → artist, from a CSV file with the columns folder, artist; an empty artist leaves the folder out.
+def read_artist_map(path: str | os.PathLike[str], column: Literal["folder", "path"] = "folder") -> dict[str, str]:
+    """Folder name, or a picture's path, → artist, from a CSV file; an empty artist leaves the folder or picture out.
 
-    Both are NFC-normalised and stripped of surrounding spaces.
+    Both are NFC-normalised and stripped of surrounding spaces; signs that no text file holds are `as_text`'s.
+
+    Args:
+        path: a file with the columns `column` and artist.
+        column: what belongs to an artist.
 
     Raises:
-        UserError: the file is missing or malformed, a folder is empty or named twice, or an artist's name cannot be
-            a folder's.
+        UserError: the file is missing or malformed, a folder or path is empty or named twice, or an artist's name
+            cannot be a folder's.
     """
     artists: dict[str, str] = {}
-    for line, row in read_table(path, ["folder", "artist"]):
-        folder, artist = (nfc(cell).strip() for cell in row)
-        if not folder or folder in artists:
-            raise malformed(path, line, f"the folder {folder!r}", "a folder's name, each once")
+    for line, row in read_table(path, [column, "artist"]):
+        name, artist = (nfc(from_text(cell)).strip() for cell in row)
+        if not name or name in artists:
+            expected = {"folder": "a folder's name, each once", "path": "a picture's path, each once"}[column]
+            raise malformed(path, line, f"the {column} {name!r}", expected)
         problem = artist and folder_name_problem(artist)
         if problem:
             raise malformed(path, line, f"the artist {artist!r}, which {problem}", "a name that a folder can have")
-        artists[folder] = artist
+        artists[name] = artist
     return artists

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from data.csv_files import malformed, read_table, write_rows
 from data.names import as_text, folder_name_problem, from_text, nfc
 from data.picture_files import PictureFolder
+from data.prepare.artist_folders import read_artist_map
 from utils import UserError
 
 COLUMNS = ("path", "artist")
@@ -32,24 +33,8 @@ def write_fix_list(path: str | os.PathLike[str], fixes: Iterable[Fix]) -> None:
 
 
 def read_fix_list(path: str | os.PathLike[str]) -> dict[str, str]:
-    """Path of a picture → artist, from a CSV file with the columns path, artist; an empty artist leaves it out.
-
-    Both are in NFC.
-
-    Raises:
-        UserError: the file is missing or malformed, a path is empty or named twice, or an artist's name cannot be a
-            folder's.
-    """
-    fixes: dict[str, str] = {}
-    for line, row in read_table(path, COLUMNS):
-        name, artist = (nfc(from_text(cell)).strip() for cell in row)
-        if not name or name in fixes:
-            raise malformed(path, line, f"the path {name!r}", "a picture's path, each once")
-        problem = artist and folder_name_problem(artist)
-        if problem:
-            raise malformed(path, line, f"the artist {artist!r}, which {problem}", "a name that a folder can have")
-        fixes[name] = artist
-    return fixes
+    """Path of a picture → artist: an artist map of pictures; see `read_artist_map`."""
+    return read_artist_map(path, "path")
 
 
 def read_answers(path: str | os.PathLike[str], found: PictureFolder) -> list[Fix]:
