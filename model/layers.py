@@ -1,7 +1,7 @@
 """The layers of LSNet.
 
 Letters: B batch, C channels, H W height and width in px, G groups of SKA weights, T = 9 taps, h attention heads, K key
-width, V value width, N = n * n pixels of an attention grid.
+width, V value width, N pixels of a map that attention sees: n * n of a square grid.
 
 Keys of published checkpoints, which must keep their names: `c`, `bn`, `l`, `m`, `conv`, `conv1`, `pw1`, `pw2`,
 `mixer`, `lkp`, `cv1..4`, `norm`, `se`, `ffn`, `qkv`, `dw`, `proj`, `attention_biases`, `attention_bias_idxs`.
@@ -180,11 +180,15 @@ class LSConv(nn.Module):
 
 
 class Attention(nn.Module):
-    """Self-attention on a grid of n x n px, with a learned bias for each head and each (row, column) distance."""
+    """Self-attention on a grid of n x n px, with a learned bias for each head and each (row, column) distance.
 
-    def __init__(self, dim: int, heads: int, grid: int) -> None:
+    If `dynamic`, a map of another height and width is taken, too: the biases of all pairs of pixels are resized as one
+    picture, (n n, n n) -> (N, N). LSNet's published detectors have learned so, though it mixes distances.
+    """
+
+    def __init__(self, dim: int, heads: int, grid: int, dynamic: bool = False) -> None:
         super().__init__()
-        self.heads = heads
+        self.heads, self.dynamic = heads, dynamic
         self.attention_biases = nn.Parameter(torch.zeros(heads, grid * grid))
         self.register_buffer("attention_bias_idxs", _distances(grid))
         self.qkv = ConvNorm(dim, 2 * KEY_DIM * heads + dim)
@@ -200,22 +204,25 @@ class Attention(nn.Module):
         """Re-sample the biases for a grid of another side."""
         if grid != self.grid:
             table = self.attention_biases
-            self.attention_biases = nn.Parameter(resample_biases(table.detach(), grid), table.requires_grad)
+            resampled = resample_biases(table.detach(), grid, as_picture=self.dynamic)
+            self.attention_biases = nn.Parameter(resampled, table.requires_grad)
             self.attention_bias_idxs = _distances(grid).to(self.attention_bias_idxs.device)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        """(B, C, n, n) -> (B, C, n, n)."""
+        """(B, C, n, n) -> (B, C, n, n); (B, C, H, W) -> (B, C, H, W) if `dynamic`."""
         (B, C, H, W), n = x_BCHW.shape, self.grid
-        if not H == W == n:
+        if not (self.dynamic or H == W == n):
             raise UserError(f"an input with {H} x {W} px in the last stage (one for each {STRIDE} px, rounded up)",
                             f"{n} x {n}, which is an input of {STRIDE * (n - 1) + 1} to {STRIDE * n} px",
                             "call set_input_size or create the model with this img_size")
         keys = KEY_DIM * self.heads
         q, k, v = self.qkv(x_BCHW).split([keys, keys, C], dim=1)
-        q_BhKN, k_BhKN, v_BhVN = (part.reshape(B, self.heads, -1, n * n) for part in (self.dw(q), k, v))
+        q_BhKN, k_BhKN, v_BhVN = (part.reshape(B, self.heads, -1, H * W) for part in (self.dw(q), k, v))
         bias_hNN = self.attention_biases[:, self.attention_bias_idxs]  # never cached: it would outlive new weights
+        if (H, W) != (n, n):
+            bias_hNN = F.interpolate(bias_hNN[None], size=(H * W, H * W), mode="bicubic")[0]
         attention_BhNN = ((q_BhKN * KEY_DIM**-0.5).mT @ k_BhKN + bias_hNN).softmax(dim=-1)
-        return self.proj((v_BhVN @ attention_BhNN.mT).reshape(B, C, n, n))
+        return self.proj((v_BhVN @ attention_BhNN.mT).reshape(B, C, H, W))
 
 
 def _distances(grid: int) -> Tensor:
@@ -225,11 +232,17 @@ def _distances(grid: int) -> Tensor:
     return (row[:, None] - row).abs() * grid + (column[:, None] - column).abs()
 
 
-def resample_biases(table_hN: Tensor, grid: int) -> Tensor:
-    """A table of attention biases for another grid, (h, n * n) -> (h, grid * grid), bilinear over the distances."""
+def resample_biases(table_hN: Tensor, grid: int, *, as_picture: bool = False) -> Tensor:
+    """A table of attention biases for another grid, (h, n * n) -> (h, grid * grid).
+
+    It is bilinear over the distances; with `as_picture`, as LSNet's published detectors begin, bicubic over pixels.
+    """
     n = math.isqrt(table_hN.shape[1])
     planes = table_hN.float().unflatten(1, (n, n))[None]
-    resampled = F.interpolate(planes, size=(grid, grid), mode="bilinear", align_corners=True)
+    if as_picture:
+        resampled = F.interpolate(planes, size=(grid, grid), mode="bicubic")
+    else:
+        resampled = F.interpolate(planes, size=(grid, grid), mode="bilinear", align_corners=True)
     return resampled[0].flatten(1).to(table_hN.dtype)
 
 
@@ -237,17 +250,18 @@ class Block(nn.Module):
     """Block number `index` of a stage: token mixer, squeeze-and-excitation, feed-forward.
 
     The mixer of an even block is a re-parameterisable depthwise convolution. That of an odd block is an LS convolution
-    or, if `grid` (its side in px) is given, attention with `heads` heads.
+    or, if `grid` (its side in px) is given, attention with `heads` heads, `dynamic` or not.
     """
 
-    def __init__(self, dim: int, index: int, drop_path: float, heads: int, grid: int | None) -> None:
+    def __init__(self, dim: int, index: int, drop_path: float, heads: int, grid: int | None,
+                 dynamic: bool = False) -> None:
         super().__init__()
         if index % 2 == 0:
             self.mixer = RepDepthwise(dim)
         elif grid is None:
             self.mixer = LSConv(dim)
         else:
-            self.mixer = Residual(Attention(dim, heads, grid), drop_path)
+            self.mixer = Residual(Attention(dim, heads, grid, dynamic), drop_path)
         self.se = SqueezeExcite(dim, rd_ratio=0.25) if index % 2 == 0 else nn.Identity()
         self.ffn = Residual(FFN(dim), drop_path)
 

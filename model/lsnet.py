@@ -37,6 +37,8 @@ class LSNet(nn.Module):
         in_chans: channels of the input.
         global_pool: `avg`, or empty for none (only without a classifier).
         img_size: side of the square input in px, 32 or more; sizes of equal ceil(size / 64) are interchangeable.
+        dynamic_img_size: take inputs of any height and width, too; see `Attention`. With timm's `features_only`, the
+            default.
         embed_dim: width of each stage, multiples of 8.
         depth: blocks of each stage.
         num_heads: attention heads of the last stage; they divide its width.
@@ -45,7 +47,8 @@ class LSNet(nn.Module):
         drop_path_rate: stochastic depth of the last block, a probability; rises linearly from 0 at the first.
 
     Raises:
-        UserError: `img_size` is not a square of at least 32 px; in `forward`, the input is of another grid.
+        UserError: `img_size` is not a square of at least 32 px; in `forward`, the input is of another grid, unless
+            sizes are dynamic.
     """
 
     head: nn.Module
@@ -63,6 +66,7 @@ class LSNet(nn.Module):
         distillation: bool = False,
         drop_rate: float = 0.0,
         drop_path_rate: float = 0.0,
+        dynamic_img_size: bool = False,
     ) -> None:
         super().__init__()
         self.in_chans, self.global_pool, self.distillation = in_chans, global_pool, distillation
@@ -81,7 +85,7 @@ class LSNet(nn.Module):
         for stage, (dim, blocks) in enumerate(zip(embed_dim, depth, strict=True)):
             before, grid = embed_dim[stage - 1], _grid(self.img_size) if stage == 3 else None
             down = [ConvNorm(before, before, 3, 2, groups=before), ConvNorm(before, dim)] if stage else []
-            layers = [Block(dim, index, next(drop_paths), num_heads, grid) for index in range(blocks)]
+            layers = [Block(dim, index, next(drop_paths), num_heads, grid, dynamic_img_size) for index in range(blocks)]
             self.add_module(f"blocks{stage + 1}", nn.Sequential(*down, *layers))
             self.feature_info.append({"num_chs": dim, "reduction": 8 << stage, "module": f"blocks{stage + 1}"})
         self.head_drop = nn.Dropout(drop_rate)
@@ -221,7 +225,7 @@ def checkpoint_filter_fn(state_dict: dict[str, Any], model: nn.Module) -> dict[s
     for name, module in model.named_modules():
         table = state_dict.get(f"{name}.attention_biases")
         if isinstance(module, Attention) and table is not None and table.shape != module.attention_biases.shape:
-            state_dict[f"{name}.attention_biases"] = resample_biases(table, module.grid)
+            state_dict[f"{name}.attention_biases"] = resample_biases(table, module.grid, as_picture=module.dynamic)
             state_dict[f"{name}.attention_bias_idxs"] = module.attention_bias_idxs.clone()
     return state_dict
 
@@ -268,6 +272,8 @@ def _entrypoint(model_cls: type[LSNet], name: str, preset: Preset) -> Callable[.
     def entrypoint(pretrained: bool = False, **kwargs: Any) -> LSNet:
         arguments: dict[str, Any] = {"embed_dim": preset.embed_dim, "depth": preset.depth,
                                      "num_heads": preset.num_heads, "distillation": preset.distillation, **kwargs}
+        if kwargs.get("features_only"):
+            arguments.setdefault("dynamic_img_size", True)
         return build_model_with_cfg(model_cls, name, pretrained, pretrained_filter_fn=pretrained_filter_fn,
                                     feature_cfg={"out_indices": (0, 1, 2, 3), "feature_cls": "getter"}, **arguments)
 

@@ -68,6 +68,32 @@ def test_attention_refuses_another_grid():
         attention(torch.zeros(1, 16, 3, 3))
 
 
+@torch.no_grad()
+def test_dynamic_attention_takes_any_map_with_biases_resized_as_a_picture():
+    dim, heads, n, (height, width) = 24, 2, 4, (3, 7)
+    strict, dynamic = Attention(dim, heads, n), golden.fill(Attention(dim, heads, n, dynamic=True))
+    strict.double().eval().load_state_dict(dynamic.state_dict())
+    x = torch.randn(2, dim, n, n, dtype=torch.float64)
+    assert torch.equal(dynamic(x), strict(x))
+    x = torch.randn(2, dim, height, width, dtype=torch.float64)
+    q, k, v = dynamic.qkv(x).split([KEY_DIM * heads, KEY_DIM * heads, dim], dim=1)
+    q, k, v = (part.flatten(2).unflatten(1, (heads, -1)).mT for part in (dynamic.dw(q), k, v))
+    expanded = torch.stack([dynamic.attention_biases[:, row] for row in dynamic.attention_bias_idxs], 1)
+    bias = F.interpolate(expanded[None], (height * width, height * width), mode="bicubic", align_corners=False)[0]
+    expected = F.scaled_dot_product_attention(q, k, v, attn_mask=bias).mT.reshape(2, dim, height, width)
+    torch.testing.assert_close(dynamic(x), dynamic.proj(expected))
+
+
+@torch.no_grad()
+def test_dynamic_attention_takes_a_new_grid_as_a_picture():
+    attention = golden.fill(Attention(16, 2, 4, dynamic=True))
+    planes = attention.attention_biases.unflatten(1, (4, 4))[None].float()
+    attention.set_grid(14)
+    expected = F.interpolate(planes, (14, 14), mode="bicubic", align_corners=False)[0].flatten(1)
+    torch.testing.assert_close(attention.attention_biases, expected.double())
+    assert attention.attention_bias_idxs.shape == (196, 196)
+
+
 def test_residual_drops_whole_samples_and_keeps_the_mean():
     torch.manual_seed(0)
     residual = Residual(torch.nn.Identity(), drop_path=0.25).train()

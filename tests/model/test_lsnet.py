@@ -40,6 +40,37 @@ def test_any_square_from_32_px(size):
     assert network(pictures(64 * side + 1)).shape == (2, 5)
 
 
+@torch.no_grad()
+@pytest.mark.parametrize(("height", "width"), [(64, 64), (64, 200), (97, 33), (200, 136)])
+def test_features_only_takes_any_height_and_width(height, width):
+    torch.manual_seed(0)
+    stages = timm.create_model("lsnet_t", features_only=True, img_size=64, embed_dim=TINY["embed_dim"],
+                               depth=TINY["depth"], num_heads=2).eval()
+    golden.fill(stages).float()
+    x = torch.randn(1, 3, height, width)
+    found = stages(x)
+    assert [y.shape[2:] for y in found] == [(-(-height // side), -(-width // side)) for side in (8, 16, 32, 64)]
+    if height == width:
+        strict = timm.create_model("lsnet_t", num_classes=0, img_size=64, embed_dim=TINY["embed_dim"],
+                                   depth=TINY["depth"], num_heads=2).eval()
+        state = {key.removeprefix("model."): value for key, value in stages.state_dict().items()}
+        strict.load_state_dict(state)
+        assert all(torch.equal(a, b) for a, b in zip(found, strict.forward_intermediates(x)[1], strict=True))
+        with pytest.raises(UserError, match="set_input_size"):
+            strict(torch.randn(1, 3, 64, 200))
+
+
+@torch.no_grad()
+def test_checkpoint_of_another_grid_is_resampled_as_a_picture_for_dynamic_sizes():
+    small, large = golden.fill(tiny(img_size=224)), tiny(img_size=896, dynamic_img_size=True)
+    state = checkpoint_filter_fn(small.state_dict(), large)
+    key = "blocks4.3.mixer.m.attention_biases"
+    planes = small.state_dict()[key].float().unflatten(1, (4, 4))[None]
+    expected = torch.nn.functional.interpolate(planes, (14, 14), mode="bicubic", align_corners=False)[0].flatten(1)
+    torch.testing.assert_close(state[key], expected.double())
+    large.load_state_dict(state)
+
+
 @pytest.mark.parametrize("size", [31, 0, (64, 96)])
 def test_other_sizes_are_refused(size):
     with pytest.raises(UserError, match="32 px or more"):
