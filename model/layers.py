@@ -219,7 +219,7 @@ class Attention(nn.Module):
         q, k, v = self.qkv(x_BCHW).split([keys, keys, C], dim=1)
         q_BhKN, k_BhKN, v_BhVN = (part.reshape(B, self.heads, -1, H * W) for part in (self.dw(q), k, v))
         bias_hNN = self.attention_biases[:, self.attention_bias_idxs]  # never cached: it would outlive new weights
-        if (H, W) != (n, n):
+        if bias_hNN.shape[1] != H * W:
             bias_hNN = F.interpolate(bias_hNN[None], size=(H * W, H * W), mode="bicubic")[0]
         attention_BhNN = ((q_BhKN * KEY_DIM**-0.5).mT @ k_BhKN + bias_hNN).softmax(dim=-1)
         return self.proj((v_BhVN @ attention_BhNN.mT).reshape(B, C, H, W))
