@@ -19,7 +19,7 @@ from tests.architecture_rules import (
     namespace_ends_in_options,
 )
 
-PACKAGES = ("bench", "data", "drawing", "evaluation", "inference", "model", "runtime", "search", "serving",
+PACKAGES = ("bench", "data", "detection", "drawing", "evaluation", "inference", "model", "runtime", "search", "serving",
             "tests", "tools", "training")
 COMMAND = '''"""Doc."""
 from utils import command
@@ -67,6 +67,8 @@ BROKEN = {  # rule: (path, source, how the complaint begins)
         ("evaluation/new.py", "if TYPE_CHECKING:\n    from training.engine import Run", "2 imports training"),
         ("training/new.py", "def f():\n    from inference.lanes import Lanes", "2 imports inference.lanes"),
         ("inference/new.py", "import bench.cost", "1 imports bench.cost"),
+        ("detection/new.py", "from serving.app import x", "1 imports serving.app.x into detection"),
+        ("training/new.py", "from detection import boxes", "1 imports detection.boxes into training"),
         ("training/engine.py", "import quickstart", "1 imports quickstart"),
         ("new.py", "import quickstart", "1 imports quickstart"),
         ("tools/new.py", "from tools.old import x", "1 imports tools.old"),
