@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+import contextlib
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -31,18 +32,18 @@ class Sample:
 
     index: int
     target: int | torch.Tensor
-    image: torch.Tensor | None
+    image: Any
     reason: str = ""
 
 
 class Batch(NamedTuple):
     """The readable images of a batch, and the others by index and reason.
 
-    Shapes: `images` (B, 3, S, S) float32; `targets` (B,) int64, or (B, labels) float32 with several labels per image;
-    `indices` (B,) int64.
+    Shapes: `images` (B, 3, S, S) float32, or what the dataset's `stack` makes of them; `targets` (B,) int64, or
+    (B, labels) float32 with several labels per image; `indices` (B,) int64.
     """
 
-    images: torch.Tensor
+    images: Any
     targets: torch.Tensor
     indices: torch.Tensor
     failures: list[tuple[int, str]]
@@ -70,13 +71,19 @@ class ImageList(Dataset[Sample]):
         number = index.index if isinstance(index, Draw) else index
         target = self.target(number)
         try:
-            picture = self.picture(number)
+            with isolated_random(index.seed) if isinstance(index, Draw) else contextlib.nullcontext():
+                return Sample(number, target, self.prepare(number))
         except ImageError as error:
             return Sample(number, target, None, error.reason)
-        if isinstance(index, Draw):
-            with isolated_random(index.seed):
-                return Sample(number, target, self.transform(picture))
-        return Sample(number, target, self.transform(picture))
+
+    def prepare(self, index: int) -> Any:
+        """What the network sees of image `index`; raises `ImageError`."""
+        return self.transform(self.picture(index))
+
+    @staticmethod
+    def stack(images: Sequence[Any]) -> Any:
+        """The images of a batch, of what `prepare` returned for each: those of one shape as one tensor."""
+        return torch.stack(list(images)) if images else torch.empty(0)
 
     def picture(self, index: int) -> Image.Image:
         """Image `index`, decoded; raises `ImageError`."""
@@ -128,12 +135,11 @@ class LabelledImages(ImageList):
         raise NotImplementedError
 
 
-def collate(samples: Sequence[Sample]) -> Batch:
+def collate(samples: Sequence[Sample], stack: Callable[[Sequence[Any]], Any] = ImageList.stack) -> Batch:
     """Stack the readable samples; list the others as failures."""
     good = [sample for sample in samples if sample.image is not None]
-    images = [sample.image for sample in good if sample.image is not None]
     targets = [torch.as_tensor(sample.target) for sample in good]
-    return Batch(torch.stack(images) if images else torch.empty(0),
+    return Batch(stack([sample.image for sample in good]),
                  torch.stack(targets) if targets else torch.empty(0, dtype=torch.int64),
                  torch.tensor([sample.index for sample in good], dtype=torch.int64),
                  [(sample.index, sample.reason) for sample in samples if sample.image is None])

@@ -147,6 +147,34 @@ def _describe_content(path: str | os.PathLike[str], content: bytes | None) -> st
     return "no picture in a known format"
 
 
+# Pillow spreads greys of fewer bits over 0 to 255.
+_SPREAD = {"L;2": 85, "L;4": 17}
+
+
+def decode_labels(path: str | os.PathLike[str], *, max_pixels: int = DEFAULT_MAX_PIXELS) -> np.ndarray:
+    """The numbers in a label map, a PNG of one channel or with a palette, as (H, W) of whole numbers.
+
+    Raises:
+        ImageError: the file is missing, no such PNG, damaged or too large; nothing else is raised.
+    """
+    _set_up_pillow()
+    try:
+        check_regular_file(path)
+        with Image.open(path, formats=("PNG",)) as image:
+            width, height = image.size
+            if width * height > max_pixels:
+                raise ImageError(path, f"{width}x{height} px, more than the limit of {max_pixels} px (--max-pixels)")
+            if image.mode not in ("1", "L", "P", "I", "I;16"):
+                raise ImageError(path, f"no label map, but a picture of mode {image.mode}")
+            spread = _SPREAD.get(str(image.tile[0][3]), 1)
+            return np.asarray(image).astype(np.int32) // spread
+    except UnidentifiedImageError:
+        raise ImageError(path, "no PNG") from None
+    except _DECODER_ERRORS as error:
+        problem = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise ImageError(path, f"cannot be read: {' '.join(problem.split()) or type(error).__name__}") from error
+
+
 # ---- PNG with odd metadata -------------------------------------------------------------------------------------------
 
 _PNG = b"\x89PNG\r\n\x1a\n"

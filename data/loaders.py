@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import errno
+import functools
 import multiprocessing
 import os
 import signal
@@ -224,8 +225,8 @@ def make_loader(dataset: ImageList, batches: Sampler[list[Draw]] | Sampler[list[
     atexit.unregister(_end_workers)  # register once, however many loaders there are
     atexit.register(_end_workers)
     workers = min(loading.num_workers, _most_workers())
-    return Loader(dataset, batch_sampler=batches, collate_fn=collate, num_workers=workers,
-                  pin_memory=loading.pin_memory, persistent_workers=lasting and workers > 0,
+    return Loader(dataset, batch_sampler=batches, collate_fn=functools.partial(collate, stack=dataset.stack),
+                  num_workers=workers, pin_memory=loading.pin_memory, persistent_workers=lasting and workers > 0,
                   worker_init_fn=_outlive_signals, generator=torch.Generator().manual_seed(0))
 
 

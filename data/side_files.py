@@ -48,6 +48,22 @@ def read_json(path: str | os.PathLike[str], kind: type[Kind], *, expected: str, 
         raise unreadable(path, error, expected=expected, action=action) from error
 
 
+def read_large_json(path: str | os.PathLike[str], kind: type[Kind], *, expected: str, action: str) -> Kind:
+    """`read_json` for files of millions of numbers: by msgspec itself, in a twentieth of the time.
+
+    It refuses file names that are no valid Unicode, and of a key that comes twice it takes the last.
+
+    Raises:
+        UserError: see `read_json`; numbers may be infinite, which the caller checks.
+    """
+    try:
+        return msgspec.json.decode(read_bytes(path).removeprefix(b"\xef\xbb\xbf"), type=kind)
+    except RecursionError as error:
+        raise unreadable(path, ValueError("nested too deep"), expected=expected, action=action) from error
+    except (OSError, ValueError) as error:
+        raise unreadable(path, error, expected=expected, action=action) from error
+
+
 def read_text(path: str | os.PathLike[str], *, expected: str, action: str) -> str:
     """The text of a UTF-8 file, with or without a byte order mark; raises a `UserError` as `read_json` does."""
     try:

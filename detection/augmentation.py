@@ -1,0 +1,49 @@
+"""What training does to a picture and its target: the published recipes on torchvision.transforms.v2.
+
+Letters: H W height and width in px.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional as F
+
+from detection.scenes import IGNORED, SceneTransform, Target, augment
+
+TRIES = 10  # crops of which the last is taken whatever it shows
+PADDING = [123.7, 116.3, 103.5]  # ImageNet's mean colour, of 255
+
+
+def detection_augmentation() -> SceneTransform:
+    """Mirrors every second picture, as the published detectors' recipe does."""
+    return augment([v2.RandomHorizontalFlip(0.5)])
+
+
+def segmentation_augmentation(side: int, most: float = 0.75) -> SceneTransform:
+    """A crop of `side` px in which no class has more than the share `most`, mirrored, in other colours."""
+    after = augment([v2.RandomHorizontalFlip(0.5), v2.RandomPhotometricDistort(p=0.5)])
+
+    def run(image: Tensor, target: Target) -> tuple[Tensor, Target]:
+        return after(*random_crop(image, target["pixels"], side, most))
+
+    return run
+
+
+def random_crop(image: Tensor, pixels: Tensor, side: int, most: float) -> tuple[Tensor, Target]:
+    """A part of picture (3, H, W) and label map (H, W) of `side` px, padded right and below where they are smaller."""
+    height, width = pixels.shape
+    for _ in range(TRIES):
+        top, left = (int(torch.randint(max(1, length - side + 1), ())) for length in (height, width))
+        part = pixels[top : top + side, left : left + side]
+        if _highest_share(part) <= most:
+            break
+    missing = [0, 0, side - part.shape[1], side - part.shape[0]]
+    image = F.pad(image[:, top : top + side, left : left + side], missing, fill=PADDING)
+    return image, {"pixels": F.pad(part[None], missing, fill=IGNORED)[0]}
+
+
+def _highest_share(pixels: Tensor) -> float:
+    counts = pixels.flatten().bincount(minlength=IGNORED + 1)[:IGNORED]
+    return float(counts.max() / counts.sum().clamp(min=1))
