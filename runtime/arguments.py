@@ -1,7 +1,8 @@
 """From the command line to frozen dataclasses: the parser of every command, and groups of flags declared as fields.
 
 A group of flags is a frozen dataclass whose fields are made by `flag`; a command's flags are one such group, or a
-dataclass of groups. `Parser(Group, prog=..., description=...).read(argv)` is a `Group`.
+dataclass of groups. `Parser(Group, prog=..., description=...).read(argv)` is a `Group`. A group that
+extends another one may lack some of its flags: they are `fixed`.
 """
 
 from __future__ import annotations
@@ -219,12 +220,18 @@ def flag(default: Any, help: str, *, names: Sequence[str] = (), writes: Literal[
         "common": common, "limits": limits})
 
 
+def fixed(value: Any) -> Any:
+    """A dataclass field that always is `value`, in place of a flag of the group that the dataclass extends."""
+    return dataclasses.field(default=value, init=False)
+
+
 def add_options(parser: argparse.ArgumentParser, group: type, **defaults: Any) -> list[argparse.Action]:
     """Give `parser` one argument per field of the dataclass `group`; a field that is a dataclass is a group of its own.
 
     Returns the arguments that are common.
 
-    A field called `given` is no flag: it gets the names of the flags on the command line, a frozenset.
+    A field called `given` is no flag: it gets the names of the flags on the command line, a frozenset. Nor is one that
+    `fixed` made.
 
     `defaults` replaces the defaults of single fields.
     """
@@ -233,7 +240,7 @@ def add_options(parser: argparse.ArgumentParser, group: type, **defaults: Any) -
     hints = get_type_hints(group)
     common: list[argparse.Action] = []
     for field in dataclasses.fields(group):
-        if field.name == GIVEN:
+        if field.name == GIVEN or not field.init:
             continue
         if dataclasses.is_dataclass(hints[field.name]):
             common += add_options(parser, hints[field.name], **defaults)
@@ -335,6 +342,8 @@ def read_options(namespace: argparse.Namespace, group: type[Group]) -> Group:
     """
     hints, values = get_type_hints(group), {}
     for field in dataclasses.fields(group):  # type: ignore[arg-type]  # a TypeVar cannot be bound to dataclasses
+        if not field.init:
+            continue
         if dataclasses.is_dataclass(hints[field.name]):
             values[field.name] = read_options(namespace, hints[field.name])
             continue

@@ -14,7 +14,7 @@ from typing import Literal
 
 import pytest
 
-from runtime.arguments import Parser, as_config, flag
+from runtime.arguments import Parser, as_config, fixed, flag
 from tests.conftest import ROOT
 from utils import UserError
 
@@ -204,3 +204,21 @@ def test_where_one_may_not_write_is_refused_before_the_work(tmp_path: Path) -> N
     done = subprocess.run(["setpriv", "--reuid=65534", "--clear-groups", sys.executable, "-c", code], cwd=ROOT,
                           capture_output=True, text=True, check=False)
     assert f"found --output-dir x, where {folder} may not be written to" in done.stderr
+
+
+@dataclass(frozen=True, kw_only=True)
+class Narrower(Sample):
+    """Flags of every kind but two."""
+
+    num_workers: int = fixed(3)
+    fit: Literal["pad"] = fixed("pad")
+
+
+def test_a_fixed_field_is_no_flag_and_has_its_value() -> None:
+    narrower = Parser(Narrower, prog="train.py", description=None)
+    found = narrower.read(["--data-path", "d", "--drop", "0.5"])
+    assert (found.num_workers, found.fit, found.drop) == (3, "pad", 0.5)
+    assert as_config(found)["num_workers"] == 3
+    for name in ("--num-workers", "-j", "--fit"):
+        with pytest.raises(UserError, match="unknown argument"):
+            narrower.read(["--data-path", "d", name, "1"])
