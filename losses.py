@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -180,3 +180,26 @@ def focal_loss(logits: Tensor, present: Tensor) -> Tensor:
     **Source:** Lin et al., arXiv 1708.02002, equation 5; summed over labels, mean over images.
     """
     return sigmoid_focal_loss(logits, present, alpha=0.25, gamma=2).sum(1).mean()
+
+
+class FeatureLoss(nn.Module):
+    """How far predicted features are from a teacher's; see `feature_losses`."""
+
+    def __init__(self, teacher: Callable[[Tensor], tuple[Tensor, Tensor]], blocks: Sequence[int]) -> None:
+        """Compare with `teacher`: images (B, 3, T, T) -> logits and standardised features (B, D), of these `blocks`."""
+        super().__init__()
+        self.teacher, self.blocks = teacher, list(blocks)
+
+    def forward(self, outputs: Tensor, targets: Tensor, images: Tensor) -> Tensor:
+        """Loss, (), of predicted features (B, D) against `targets`: the teacher's features, or the images it sees."""
+        if targets.ndim > 2:
+            with torch.no_grad():
+                _, targets = self.teacher(targets)
+        return feature_losses(outputs.float(), targets.float(), self.blocks).mean()
+
+
+def feature_losses(predicted: Tensor, wanted: Tensor, blocks: Sequence[int]) -> Tensor:
+    """Smooth L1 plus one minus the cosine similarity, mean over `blocks` of columns: two (B, D) -> (B,)."""
+    losses = [F.smooth_l1_loss(found, right, reduction="none").mean(1) + 1 - F.cosine_similarity(found, right)
+              for found, right in zip(predicted.split(blocks, 1), wanted.split(blocks, 1), strict=True)]
+    return torch.stack(losses).mean(0)

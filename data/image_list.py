@@ -111,7 +111,7 @@ class LabelledImages(ImageList):
 
     Attributes:
         root: the folder.
-        classes: class or label names, in the order of ids.
+        classes: class or label names, in the order of ids; none of images without labels.
         names: each image's path relative to `root`.
     """
 

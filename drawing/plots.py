@@ -19,8 +19,9 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from drawing.palette import BLUE, GREEN, GREY, INK, RED
 from utils import atomic_path
 
-# The monitored figure of a run, which has one of the two, and what its validation loss is.
-METRICS = {"val_top1": ("top-1", "cross-entropy"), "val_macro_map": ("macro mAP", "binary cross-entropy per label")}
+# The monitored figure of a run, which has one of them, and what its validation loss is.
+METRICS = {"val_top1": ("top-1", "cross-entropy"), "val_macro_map": ("macro mAP", "binary cross-entropy per label"),
+           "val_cosine": ("cosine similarity", "loss on features")}
 HALO = [withStroke(linewidth=3, foreground="white")]  # keeps text and lines legible upon lines
 ANSWERS = {"right": GREEN, "wrong": GREY, "unknown artists": RED}
 PERCENT = PercentFormatter(1)
@@ -57,9 +58,10 @@ def training_curves(records: Records, path: str | os.PathLike[str]) -> None:
     figure.subplots_adjust(left=0.04, right=0.995, bottom=0.13, top=0.91, wspace=0.24)
     found = monitored(records)
     name, plain_loss = METRICS[found] if found else ("", "loss")
+    unit = "" if found == "val_cosine" else ", %"
     panels = {"train_loss": ("training loss (all that training lowers)", GREY),
               "val_loss": (f"validation {plain_loss}", RED),
-              found or "": (f"validation {name}, %" if found else "no evaluation yet", GREEN),
+              found or "": (f"validation {name}{unit}" if found else "no evaluation yet", GREEN),
               "lr": ("learning rate", BLUE)}
     for axes, (key, (title, colour)) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
         if points := _points(records, key):

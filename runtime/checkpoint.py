@@ -92,7 +92,7 @@ class Saved(msgspec.Struct):
     preprocessing: dict[str, Any] | None = None
     pretrained_cfg: PretrainedCfg = msgspec.field(default_factory=PretrainedCfg)
     label_names: list[str] | dict[str, str] | None = None
-    task: Literal["classification", "multilabel"] | None = None
+    task: Literal["classification", "multilabel", "distillation"] | None = None
     options: dict[str, Plain | list[Plain]] | None = None
     feature_kind: FeatureKind | None = None
 
@@ -168,6 +168,8 @@ class Checkpoint:
     @property
     def task(self) -> str | None:
         """What the network answers: `classification` (one artist), `multilabel` (several), None where no one says."""
+        if self.saved.task == "distillation":  # it has features only
+            return None
         return self.saved.task or ("classification" if self.saved.preprocessing else None)
 
     @property

@@ -8,7 +8,15 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from losses import ClassificationLoss, ContrastiveLoss, DistillationLoss, MultiLabelLoss, presence_and_shares
+from losses import (
+    ClassificationLoss,
+    ContrastiveLoss,
+    DistillationLoss,
+    FeatureLoss,
+    MultiLabelLoss,
+    feature_losses,
+    presence_and_shares,
+)
 
 LOGITS = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
 OTHER = torch.randn(6, 4, generator=torch.Generator().manual_seed(1))
@@ -207,3 +215,17 @@ def test_a_teacher_of_several_artists_is_asked_about_each() -> None:
     p, q = (OTHER / 3).sigmoid(), (LOGITS / 3).sigmoid()
     torch.testing.assert_close(taught("soft", 3.0), 9 * -(p * q.log() + (1 - p) * (1 - q).log()).mean())
     torch.testing.assert_close(taught("hard", 3.0), F.binary_cross_entropy_with_logits(LOGITS, (OTHER > 0).float()))
+
+
+def test_feature_loss_is_the_mean_over_blocks_and_nothing_where_features_agree() -> None:
+    torch.testing.assert_close(feature_losses(LOGITS, LOGITS, [1, 3]), torch.zeros(6), atol=1e-6, rtol=0)
+    by_block = [F.smooth_l1_loss(LOGITS[:, columns], OTHER[:, columns])
+                + F.cosine_embedding_loss(LOGITS[:, columns], OTHER[:, columns], torch.ones(6))
+                for columns in (slice(1), slice(1, 4))]
+    torch.testing.assert_close(feature_losses(LOGITS, OTHER, [1, 3]).mean(), sum(by_block) / 2)
+
+
+def test_the_teacher_is_asked_only_where_its_features_are_not_known() -> None:
+    loss = FeatureLoss(lambda images: (None, images.mean((2, 3)) @ torch.ones(3, 4)), [4])
+    for targets, features in ((IMAGES + 2, torch.full((6, 4), 6.0)), (OTHER, OTHER)):
+        torch.testing.assert_close(loss(LOGITS, targets, IMAGES), feature_losses(LOGITS, features, [4]).mean())

@@ -18,7 +18,7 @@ from tests.conftest import ROOT
 from tests.pictures import write_annotated_set
 from tests.test_readme import SCRIPTS
 
-QUIET = {"train_artist_style.py", "train_artist_multilabel.py", "main.py",  # their trainer ends with it
+QUIET = {"train_artist_style.py", "train_artist_multilabel.py", "train_distillation.py", "main.py",  # by their trainer
          "serve_artist.py",  # runs until it is stopped
          "quickstart.py", "speed.py", "flops.py", "tools/bench_inference.py"}
 

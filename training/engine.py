@@ -38,6 +38,11 @@ CANNOT_GO_ON = 1000  # in place of the number of a signal
 MOST_SKIPPED = 10  # fp16 updates in a row that may overflow before the run counts as diverged
 
 
+def publish_whole(network: torch.nn.Module, architecture: Architecture) -> tuple[torch.nn.Module, Architecture]:
+    """Both as they are."""
+    return network, architecture
+
+
 @dataclass(frozen=True, kw_only=True)
 class Task:
     """What differs between trainers in the loop.
@@ -50,6 +55,7 @@ class Task:
         repeats: how often an image is drawn in an epoch, each time with another augmentation.
         train_mode: whether the network trains in training mode, see `set_training_mode`.
         wrap_model: makes of the network what the criterion needs, such as `WithFeatures`.
+        publish: takes from the network, and its architecture, the part that model_best.pth and the folder hold.
     """
 
     criterion: torch.nn.Module
@@ -59,6 +65,7 @@ class Task:
     repeats: int = 1
     train_mode: bool = True
     wrap_model: Callable[[torch.nn.Module], torch.nn.Module] | None = None
+    publish: Callable[[torch.nn.Module, Architecture], tuple[torch.nn.Module, Architecture]] = publish_whole
 
 
 class Run:
@@ -79,9 +86,7 @@ class Run:
         self.task, self.architecture, self.placement = task, architecture, placement
         self.train_set, self.val_set = train_set, val_set
         self.options, self.optimizing = options, optimizing
-        self.config: dict[str, Any] = {
-            **config, "architecture": architecture.name, "num_classes": architecture.num_classes,
-            "model_args": architecture.model_args}
+        self.config = config
         self.train_batches = TrainBatches(len(train_set), loading, seed=options.seed,
                                           accumulation=optimizing.accumulation_steps, weights=task.sampling_weights,
                                           repeats=task.repeats)
@@ -128,8 +133,9 @@ class Run:
         """The run on one line."""
         parameters = sum(parameter.numel() for parameter in self.state.network.parameters())
         size = self.config["preprocessing"]["input_size"]
-        return (f"{self.architecture.name} at {size} px, {parameters / 1e6:.2f} M parameters, "
-                f"{len(self.train_set.classes)} classes, {counted(len(self.train_set), 'picture')} to train and "
+        classes = f"{len(self.train_set.classes)} classes, " if self.train_set.classes else ""
+        return (f"{self.architecture.name} at {size} px, {parameters / 1e6:.2f} M parameters, {classes}"
+                f"{counted(len(self.train_set), 'picture')} to train and "
                 f"{len(self.val_set)} to validate, {counted(self.state.updates_per_epoch, 'update')} of "
                 f"{self.state.per_update} pictures per epoch, learning rate {self.lr:.2e}, on {self.placement}")
 
@@ -313,16 +319,19 @@ class Run:
 
     # ---- checkpoints ----
 
-    def _metadata(self) -> dict[str, Any]:
-        return {"rng": {"seed": self.options.seed}, "classes": self.train_set.classes, "config": self.config}
+    def _metadata(self, architecture: Architecture) -> dict[str, Any]:
+        return {"rng": {"seed": self.options.seed}, "classes": self.train_set.classes, "config": {
+            **self.config, "architecture": architecture.name, "num_classes": architecture.num_classes,
+            "model_args": architecture.model_args}}
 
     def _publish(self, figures: dict[str, float], meter: Meter, logbook: Logbook) -> None:
         if rank() == 0:
-            position, evaluated = self.state.position, self.state.evaluated
-            content = {**self._metadata(), "model": evaluated.state_dict(), "epoch": position.epoch,
+            position = self.state.position
+            evaluated, architecture = self.task.publish(self.state.evaluated, self.architecture)
+            content = {**self._metadata(architecture), "model": evaluated.state_dict(), "epoch": position.epoch,
                        "step": position.step, "best_metric": position.best_metric, "metrics": figures}
             with replace_together(self.options.output_dir, PUBLISHED) as folder:
-                publish_best(folder, content, evaluated, self.architecture)
+                publish_best(folder, content, evaluated, architecture)
                 for title, path in self.task.evaluation.write_report(folder, meter).items():
                     logbook.show_file(title, path, position.epoch)
 
@@ -339,7 +348,7 @@ class Run:
         if rank() == 0:
             pictures = {"pictures": self.pictures.as_content()} if self.pictures else {}
             save_checkpoint(self.options.output_dir / name, {
-                **self._metadata(), **self.state.as_content(), **pictures})
+                **self._metadata(self.architecture), **self.state.as_content(), **pictures})
         gather(None)
 
     def restore(self, checkpoint: Checkpoint, *, exact: bool = True) -> str:

@@ -45,7 +45,7 @@ def find_checkpoint(options: RunOptions) -> Checkpoint | None:
 
 def open_output(folder: Path, classes: list[str], resumed: Checkpoint | None,
                 data_path: Path | None = None) -> list[str]:
-    """Prepare the folder for a run and write its class_mapping.csv; lines for the log.
+    """Prepare the folder for a run and write its class_mapping.csv, if it has classes; lines for the log.
 
     Unless the run resumes this folder's own checkpoint, the files of an earlier run move to `previous_<n>/`, together
     with its class mapping. A mapping that contradicts the dataset is named in a warning. A run that resumes in another
@@ -58,7 +58,7 @@ def open_output(folder: Path, classes: list[str], resumed: Checkpoint | None,
         raise UserError(f"--output-dir {folder}, which holds a prepared data set", "a folder for checkpoints and logs",
                         "choose another --output-dir")
     mapping, lines = folder / CLASS_MAPPING, []
-    difference = first_difference(classes, read_class_mapping(mapping)) if mapping.exists() else None
+    difference = first_difference(classes, read_class_mapping(mapping)) if classes and mapping.exists() else None
     if resumed:
         check_classes(resumed, classes, "the data set")
     if difference and resumed:
@@ -70,7 +70,8 @@ def open_output(folder: Path, classes: list[str], resumed: Checkpoint | None,
     try:
         if not is_resumed_here:
             lines += _move_aside(folder, data_path) + (_bring_best(folder, resumed) if resumed else [])
-        write_class_mapping(mapping, classes)
+        if classes:
+            write_class_mapping(mapping, classes)
     except OSError as error:
         raise UserError(f"{error.filename or folder}, which cannot be written ({error.strerror})",
                         "an output folder that this user may write and no other program holds open",

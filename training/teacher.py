@@ -9,8 +9,8 @@ import torch.nn.functional as F
 
 from data.transforms import Preprocessing
 from losses import DistillationLoss
-from runtime.checkpoint import check_classes, create_published, read_checkpoint
-from runtime.networks import load_weights
+from runtime.checkpoint import check_classes, create_published, is_published, read_checkpoint
+from runtime.networks import check_name, load_weights
 from runtime.options import DistillationOptions
 from runtime.placement import Placement
 from utils import UserError
@@ -66,19 +66,34 @@ def open_teacher(options: DistillationOptions, classes: list[str], student: Prep
     Raises:
         UserError: no such model or file, or one with other classes.
     """
-    if options.teacher_path is None:
-        network: Any = create_published(str(options.teacher_model))
-        own = Preprocessing.from_pretrained_cfg(network.pretrained_cfg, input_size=None, fit="crop")  # the student's
-    else:
-        checkpoint = read_checkpoint(options.teacher_path)
-        check_classes(checkpoint, classes, "the data set")
-        spec = checkpoint.resolve(options.teacher_model)
-        network, own = spec.architecture.create(), spec.preprocessing
-        load_weights(network, checkpoint.evaluated, checkpoint.path)
+    network, own = load_teacher(options, classes)
     if network.num_classes != len(classes):
         raise UserError(f"a teacher of {network.num_classes} classes for {len(classes)} of the data set",
                         "one that was trained on the same classes", "train the teacher on this data set first")
     teacher = Teacher(network, own, student)
     placement.move_network(teacher)
     return teacher
+
+
+def load_teacher(options: DistillationOptions, classes: list[str] | None = None) -> tuple[Any, Preprocessing]:
+    """The network that the flags name, on the CPU, and its own preprocessing.
+
+    Raises:
+        UserError: no such model or file, or a file that names other than `classes`.
+    """
+    if options.teacher_path is None:
+        name = str(options.teacher_model)
+        check_name(name)
+        if not is_published(name):
+            raise UserError(f"--teacher-model {name}, of which nobody published weights", "a network that has them",
+                            "choose one, such as those of timm.list_pretrained(), or add --teacher-path")
+        network: Any = create_published(name)
+        return network, Preprocessing.from_pretrained_cfg(network.pretrained_cfg, input_size=None, fit="crop")
+    checkpoint = read_checkpoint(options.teacher_path)
+    if classes is not None:
+        check_classes(checkpoint, classes, "the data set")
+    spec = checkpoint.resolve(options.teacher_model)
+    network = spec.architecture.create()
+    load_weights(network, checkpoint.evaluated, checkpoint.path)
+    return network, spec.preprocessing
 

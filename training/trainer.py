@@ -63,6 +63,7 @@ class TrainerSpec(ABC, Generic[Options, Images]):
     Attributes:
         task: the value of `task` in its checkpoints; None for classification.
         has_recipe: whether a run that begins with weights chooses what no flag says.
+        has_labels: whether the training images have classes.
         augmentation: of the training images.
         data_path: --data-path, or the split that an earlier run made of it.
         split: of --data-path, where no folder holds it.
@@ -70,6 +71,7 @@ class TrainerSpec(ABC, Generic[Options, Images]):
 
     task: str | None = None
     has_recipe = True
+    has_labels = True
 
     def __init__(self, options: Options) -> None:
         self.options, self.augmentation = options, options.augmentation
@@ -93,6 +95,19 @@ class TrainerSpec(ABC, Generic[Options, Images]):
     @abstractmethod
     def open_val(self, classes: list[str]) -> tuple[Images, list[str]]:
         """The validation images, in the ids of `classes`; lines for the log."""
+
+    @property
+    def scan_folders(self) -> list[Path]:
+        """Where the result of the search for damaged images is kept: in the first of them that can be written."""
+        output = self.options.run.output_dir
+        return [output] if self.split else [self.data_path, output]
+
+    def count_outputs(self, classes: list[str]) -> int:
+        """The width of the network's outputs."""
+        return len(classes)
+
+    def begin(self, run: Run, logbook: Logbook) -> None:
+        """What is to be done once before the first update, or the first after a resume."""
 
     @abstractmethod
     def make_task(self, train_set: Images, preprocessing: Preprocessing, placement: Placement) -> Task:
@@ -198,7 +213,8 @@ def prepare_run(spec: TrainerSpec[Any, Any], checkpoint: Checkpoint | None,
     """
     data_lines = spec.find_data(checkpoint)
     train_set, train_lines = spec.open_train()
-    check_two_classes(train_set)  # before the scan, which takes time
+    if spec.has_labels:
+        check_two_classes(train_set)  # before the scan, which takes time
     classes, run_options = train_set.classes, spec.options.run
     source = None
     if run_options.finetune_from and not checkpoint:
@@ -210,7 +226,7 @@ def prepare_run(spec: TrainerSpec[Any, Any], checkpoint: Checkpoint | None,
     if checkpoint:
         check_classes(checkpoint, classes, "the data set")
         lines += changed_flags(checkpoint, options.as_config())
-    architecture, preprocessing = _choose_network(options, classes, checkpoint, source)
+    architecture, preprocessing = _choose_network(options, spec.count_outputs(classes), checkpoint, source)
     architecture = add_distillation_head(architecture, options.distillation.kind)
     if spec.probe.linear_probe:
         kind = spec.probe.feature_kind or (source.feature_kind if source else "both")
@@ -265,6 +281,7 @@ def train(spec: TrainerSpec[Any, Any], run: Run, lines: list[str], checkpoint: C
         else:
             if run.options.head_init == "probe" and not checkpoint:
                 fit_probe(run, probe.probe_views or 0, logbook, epoch=0)
+            spec.begin(run, logbook)
             run.fit(logbook)
         best = position.best_metric
         for line in closing_lines(folder, evaluation.title, best, improved=best > first_best):
@@ -289,7 +306,7 @@ def evaluate_checkpoint(spec: TrainerSpec[Any, Any], checkpoint: Checkpoint | No
                         "add --resume, for example --resume OUTPUT_DIR/model_best.pth")
     data, data_lines = spec.options.data, spec.find_data(checkpoint)
     classes = spec.find_classes(checkpoint)
-    architecture, preprocessing = _choose_network(spec.options, classes, checkpoint, None)
+    architecture, preprocessing = _choose_network(spec.options, len(classes), checkpoint, None)
     val_set, lines = spec.open_val(classes)
     val_set.transform = eval_transform(preprocessing)
     network = architecture.create()
@@ -336,18 +353,18 @@ def _make_config(spec: TrainerSpec[Any, Any], architecture: Architecture,
     config: dict[str, Any] = {"preprocessing": preprocessing.as_dict(), "options": spec.options.as_config()}
     if spec.task:
         config["task"] = spec.task
-    if spec.probe.linear_probe:
+    if spec.probe.linear_probe or not spec.has_labels:
         config["feature_kind"] = architecture.model_args.get("style_head", "pooled")
     return config
 
 
-def _choose_network(options: TrainerOptions, classes: list[str], checkpoint: Checkpoint | None,
+def _choose_network(options: TrainerOptions, outputs: int, checkpoint: Checkpoint | None,
                     source: Checkpoint | None) -> tuple[Architecture, Preprocessing]:
     fit = "squash" if options.run.finetune else options.data.fit
     if source:
         has_teacher = options.distillation.kind != "none"
-        return adapt_network(source, options.model, fit, len(classes), has_teacher=has_teacher)
-    architecture = choose_architecture(options.model, len(classes), checkpoint)
+        return adapt_network(source, options.model, fit, outputs, has_teacher=has_teacher)
+    architecture = choose_architecture(options.model, outputs, checkpoint)
     return architecture, choose_preprocessing(options.model, fit, architecture, checkpoint)
 
 
@@ -358,6 +375,8 @@ def _begin_network(spec: TrainerSpec[Any, Any], architecture: Architecture, chec
     network = create_network(architecture, spec.options.run, pretrained=pretrained)
     if source:
         return network, [load_pretrained(network, source, train_set.classes)]
+    if not (spec.has_labels or pretrained):
+        return network, []
     return network, [] if checkpoint else describe_beginning(
         architecture.name, len(train_set), pretrained=pretrained, probe=spec.probe.linear_probe)
 
@@ -375,11 +394,12 @@ def _cheaper(spec: TrainerSpec[Any, Any], architecture: Architecture, preprocess
 
 def _leave_out_damaged(spec: TrainerSpec[Any, Any], train_set: LabelledImages, val_set: LabelledImages) -> list[str]:
     """Lines that name the damaged images, which are left out, and the classes that then have none."""
-    data, datasets, output = spec.options.data, [train_set, val_set], spec.options.run.output_dir
+    data, datasets = spec.options.data, [train_set, val_set]
     checked = spec.split is not None and spec.split.new is not None
     lines = leave_out(datasets, {} if checked else on_first_rank(lambda: find_damaged(
-        datasets, [output] if spec.split else [spec.data_path, output], max_pixels=data.max_pixels, progress=progress,
+        datasets, spec.scan_folders, max_pixels=data.max_pixels, progress=progress,
         workers=WORKERS if data.num_workers is None else data.num_workers)))
-    check_two_classes(train_set)
+    if spec.has_labels:
+        check_two_classes(train_set)
     return [*lines, *name_missing(train_set, "not learned, for want of pictures to train on"),
             *name_missing(val_set, NOT_MEASURED)]
