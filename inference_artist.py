@@ -51,7 +51,8 @@ class Flags:
                                 common=True)
     neighbours: int = flag(NEIGHBOURS, "for search: nearest pictures that vote for the artist", at_least=1)
     threshold: float = flag(0.0, "least probability of an artist that is named", at_least=0, at_most=1)
-    calibration: bool = flag(True, "use the calibration.json beside the checkpoint, where there is one")
+    calibration: bool = flag(True, "use the calibration.json beside the checkpoint, for search that in the gallery, if "
+                                   "there is one")
     contact_sheet: bool = flag(False, "write contact_sheet.png, pictures of the folder with their predicted artists",
                                common=True)
     neighbour_sheet: tuple[Path, ...] = flag(
@@ -208,6 +209,7 @@ def make_request(flags: Flags, mode: Mode, predictor: Predictor) -> InferenceReq
         UserError: the network cannot name artists, or calibration or gallery are of another network.
     """
     from evaluation.calibration import Calibration
+    from evaluation.gallery_verdicts import read_calibrated
     from search.gallery import read_gallery
     from search.gallery_search import GallerySearch
     checkpoint = flags.network.checkpoint
@@ -216,15 +218,17 @@ def make_request(flags: Flags, mode: Mode, predictor: Predictor) -> InferenceReq
         if predictor.classes is None:
             raise UserError(f"{checkpoint}, which does not name its artists", "a class mapping",
                             "add --class-csv OUTPUT_DIR/class_mapping.csv of its training, or use --mode cluster")
-    calibration = search = None
+    calibration = search = verdicts = None
     if mode.names_artists and checkpoint and flags.calibration:
         calibration = Calibration.beside(checkpoint, predictor.fingerprint, flags.network.view)
         if calibration:
             predictor.score_with(calibration.read_scorer(checkpoint))
     if flags.gallery:
-        search = GallerySearch(read_gallery(flags.gallery, predictor.space), neighbours=flags.neighbours)
+        gallery, verdicts = (read_calibrated(flags.gallery, predictor.space, flags.neighbours) if flags.calibration
+                             else (read_gallery(flags.gallery, predictor.space), None))
+        search = GallerySearch(gallery, neighbours=flags.neighbours)
     return InferenceRequest(mode=mode, top_k=flags.top_k, threshold=flags.threshold, calibration=calibration,
-                            space=predictor.space, gallery=flags.gallery, search=search)
+                            space=predictor.space, gallery=flags.gallery, search=search, verdicts=verdicts)
 
 
 def infer_picture(flags: Flags, output: Path, predictor: Predictor, request: InferenceRequest) -> int:

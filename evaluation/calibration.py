@@ -21,9 +21,11 @@ from data.output_folder import replace_together
 from data.side_files import read_json
 from evaluation.answers import Answers
 from evaluation.unknown_scores import OF_LOGITS, ScoreName, Scorer, estimate_aurocs, fit_scorers, usable_scores
+from runtime.text_table import format_table
 from utils import UserError, write_json
 
 CALIBRATION, STATISTICS = "calibration.json", "calibration.npz"
+WEAK = 0.7  # AUROC; 0.5 is chance
 BINS = 15  # of equal width, for reliability
 LEAST, MOST = 1e-12, 1e12  # temperature
 CONFIDENT, POSSIBLE, UNKNOWN = VERDICTS = "confident", "possible", "unknown"
@@ -44,6 +46,7 @@ class Calibration:
         score: what tells known artists from unknown ones.
         estimated_auroc: how well, see `estimate_aurocs`; None where that was not estimated.
         statistics: fingerprint of calibration.npz; empty where the score does not need it.
+        neighbours: of a gallery, nearest pictures that vote; its probabilities are shares of their vote.
     """
 
     fingerprint: str
@@ -55,6 +58,7 @@ class Calibration:
     score: ScoreName = "probability"
     estimated_auroc: Annotated[float, Meta(ge=0, le=1)] | None = None
     statistics: str = ""
+    neighbours: int | None = None
 
     def __post_init__(self) -> None:
         """Raise a `ValueError` if `possible` should be a probability, and is none."""
@@ -78,8 +82,8 @@ class Calibration:
         return UNKNOWN if score < self.possible else CONFIDENT if probability >= self.confident else POSSIBLE
 
     def as_plain(self) -> dict[str, Any]:
-        """The attributes; without the last three where they say nothing, as in files of earlier versions."""
-        silent = {"score": "probability", "estimated_auroc": None, "statistics": ""}
+        """The attributes; without the last four where they say nothing, as in files of earlier versions."""
+        silent = {"score": "probability", "estimated_auroc": None, "statistics": "", "neighbours": None}
         return {name: value for name, value in dataclasses.asdict(self).items()
                 if name not in silent or value != silent[name]}
 
@@ -249,8 +253,7 @@ def verdict_thresholds(probabilities: np.ndarray, scores: np.ndarray, right: np.
         known: whether it is by a known artist, (N,); at least one is.
         error_rate: 0 to 1.
     """
-    lowest = np.sort(scores[known])
-    possible = float(lowest[max(0, int(error_rate * (len(lowest) + 1)) - 1)])
+    possible = possible_threshold(scores[known], error_rate)
     chosen = np.flatnonzero(scores >= possible)
     chosen = chosen[np.argsort(-probabilities[chosen], kind="stable")]
     share = (np.cumsum(~right[chosen]) + 1) / np.arange(2, len(chosen) + 2)
@@ -258,6 +261,11 @@ def verdict_thresholds(probabilities: np.ndarray, scores: np.ndarray, right: np.
     last_of_ties = np.append(ranked[1:] != ranked[:-1], True)
     good = np.flatnonzero((share <= error_rate) & last_of_ties)
     return float(ranked[good[-1]]) if len(good) else 2.0, possible
+
+
+def possible_threshold(scores: np.ndarray, error_rate: float) -> float:
+    """The score below which about `error_rate`, 0 to 1, of known artists' `scores` lie, (N,)."""
+    return float(np.sort(scores)[max(0, int(error_rate * (len(scores) + 1)) - 1)])
 
 
 def separation(scores: np.ndarray, unknown: np.ndarray) -> dict[str, float]:
@@ -272,3 +280,37 @@ def separation(scores: np.ndarray, unknown: np.ndarray) -> dict[str, float]:
     values = np.concatenate([scores, unknown])
     false, true, _ = roc_curve(known, values, drop_intermediate=False)
     return {"auroc": float(roc_auc_score(known, values)), "fpr95": float(false[np.argmax(true >= 0.95)])}
+
+
+# ---- printed ---------------------------------------------------------------------------------------------------------
+
+
+def format_verdicts(fitted: Fitted, probability: str = "probability") -> list[str]:
+    """The table of verdicts: where each begins, and on which share of the pictures it falls.
+
+    `probability` is what the probabilities are called.
+    """
+    calibration, figures = fitted.calibration, fitted.figures
+    titles = ["known right", "known wrong", *(["unknown artists"] if figures["outside_pictures"] else [])]
+    bound = probability if calibration.score == "probability" else "score"
+    bounds = {CONFIDENT: f"{probability} {calibration.confident:.3f}" if calibration.confident <= 1 else "never",
+              POSSIBLE: f"{bound} {calibration.possible:.3f}", UNKNOWN: "below"}
+    return format_table([
+        ("verdict", "from", *titles),
+        *((name, begins, *(f"{share:.1%}" for share, _ in zip(figures["verdicts"][name], titles, strict=False)))
+          for name, begins in bounds.items())])
+
+
+def format_separation(fitted: Fitted) -> list[str]:
+    """The lines about unknown artists: those left out in turn, and those of --unknown-dir."""
+    figures, aurocs, lines = fitted.figures, fitted.figures["estimated_aurocs"], []
+    if aurocs:
+        lines += ["known artists left out in turn, AUROC (optimistic where the network was trained on them): "
+                  + ", ".join(f"{name} {value:.2f}" for name, value in aurocs.items()),
+                  f"unknown artists are told by: {fitted.calibration.score}"]
+    if "auroc" in figures:
+        lines.append(f"known from unknown artists: AUROC {figures['auroc']:.4f}, FPR at 95 % TPR "
+                     f"{figures['fpr95']:.4f}")
+    if figures.get("auroc", aurocs.get(fitted.calibration.score, 1)) < WEAK:
+        lines.append("warning: this network hardly tells unknown artists from its own; do not rely on the verdicts")
+    return lines

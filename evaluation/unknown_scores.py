@@ -86,15 +86,15 @@ class Scorer:
         return _digest(path)
 
     @classmethod
-    def read(cls, path: Path, name: ScoreName, temperature: float, fingerprint: str) -> Scorer:
+    def read(cls, path: Path, name: ScoreName, temperature: float, fingerprint: str, *,
+             action: str = "run tools/calibrate.py again, or add --no-calibration") -> Scorer:
         """The score `name`, with the arrays in the file `path` where it needs them.
 
         Raises:
-            UserError: the file cannot be read, or has another fingerprint.
+            UserError: the file cannot be read, or has another fingerprint; `action` is what to do then.
         """
         if name in OF_LOGITS:
             return cls(name, temperature)
-        action = "run tools/calibrate.py again, or add --no-calibration"
         try:
             found = _digest(path)
         except (OSError, ValueError) as error:
@@ -105,7 +105,7 @@ class Scorer:
                             "two files of one calibration", action)
         arrays = read_arrays(path, ARRAYS[name])
         if problem := _find_misfit(arrays):
-            raise UserError(f"{path}, whose array {problem} does not fit the others", "what tools/calibrate.py wrote",
+            raise UserError(f"{path}, whose array {problem} does not fit the others", "those of one calibration",
                             action)
         return cls(name, temperature, arrays)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from evaluation.calibration import Calibration
+    from evaluation.gallery_verdicts import GalleryVerdicts
     from search.gallery_search import GallerySearch
     from search.vectors import FeatureSpace
 
@@ -44,6 +45,7 @@ class InferenceRequest:
         space: whose features the records hold, and which; None where that does not matter.
         gallery: folder of the gallery, if `mode` needs one.
         search: the search in that gallery.
+        verdicts: of that gallery, where it was calibrated.
     """
 
     mode: Mode
@@ -53,6 +55,7 @@ class InferenceRequest:
     space: FeatureSpace | None = None
     gallery: Path | None = None
     search: GallerySearch | None = None
+    verdicts: GalleryVerdicts | None = None
 
     def identity(self) -> dict[str, Any]:
         """Plain Python that tells this request from others, for about.json of a journal."""
@@ -63,4 +66,6 @@ class InferenceRequest:
         if self.search:
             values |= {"gallery": str(self.gallery), "in it": len(self.search.gallery.images),
                        "neighbours": self.search.neighbours}
+        if self.verdicts:
+            values["calibration"] = self.verdicts.calibration.as_plain()
         return values

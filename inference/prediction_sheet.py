@@ -46,7 +46,8 @@ def write_prediction_sheet(path: Path, entries: Iterable[Entry], summary: Summar
                       for near in record["pictures"][:NEAREST]]
     if tiles:
         shown = Counter(tile.mark for tile in tiles)
-        contact_sheet([("", tiles)], path, title=make_title(summary, shown, calibrated="verdict" in chosen[0][4],
+        calibrated = gallery is None and "verdict" in chosen[0][4]
+        contact_sheet([("", tiles)], path, title=make_title(summary, shown, calibrated=calibrated,
                                                             searched=gallery is not None),
                       columns=len(tiles) // len(chosen) if gallery is not None else 6)
 

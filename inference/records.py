@@ -31,7 +31,7 @@ from inference.predictor import Failure, Prediction, Predictor
 from inference.tally import KnownArtists, Tally
 from runtime.options import InferenceOptions, ResultFormat, ResultOptions
 from runtime.progress import progress
-from search.gallery_search import format_matches
+from search.gallery_search import GallerySearch, format_matches
 from search.vectors import FEATURES, NAMES, SPACE, Vectors
 from utils import EXIT_DONE, EXIT_PARTIAL, atomic_path, counted, text_stream, write_json
 
@@ -49,13 +49,22 @@ def make_entries(answers: Iterable[Prediction | Failure], folder: Path, request:
     while batch := list(itertools.islice(answers, batch_size)):
         predictions = [answer for answer in batch if isinstance(answer, Prediction)]
         if request.search and predictions:
-            features = torch.stack([prediction.features for prediction in predictions]).numpy()
-            records = iter(request.search.find(features, request.top_k))
+            records = _find(request.search, predictions, request)
         else:
             records = (make_record(prediction, request) for prediction in predictions)
         for answer in batch:
             record = {"error": answer.reason} if isinstance(answer, Failure) else next(records)
             yield _name(answer, folder), record
+
+
+def _find(search: GallerySearch, predictions: Sequence[Prediction], request: InferenceRequest) -> Iterator[Record]:
+    """The record of each prediction in mode search."""
+    features = torch.stack([prediction.features for prediction in predictions]).numpy()
+    matches = search.find(features, request.top_k)
+    if request.verdicts is None:
+        return iter(matches)
+    verdicts = request.verdicts.tell(matches, features)
+    return ({**match, "verdict": verdict} for match, verdict in zip(matches, verdicts, strict=True))
 
 
 def _name(answer: Prediction | Failure, folder: Path) -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import difflib
 import functools
+import hashlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
@@ -84,6 +85,18 @@ class Gallery:
         """The artist of each row as a position in `sizes`, (N,) int64."""
         return np.unique(self.artists, return_inverse=True)[1]
 
+    @property
+    def blocks(self) -> list[int]:
+        """Widths of the groups of numbers of a row."""
+        return self.space.widths(self.features.shape[1])
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """Tells this gallery from others: network, names, and up to 100 rows at equal distances."""
+        names = msgspec.json.encode([self.space.model, [*self.images], [*self.artists]])
+        rows = np.ascontiguousarray(self.features[::-(-len(self.images) // 100)], "<f4")
+        return hashlib.blake2b(names + rows.tobytes(), digest_size=16).hexdigest()
+
     @functools.cached_property
     def means(self) -> np.ndarray:
         """The mean feature of each artist in the order of `sizes`, (A, D) float32."""
@@ -97,7 +110,7 @@ class Gallery:
     def with_pictures(self, added: Gallery) -> Gallery:
         """The pictures of both; those of `added` replace others of the same name."""
         replaced = set(added.images)
-        kept = self._rows([image not in replaced for image in self.images])
+        kept = self.select([image not in replaced for image in self.images])
         return replace(self, images=[*kept.images, *added.images], artists=[*kept.artists, *added.artists],
                        features=np.concatenate([kept.features, added.features]))
 
@@ -113,9 +126,16 @@ class Gallery:
                             f"{', '.join(close)}", "check the name")
         if len(self.sizes) == 1:
             raise UserError(f"{artist}, the gallery's only artist", "one that is not the last", "delete the folder")
-        return self._rows([other != nfc(artist) for other in self.artists])
+        return self.select([other != nfc(artist) for other in self.artists])
 
-    def _rows(self, chosen: Sequence[bool]) -> Gallery:
+    def standardised(self) -> Gallery:
+        """The same gallery with the standardisation fitted to its pictures, if it compares components."""
+        if self.components is None:
+            return self
+        return replace(self, standardisation=Standardisation.fit(self.features, self.blocks, self.components))
+
+    def select(self, chosen: Sequence[bool] | np.ndarray) -> Gallery:
+        """The pictures that are `chosen`, one bool per row."""
         rows = np.flatnonzero(chosen).tolist()
         return replace(self, images=[self.images[row] for row in rows], artists=[self.artists[row] for row in rows],
                        features=self.features[rows])
@@ -149,14 +169,18 @@ class _About(msgspec.Struct):
     components: Annotated[int, msgspec.Meta(ge=1)] | None = None
 
 
-def write_gallery(folder: Path, gallery: Gallery, *, overwrite: bool, sources: Sequence[Path] = ()) -> None:
+def write_gallery(folder: Path, gallery: Gallery, *, overwrite: bool, sources: Sequence[Path] = (),
+                  calibration: Callable[[Path], None] | None = None) -> None:
     """Write `gallery` to `folder`; an earlier gallery there is replaced once the new one is complete.
+
+    The calibration of the earlier gallery goes with it.
 
     Args:
         folder: of the gallery.
         gallery: its content.
         overwrite: replace without asking.
         sources: folders of pictures, which `folder` may not lie in or hold.
+        calibration: writes that of `gallery` to the folder that it is given.
 
     Raises:
         UserError: `folder` may not be replaced, or the answer was no.
@@ -165,13 +189,14 @@ def write_gallery(folder: Path, gallery: Gallery, *, overwrite: bool, sources: S
         write_features(building, gallery.images, gallery.features, gallery.space)
         write_array(building / MEANS, gallery.means)
         _write_names(building / PICTURES, gallery)
-        if gallery.components is not None:
-            blocks = gallery.space.widths(gallery.features.shape[1])
-            Standardisation.fit(gallery.features, blocks, gallery.components).write(building)
+        if fitted := gallery.standardised().standardisation:
+            fitted.write(building)
         write_json(building / ABOUT, {
             "format": FORMAT, "model": gallery.space.model, "feature_dim": gallery.features.shape[1],
             "components": gallery.components, "pictures": len(gallery.images),
             "artists": [{"artist": artist, "pictures": size} for artist, size in gallery.sizes.items()]})
+        if calibration:
+            calibration(building)
 
 
 def read_gallery(folder: Path, space: FeatureSpace | None = None) -> Gallery:

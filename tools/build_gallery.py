@@ -6,8 +6,10 @@ Example: python tools/build_gallery.py --images-dir my_pictures --checkpoint my_
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import MISSING, dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -17,16 +19,21 @@ from data.picture_files import artist_of, find_pictures
 from data.prepare.fix_list import read_fix_list, select_pictures
 from runtime.arguments import Parser, check_target, flag, flag_name
 from runtime.next_step import PICTURES, network_flags, print_next
-from runtime.options import COMPONENTS, FeatureOptions, FolderSearchOptions
+from runtime.options import COMPONENTS, NEIGHBOURS, FeatureOptions, FolderSearchOptions
 from runtime.text_table import RULE, format_table
 from search.gallery import VECTOR_NAMES, VECTORS, Gallery, export_gallery, read_gallery, write_gallery
 from search.standardisation import STANDARDISATION
 from utils import EXIT_DONE, EXIT_PARTIAL, UserError, command, counted
 
+if TYPE_CHECKING:
+    from evaluation.calibration import Fitted
+
+GalleryScoreChoice = Literal["auto", "probability", "neighbours", "mahalanobis", "style"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Flags:
-    """The gallery, and one of --images-dir, --add, --remove, --list and --export."""
+    """The gallery, and one of --images-dir, --add, --remove, --list, --export; or --calibrate."""
 
     gallery: Path = flag(MISSING, "folder of the gallery", metavar="FOLDER")
     images_dir: Path | None = flag(None, "build it from this folder, which holds one folder of pictures per artist",
@@ -43,6 +50,15 @@ class Flags:
                                writes="folder", common=True)
     pca: int | None = flag(None, "compare this many principal components of the standardised features (default: up to "
                                  f"{COMPONENTS}, but pooled features as they are)", at_least=1, metavar="N")
+    calibrate: bool = flag(False, "alone, or with --images-dir, --add or --remove: learn from its own pictures, left "
+                                  "out in turn, when a searched picture's artist is confident, possible or unknown",
+                           common=True)
+    error_rate: float = flag(0.05, "for --calibrate: most of the confident answers that may be wrong, and most of the "
+                                   "known artists' pictures that may be called unknown", above=0, below=1)
+    score: GalleryScoreChoice = flag(
+        "auto", "for --calibrate: what tells known artists from unknown ones, the vote's share (probability), nearest "
+                "neighbours, or the relative Mahalanobis distance of all features or of style features; auto compares "
+                "them by leaving artists out in turn")
     overwrite: bool = flag(False, "replace an earlier gallery without asking", common=True)
     search: FolderSearchOptions
     network: FeatureOptions
@@ -73,27 +89,16 @@ def main(argv: list[str] | None = None) -> int:
                    flags.export / "vectors.npy")
         return EXIT_DONE
     check_target("--gallery", flags.gallery, "folder")
-    failures: list[tuple[Path, str]] = []
-    if flags.images_dir:
-        with output_lock(flags.gallery):
-            gallery, failures = extract(flags.images_dir, flags)
-            write_gallery(flags.gallery, gallery, overwrite=flags.overwrite, sources=[flags.images_dir])
-    elif flags.add:
-        earlier = read_gallery(flags.gallery)
-        added, failures = extract(flags.add, flags, earlier)
-        with output_lock(flags.gallery, wait=True):  # the work is done: only now is there something to wait for
-            gallery = read_gallery(flags.gallery, added.space).with_pictures(added)
-            write_gallery(flags.gallery, gallery, overwrite=True, sources=[flags.add])
-    else:
-        with output_lock(flags.gallery, wait=True):
-            gallery = read_gallery(flags.gallery).without(flags.remove or "")
-            write_gallery(flags.gallery, gallery, overwrite=True)
+    gallery, failures, fitted = change(flags)
     if failures:
         from inference.records import print_failures
         print_failures(failures)
     print(f"{counted(len(gallery.images), 'picture')} by {counted(len(gallery.sizes), 'artist')} are in "
           f"{flags.gallery}")
-    if flags.remove:
+    if fitted:
+        from evaluation.gallery_verdicts import format_fitted
+        print(*format_fitted(fitted), sep="\n")
+    if not (flags.images_dir or flags.add):
         print_next("tools/build_gallery.py", "--gallery", flags.gallery, "--list")
     else:
         folder = flags.images_dir
@@ -101,6 +106,44 @@ def main(argv: list[str] | None = None) -> int:
         print_next("inference_artist.py", "--mode", "search", "--gallery", flags.gallery, *network_flags(flags.network),
                    "--input", folder.with_name("val") if folder and is_split else PICTURES)
     return EXIT_PARTIAL if failures else EXIT_DONE
+
+
+def change(flags: Flags) -> tuple[Gallery, list[tuple[Path, str]], Fitted | None]:
+    """Build, change or calibrate the gallery; its content, what could not be read, and the calibration if any."""
+    failures: list[tuple[Path, str]] = []
+    if flags.images_dir:
+        with output_lock(flags.gallery):
+            gallery, failures = extract(flags.images_dir, flags)
+            return gallery, failures, write(gallery, flags, sources=[flags.images_dir])
+    added = None
+    if flags.add:
+        added, failures = extract(flags.add, flags, read_gallery(flags.gallery))
+    with output_lock(flags.gallery, wait=True):  # the work is done: only now is there something to wait for
+        gallery = read_gallery(flags.gallery, added.space if added else None)
+        if added:
+            gallery = gallery.with_pictures(added)
+        elif flags.remove:
+            gallery = gallery.without(flags.remove)
+        return gallery, failures, write(gallery, flags, sources=[flags.add] if flags.add else [])
+
+
+def write(gallery: Gallery, flags: Flags, sources: Sequence[Path]) -> Fitted | None:
+    """Write the gallery, with its calibration where that is asked for, which is returned."""
+    from evaluation.calibration import CALIBRATION
+    overwrite = flags.overwrite or not flags.images_dir
+    if not flags.calibrate:
+        was_calibrated = (flags.gallery / CALIBRATION).exists()
+        write_gallery(flags.gallery, gallery, overwrite=overwrite, sources=sources)
+        if was_calibrated:
+            print(f"the calibration of {flags.gallery} was of its earlier pictures, and is gone: no verdicts until "
+                  "--calibrate")
+        return None
+    from evaluation.gallery_verdicts import calibrate_gallery
+    fitted = calibrate_gallery(gallery, NEIGHBOURS, flags.error_rate, None if flags.score == "auto" else flags.score)
+    write_gallery(flags.gallery, gallery, overwrite=overwrite, sources=sources,
+                  calibration=lambda folder: fitted.calibration.write(folder / CALIBRATION, fitted.figures,
+                                                                      fitted.scorer))
+    return fitted
 
 
 def check_export(folder: Path) -> None:
@@ -113,9 +156,13 @@ def check_export(folder: Path) -> None:
 def check_flags(flags: Flags) -> None:
     """Raise a `UserError` unless the flags say one thing to do, and nothing that it does not need."""
     tasks = [name for name in ("images_dir", "add", "remove", "list", "export") if getattr(flags, name)]
-    if len(tasks) != 1:
-        raise UserError(f"{len(tasks)} of --images-dir, --add, --remove, --list and --export", "one of them",
-                        "give one")
+    if len(tasks) != 1 and not (flags.calibrate and not tasks):
+        raise UserError(f"{len(tasks)} of --images-dir, --add, --remove, --list and --export", "one of them, or "
+                        "--calibrate", "give one")
+    if not flags.calibrate and (others := sorted(flags.given & {"error_rate", "score"})):
+        raise UserError(f"{flag_name(others[0])} without --calibrate", "both", f"leave {flag_name(others[0])} away")
+    if flags.calibrate and flags.export:
+        raise UserError("--calibrate with --export", "one of them", "calibrate first, then export")
     if flags.fix_list and not (flags.images_dir or flags.add):
         raise UserError("--fix-list without --images-dir or --add", "pictures that it tells of", "leave it away")
     if flags.pca and not flags.images_dir:

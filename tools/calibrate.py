@@ -17,7 +17,6 @@ from data.picture_files import PictureFolder, find_pictures
 from runtime.arguments import Parser, flag
 from runtime.next_step import print_next
 from runtime.options import FolderSearchOptions, TrainedOptions
-from runtime.text_table import format_table
 from utils import EXIT_DONE, EXIT_PARTIAL, UserError, check_writable, command, counted
 
 if TYPE_CHECKING:
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
     from evaluation.calibration import Fitted
 
 MOST_PICTURES = 20_000  # of train/ that a score learns from
-WEAK = 0.7  # AUROC; 0.5 is chance
 FEW = 50  # validation pictures; a share of 5 % is known to 3 points then
 
 
@@ -148,6 +146,7 @@ def draw(fitted: Fitted, known: Answers, others: Answers, path: Path) -> None:
 
 def format_figures(fitted: Fitted) -> list[str]:
     """The lines that are printed of a calibration."""
+    from evaluation.calibration import format_separation, format_verdicts
     calibration, figures = fitted.calibration, fitted.figures
     outside = f"; {figures['outside_pictures']} by unknown artists" if figures["outside_pictures"] else ""
     lines = [f"{counted(figures['pictures'], 'validation picture')}, {figures['accuracy']:.1%} right{outside}",
@@ -158,30 +157,7 @@ def format_figures(fitted: Fitted) -> list[str]:
                      "as they are; add validation pictures")
     elif figures["pictures"] < FEW:
         lines.append(f"warning: {counted(figures['pictures'], 'picture')} give rough figures; take {FEW} or more")
-    lines += format_separation(fitted)
-    bound = "probability" if calibration.score == "probability" else "score"
-    bounds = {"confident": f"probability {calibration.confident:.3f}" if calibration.confident <= 1 else "never",
-              "possible": f"{bound} {calibration.possible:.3f}", "unknown": "below"}
-    titles = ["known right", "known wrong", *(["unknown artists"] if outside else [])]
-    return [*lines, *format_table([
-        ("verdict", "from", *titles),
-        *((name, bound, *(f"{share:.1%}" for share, _ in zip(figures["verdicts"][name], titles, strict=False)))
-          for name, bound in bounds.items())])]
-
-
-def format_separation(fitted: Fitted) -> list[str]:
-    """The lines about unknown artists: those left out in turn, and those of --unknown-dir."""
-    figures, aurocs, lines = fitted.figures, fitted.figures["estimated_aurocs"], []
-    if aurocs:
-        lines += ["known artists left out in turn, AUROC (optimistic where the network was trained on them): "
-                  + ", ".join(f"{name} {value:.2f}" for name, value in aurocs.items()),
-                  f"unknown artists are told by: {fitted.calibration.score}"]
-    if "auroc" in figures:
-        lines.append(f"known from unknown artists: AUROC {figures['auroc']:.4f}, FPR at 95 % TPR "
-                     f"{figures['fpr95']:.4f}")
-    if figures.get("auroc", aurocs.get(fitted.calibration.score, 1)) < WEAK:
-        lines.append("warning: this network hardly tells unknown artists from its own; do not rely on the verdicts")
-    return lines
+    return [*lines, *format_separation(fitted), *format_verdicts(fitted)]
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from inference_artist import main as infer
 from search.vectors import read_vectors
 from tools.build_gallery import main
 
@@ -109,3 +110,47 @@ def test_what_cannot_be_done_changes_nothing(built: Path, trained: Path, data_se
     assert found.count("\n") == 1
     assert told in found
     assert (built / "gallery.json").read_bytes() == before
+
+
+def test_a_calibrated_gallery_gives_verdicts_until_it_changes(trained: Path, data_set: Path, tmp_path: Path, run_script,
+                                                              capsys) -> None:
+    gallery, network = tmp_path / "gallery", ("--checkpoint", trained / "model_best.pth", "--workers", 0)
+    done = run_script("tools/build_gallery.py", "--images-dir", data_set / "train", "--gallery", gallery, *network,
+                      "--calibrate", "--error-rate", 0.2)
+    assert done.returncode == 0, done.stderr
+    assert "24 pictures left out in turn" in done.stdout
+    assert "unknown artists are told by" in done.stdout
+
+    def search(*more: object) -> list[str | None]:
+        arguments = ["--mode", "search", "--gallery", gallery, "--input", data_set / "val", "--output"]
+        assert infer([*map(str, [*arguments, tmp_path / "out", *network, *more])]) == 0
+        records = json.loads((tmp_path / "out" / "batch_results.json").read_text())
+        return [record.get("verdict") for record in records.values()]
+
+    verdicts = search()
+    assert {*verdicts} <= {"confident", "possible", "unknown"}
+    told = capsys.readouterr().out
+    assert ", ".join(f"{verdicts.count(name)} {name}" for name in ("confident", "possible", "unknown")) in told
+    assert search("--no-calibration", "--neighbours", 3) == [None] * 12
+    assert change(gallery, trained, "--add", data_set / "val" / "artist_1") == 0
+    assert "no verdicts until --calibrate" in capsys.readouterr().out
+    assert search() == [None] * 12
+    assert main(["--gallery", str(gallery), "--calibrate"]) == 0
+    assert "28 pictures left out in turn" in capsys.readouterr().out
+    assert None not in search()
+    assert change(gallery, trained, "--remove", "artist_1", "--calibrate") == 2
+    assert "2 artists of two pictures" in capsys.readouterr().err
+    assert sizes(gallery)["artist_1"] == 12
+
+
+@pytest.mark.parametrize(("arguments", "expected"), [
+    (["--list", "--error-rate", "0.1"], "--error-rate without --calibrate"),
+    (["--list", "--calibrate"], "--list with --calibrate"),
+    (["--export", "x", "--calibrate"], "--calibrate with --export"),
+    (["--calibrate", "--score", "style"], "--score style for a gallery of pooled features"),
+    (["--calibrate", "--error-rate", "1"], "--error-rate 1"), (["--calibrate", "--score", "energy"], "energy")])
+def test_flags_of_a_calibration_that_fit_nothing(built: Path, capsys, arguments: list[str], expected: str) -> None:
+    before = sorted(built.iterdir())
+    assert main(["--gallery", str(built), *arguments]) == 2
+    assert expected in capsys.readouterr().err
+    assert sorted(built.iterdir()) == before
