@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 from fastapi import FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import FileResponse, JSONResponse, Response
+from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.staticfiles import StaticFiles
@@ -29,13 +29,16 @@ PAGE = Path(__file__).parent / "page"
 TopK = Annotated[int, Query(ge=1, le=1000, description="artists, and pictures of the gallery, at most")]
 Threshold = Annotated[float, Query(ge=0, le=1, description="least probability of an artist that is named")]
 ArtistName = Annotated[str, Query(min_length=1, max_length=LONGEST_NAME)]
-_FORM = {"type": "object", "properties": {"files": {"type": "array", "items": {"type": "string", "format": "binary"}}}}
-_JSON = {"type": "object", "required": ["images"], "properties": {"images": {"type": "array", "items": {
+_FORM = {"type": "object", "required": ["files"], "properties": {"files": {
+    "type": "array", "minItems": 1, "items": {"type": "string", "format": "binary"}}}}
+_JSON = {"type": "object", "required": ["images"], "properties": {"images": {"type": "array", "minItems": 1, "items": {
     "type": "object", "required": ["data"], "properties": {
         "name": {"type": "string"}, "data": {"type": "string", "description": "base64, or a data: address"}}}}}}
 _BODY = {"requestBody": {"required": True, "content": {
     "multipart/form-data": {"schema": _FORM}, "application/json": {"schema": _JSON}}}}
-_ERRORS: dict[int | str, dict[str, Any]] = {status: {"description": text} for status, text in {
+_ERROR = {"application/json": {"schema": {"type": "object", "required": ["error"], "properties": {
+    "error": {"type": "string"}, "results": {"type": "array", "items": {"type": "object"}}}}}}
+_ERRORS: dict[int | str, dict[str, Any]] = {status: {"description": text, "content": _ERROR} for status, text in {
     400: "a body that cannot be read", 401: "no API key, or a wrong one", 403: "not allowed", 404: "not there",
     408: "the body came too slowly", 413: "too many bytes or pictures", 415: "neither form nor JSON", 421: "wrong Host",
     422: "wrong JSON or values, or no picture that can be read", 429: "the queue is full; try again",
@@ -53,7 +56,7 @@ def make_app(service: Service, options: ServiceOptions, key: str | None) -> Any:
         await run_in_threadpool(service.batcher.close)
 
     app = FastAPI(title="LSNet for artist styles", docs_url=None, redoc_url=None, lifespan=lifespan,
-                  redirect_slashes=False)
+                  redirect_slashes=False, responses={status: _ERRORS[status] for status in (403, 421)})
     _add_errors(app)
     _add_meter(app, metrics)
     _add_facts(app, service, options, metrics)
@@ -129,7 +132,7 @@ def _add_facts(app: FastAPI, service: Service, options: ServiceOptions, metrics:
         """Whether the service answers, and how many pictures wait."""
         return {"status": "ok", "waiting": len(service.batcher.waiting)}
 
-    @app.get("/metrics", tags=["service"], responses={401: _ERRORS[401]})
+    @app.get("/metrics", tags=["service"], responses={401: _ERRORS[401]}, response_class=PlainTextResponse)
     async def figures() -> Response:
         """Requests, seconds, pictures and batches, in Prometheus' text form."""
         return Response(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
