@@ -21,6 +21,7 @@ const showProgress = () => {
   at("status").hidden = at("actions").hidden = !entries.length;
   at("progress").max = Math.max(1, entries.length);
   at("progress").value = done.length;
+  at("progress").hidden = done.length === entries.length;
   at("progress").setAttribute("aria-label", words.progress(done.length, entries.length, 0));
   tell(words.progress(done.length, entries.length, done.filter(({record}) => record.error).length));
 };

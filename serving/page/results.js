@@ -2,13 +2,16 @@
 
 import {words} from "./words.js";
 
-const COLOURS = ["#b4541f", "#2f6f8f", "#6a8f2f", "#8f4f8f", "#c79a2b", "#4f7f6f", "#a04050", "#6f6f9f"];
+const PRESENT = 0.5; // confidence from which on an artist of several becomes a tag
 const THUMBNAIL = 640; // px
 const LEAST = 0.005; // of an artist that is shown beside the first
 
 const element = (name, className = "", text = "") => Object.assign(document.createElement(name), {className, textContent: text});
 const percent = (value) => `${(100 * value).toFixed(1)} %`;
 const worth = (entry) => entry.calibrated_probability ?? entry.probability;
+
+// The same for an artist in all cards; neighbours in the list of artists are far apart on the circle of colours.
+const colourOf = (number) => `hsl(${(20 + 137.5 * number) % 360} 50% 48%)`;
 
 // A name that may be broken behind its underscores.
 export const named = (name) => {
@@ -41,8 +44,8 @@ const stack = (labels) => {
   const bar = element("div", "stack");
   const list = element("ul", "list");
   bar.setAttribute("aria-hidden", "true");
-  labels.forEach(({label, ratio, confidence}, number) => {
-    const colour = COLOURS[number % COLOURS.length];
+  for (const {class_id: number, label, ratio, confidence} of labels) {
+    const colour = colourOf(number);
     const part = element("i");
     part.style.width = `${100 * ratio}%`;
     part.style.background = colour;
@@ -54,7 +57,7 @@ const stack = (labels) => {
     row.firstChild.prepend(key);
     item.append(row);
     list.append(item);
-  });
+  }
   const box = element("div");
   box.append(bar, list);
   return box;
@@ -62,7 +65,7 @@ const stack = (labels) => {
 
 // The artists of a record, the surest first; where the network names none, those of the gallery.
 export const artistsOf = (record) => {
-  if (record.labels) return record.labels.map(({label}) => label);
+  if (record.labels) return record.labels.filter(({confidence}) => confidence >= PRESENT).map(({label}) => label);
   if (record.verdict === "unknown") return [];
   const first = record.classification?.[0]?.class_name ?? record.artists_by_neighbours?.[0]?.artist;
   return first === undefined ? [] : [first];

@@ -3,7 +3,7 @@
 const english = {
   title: "Whose hand is this?", drop: "Drop pictures here", paste: "or paste them, or a whole folder",
   choose: "Choose pictures", key: "This service asks for its API key:", use: "Use",
-  json: "Save all as JSON", csv: "Save all as CSV", clear: "Clear", gallery: "Artists of the gallery",
+  json: "Save JSON", csv: "Save CSV", clear: "Clear", gallery: "Artists of the gallery",
   adding: "Drop an artist's folder here, or type a name and choose pictures.", artist: "Name of the artist",
   add: "Add pictures", remove: "Remove", removing: (name) => `Remove ${name}, with all pictures?`,
   removed: (name) => `${name} is removed.`, removeNamed: (name) => `Remove ${name}`,
@@ -14,14 +14,14 @@ const english = {
   progress: (done, all, failed) => `${done} of ${all} pictures answered${failed ? `, ${failed} of them could not be read` : ""}.`,
   confident: (name) => `Confident: ${name}`, possible: (name) => `Possible: ${name}`, unknown: () => "Unknown: none of the artists it knows",
   artists: "Artists", shares: "Shares of the hands", nearest: "Nearest in the gallery", byVote: "By the nearest pictures",
-  pictures: (count) => `${count}`, copy: "Copy as tags", booru: "Copy as Danbooru tags", copied: "Copied.", cannotCopy: "The browser does not allow copying.",
+  pictures: (count) => `${count}`, copy: "Copy tags", booru: "Copy Danbooru tags", copied: "Copied.", cannotCopy: "The browser does not allow copying.",
   nobody: "No artist", waiting: "Waiting …", lost: "The service cannot be reached.", tooLarge: (limit) => `larger than ${limit} MiB`,
 };
 
 const chinese = {
   title: "这是谁的画？", drop: "把图片拖到这里", paste: "也可以粘贴图片，或拖入整个文件夹",
   choose: "选择图片", key: "请输入此服务的 API 密钥：", use: "确定",
-  json: "全部保存为 JSON", csv: "全部保存为 CSV", clear: "清空", gallery: "图库中的画师",
+  json: "保存 JSON", csv: "保存 CSV", clear: "清空", gallery: "图库中的画师",
   adding: "把画师的文件夹拖到这里，或输入名字并选择图片。", artist: "画师名",
   add: "添加图片", remove: "删除", removing: (name) => `删除 ${name} 及其全部图片？`,
   removed: (name) => `已删除 ${name}。`, removeNamed: (name) => `删除 ${name}`,
@@ -32,7 +32,7 @@ const chinese = {
   progress: (done, all, failed) => `已处理 ${done} / ${all} 张图片${failed ? `，其中 ${failed} 张无法读取` : ""}。`,
   confident: (name) => `确定：${name}`, possible: (name) => `可能：${name}`, unknown: () => "未知：不是它认识的画师",
   artists: "画师", shares: "各画师的比重", nearest: "图库中最相近的图片", byVote: "按最相近的图片",
-  pictures: (count) => `${count} 张`, copy: "复制为标签", booru: "复制为 Danbooru 标签", copied: "已复制。", cannotCopy: "浏览器不允许复制。",
+  pictures: (count) => `${count} 张`, copy: "复制标签", booru: "复制 Danbooru 标签", copied: "已复制。", cannotCopy: "浏览器不允许复制。",
   nobody: "没有画师", waiting: "等待中……", lost: "无法连接服务。", tooLarge: (limit) => `超过 ${limit} MiB`,
 };
 

@@ -66,6 +66,18 @@ def opened(browser: Any, address: str) -> Iterator[Callable[..., Any]]:
     assert not complaints
 
 
+def drop_path(page: Any, selector: str, path: Path) -> None:
+    """Drop a file or folder as a file manager does, which a page's own code cannot."""
+    page.locator(selector).scroll_into_view_if_needed()
+    box = page.locator(selector).bounding_box()
+    session = page.context.new_cdp_session(page)
+    for kind in ("dragEnter", "dragOver", "drop"):
+        session.send("Input.dispatchDragEvent", {
+            "type": kind, "x": box["x"] + box["width"] / 2, "y": box["y"] + 20,
+            "data": {"items": [], "files": [str(path)], "dragOperationsMask": 1}})
+    session.detach()
+
+
 def test_pictures_are_answered_and_saved(opened: Callable[..., Any], data_set: Path, tmp_path: Path) -> None:
     page = opened(locale="en")
     broken = tmp_path / "<img src=x onerror=alert(1)>.png"
@@ -107,6 +119,28 @@ def test_an_artist_is_added_and_removed(opened: Callable[..., Any], data_set: Pa
     page.get_by_role("button", name="Remove <b>Hokusai").click()
     page.get_by_text("<b>Hokusai is removed.").wait_for()
     assert page.locator("#artists li").count() == count
+
+
+def test_a_folder_is_dropped_and_a_picture_pasted(opened: Callable[..., Any], data_set: Path, tmp_path: Path) -> None:
+    page = opened(locale="en", permissions=["clipboard-read", "clipboard-write"])
+    pictures = sorted((data_set / "val").glob("*/*"))
+    folder = tmp_path / "Folder"
+    shutil.copytree(data_set / "val", folder / "inner")
+    (folder / ".hidden").write_bytes(b"no picture")
+    drop_path(page, "#drop", folder)
+    page.wait_for_selector(f"#progress[value='{len(pictures)}']", state="attached")
+    assert sorted(page.locator(".card h2").all_inner_texts()) == sorted(path.name for path in pictures)
+    page.evaluate("""async (text) => navigator.clipboard.write([new ClipboardItem({"image/png":
+        new Blob([Uint8Array.from(atob(text), (sign) => sign.charCodeAt(0))], {type: "image/png"})})])""",
+                  base64.b64encode(pictures[0].read_bytes()).decode())
+    page.keyboard.press("Control+V")
+    page.wait_for_selector(f"#progress[value='{len(pictures) + 1}']", state="attached")
+    assert "artist_" in page.locator(".card").last.inner_text()
+    page.on("dialog", lambda dialog: dialog.accept())
+    drop_path(page, "#gallery", folder)  # without a typed name, the folder's is the artist's
+    page.get_by_text(f"{len({path.name for path in pictures})} pictures of Folder added.").wait_for()
+    page.get_by_role("button", name="Remove Folder").click()
+    page.get_by_text("Folder is removed.").wait_for()
 
 
 @pytest.mark.parametrize(("locale", "title"), [("zh-CN", "这是谁的画？"), ("en", "Whose hand is this?"),
