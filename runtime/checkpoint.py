@@ -574,13 +574,31 @@ def publish_best(folder: Path, content: dict[str, Any], network: torch.nn.Module
     with _atomic_weights(folder / WEIGHTS) as partial:
         safetensors.torch.save_file({key: value.contiguous() for key, value in content["model"].items()}, partial,
                                     metadata={"format": "pt"})
-    preprocessing = content["config"]["preprocessing"]
+    config = content["config"]
+    write_json(folder / HUB_CONFIG, describe_network(
+        architecture, network.head_hidden_size, content["classes"], Preprocessing.from_dict(config["preprocessing"]),
+        task=config.get("task"), feature_kind=config.get("feature_kind")))
+
+
+def describe_network(architecture: Architecture, width: int, classes: list[str] | None, preprocessing: Preprocessing, *,
+                     task: str | None, feature_kind: FeatureKind | None) -> dict[str, Any]:
+    """What config.json says of a network in timm's hub layout; `width` is that of its features."""
     name, arguments = architecture.in_timm()
-    write_json(folder / HUB_CONFIG, {
-        "architecture": name, "model": name, "num_classes": architecture.num_classes,
-        "num_features": network.head_hidden_size, "model_args": arguments,
-        "preprocessing": preprocessing, "label_names": content["classes"],
-        "task": content["config"].get("task", "classification"),
-        **{key: content["config"][key] for key in ("feature_kind",) if key in content["config"]},
-        "pretrained_cfg": {**architecture.pretrained_cfg, "num_classes": architecture.num_classes,
-                           **Preprocessing.from_dict(preprocessing).as_pretrained_cfg()}})
+    return {"architecture": name, "model": name, "num_classes": architecture.num_classes, "num_features": width,
+            "model_args": arguments, "preprocessing": preprocessing.as_dict(), "label_names": classes,
+            "task": task or "classification", **({"feature_kind": feature_kind} if feature_kind else {}),
+            "pretrained_cfg": {**architecture.pretrained_cfg, "num_classes": architecture.num_classes,
+                               **preprocessing.as_pretrained_cfg()}}
+
+
+def save_published(folder: Path, network: Any, name: str) -> None:
+    """Write best_checkpoint.pth as other programs read the published artist models: weights, and a `Namespace`.
+
+    Args:
+        folder: gets the file.
+        network: an artist preset.
+        name: of the preset.
+    """
+    told = argparse.Namespace(model=name, num_classes=network.num_classes, feature_dim=network.head_hidden_size)
+    with _atomic_weights(folder / BEST_ALIAS) as partial:
+        torch.save({"model": network.state_dict(), "args": told}, partial)

@@ -19,8 +19,8 @@ from tests.architecture_rules import (
     namespace_ends_in_options,
 )
 
-PACKAGES = ("bench", "data", "detection", "drawing", "evaluation", "inference", "model", "runtime", "search", "serving",
-            "tests", "tools", "training")
+PACKAGES = ("bench", "data", "detection", "drawing", "evaluation", "export", "inference", "model", "runtime", "search",
+            "serving", "tests", "tools", "training")
 COMMAND = '''"""Doc."""
 from utils import command
 def build_parser():
