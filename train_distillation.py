@@ -13,7 +13,7 @@ from training.distillation_options import FeatureDistillationOptions
 from utils import command
 
 # Where it differs from the other trainers' defaults; chosen on other splits and books than those reported.
-RECIPE = {"output_dir": Path("outputs_distillation"), "epochs": 60, "color_jitter": 0.0}
+RECIPE = {"output_dir": Path("outputs_distillation"), "epochs": 60, "lr": 2e-3, "color_jitter": 0.0}
 
 
 def build_parser() -> Parser[FeatureDistillationOptions]:

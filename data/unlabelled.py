@@ -77,7 +77,8 @@ def open_unlabelled(root: Path, transform: Transform, *, seed: int, max_pixels: 
     """
     found = find_pictures(root, exclude=exclude)
     if not found.images:
-        raise UserError(f"no picture in {root}", "a folder with pictures, in any order of folders", "check --data-path")
+        raise UserError(f"no picture in {root}", "a folder of pictures, whatever folders they lie in",
+                        "check --data-path")
     return UnlabelledFolder(root, [found.name(image) for image in found.images], transform, seed=seed,
                             max_pixels=max_pixels, passed_over=[f"{root}: {line}" for line in found.report()])
 

@@ -35,8 +35,8 @@ class StudentOptions(ModelOptions):
 class UnlabelledDataOptions(DataOptions):
     """Data."""
 
-    data_path: Path = flag(MISSING, "folder of pictures in any order of folders; or one with train/ and val/, whose "
-                                    "pictures validate")
+    data_path: Path = flag(MISSING, "folder of pictures, whatever folders they lie in; or one with train/ and val/, "
+                                    "whose pictures validate")
     val_share: float = flag(0.1, "share of the pictures that validate, where there is no val/: the same ones every "
                                  "time", above=0, at_most=0.5, common=True)
 
