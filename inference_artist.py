@@ -208,7 +208,6 @@ def make_request(flags: Flags, mode: Mode, predictor: Predictor) -> InferenceReq
     Raises:
         UserError: the network cannot name artists, or calibration or gallery are of another network.
     """
-    from evaluation.calibration import Calibration
     from evaluation.gallery_verdicts import read_calibrated
     from search.gallery import read_gallery
     from search.gallery_search import GallerySearch
@@ -220,9 +219,7 @@ def make_request(flags: Flags, mode: Mode, predictor: Predictor) -> InferenceReq
                             "add --class-csv OUTPUT_DIR/class_mapping.csv of its training, or use --mode cluster")
     calibration = search = verdicts = None
     if mode.names_artists and checkpoint and flags.calibration:
-        calibration = Calibration.beside(checkpoint, predictor.fingerprint, flags.network.view)
-        if calibration:
-            predictor.score_with(calibration.read_scorer(checkpoint))
+        calibration = predictor.calibrate(flags.network.view)
     if flags.gallery:
         gallery, verdicts = (read_calibrated(flags.gallery, predictor.space, flags.neighbours) if flags.calibration
                              else (read_gallery(flags.gallery, predictor.space), None))

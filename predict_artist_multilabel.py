@@ -38,8 +38,8 @@ class Flags:
         None, "a JSON list, a JSON object per line, or a CSV row per label (default: as the ending of --output says, "
               "else json)")
     top_k: int = flag(5, "labels told per picture, at most", at_least=1, common=True)
-    threshold: str = flag("0", "least confidence of a label that is told: a number for all, or the thresholds.csv of "
-                               "the training", common=True)
+    threshold: str = flag("0", "least confidence of a label that is told: a number for all, the thresholds.csv of "
+                               "the training, or trained for the one beside the checkpoint", common=True)
     normalize_ratio: bool = flag(False, "tell the ratio of each label, too: its share, so that those of all labels add "
                                         "up to 1", common=True)
     ratio_over: Literal["all", "kept"] | None = flag(None, "let the ratios of the labels told add up to 1 (kept), as "
@@ -119,7 +119,7 @@ def make_choice(flags: Flags, predictor: Predictor) -> LabelChoice:
     if predictor.classes is None:
         raise UserError(f"{checkpoint}, which does not name its labels", "a class mapping",
                         "add --class-mapping OUTPUT_DIR/class_mapping.csv of its training")
-    return LabelChoice(top_k=flags.top_k, thresholds=parse_thresholds(flags.threshold, predictor.classes),
+    return LabelChoice(top_k=flags.top_k, thresholds=parse_thresholds(flags.threshold, predictor.classes, predictor.source),
                        ratio=flags.ratio_over or ("all" if flags.normalize_ratio else None),
                        raw=flags.debug_full)
 

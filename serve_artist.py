@@ -74,7 +74,6 @@ def make_service(flags: Flags) -> Service:
     Raises:
         UserError: the network can answer nothing, or calibration or gallery are of another network.
     """
-    from evaluation.calibration import Calibration
     from inference.predictor import Predictor
     from search.vectors import FeatureSpace
     from serving.batching import Batcher
@@ -84,9 +83,7 @@ def make_service(flags: Flags) -> Service:
     check_use(flags, predictor)
     calibration = None
     if flags.network.checkpoint and flags.calibration and predictor.task != "multilabel":
-        calibration = Calibration.beside(flags.network.checkpoint, predictor.fingerprint, flags.network.view)
-        if calibration:
-            predictor.score_with(calibration.read_scorer(flags.network.checkpoint))
+        calibration = predictor.calibrate(flags.network.view)
     batcher = Batcher(predictor, flags.network, capacity=flags.service.queue)
     return Service(predictor, batcher, calibration=calibration, gallery=flags.gallery, neighbours=flags.neighbours)
 

@@ -21,10 +21,10 @@ from data.output_folder import replace_together
 from data.side_files import read_json
 from evaluation.answers import Answers
 from evaluation.unknown_scores import OF_LOGITS, ScoreName, Scorer, estimate_aurocs, fit_scorers, usable_scores
+from runtime.checkpoint import CALIBRATION, STATISTICS
 from runtime.text_table import format_table
 from utils import UserError, write_json
 
-CALIBRATION, STATISTICS = "calibration.json", "calibration.npz"
 WEAK = 0.7  # AUROC; 0.5 is chance
 BINS = 15  # of equal width, for reliability
 LEAST, MOST = 1e-12, 1e12  # temperature

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from data.csv_files import malformed, read_table, write_rows
 from evaluation.multilabel import MultiLabelMeter
+from runtime.checkpoint import THRESHOLDS
 from utils import UserError
 
-THRESHOLDS = "thresholds.csv"
 COLUMNS = ("class_id", "class_name", "threshold", "ap", "f1")
 
 

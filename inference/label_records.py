@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from data.csv_files import write_rows
 from data.images import IMAGE_EXTENSIONS
 from data.names import as_text
-from evaluation.thresholds import read_thresholds
+from evaluation.thresholds import THRESHOLDS, read_thresholds
 from inference.journal import Record
 from inference.predictor import Failure, Prediction
 from runtime.options import ResultFormat
@@ -40,12 +40,16 @@ class LabelChoice:
     raw: bool
 
 
-def parse_thresholds(text: str, classes: Sequence[str]) -> torch.Tensor:
+def parse_thresholds(text: str, classes: Sequence[str], checkpoint: Path) -> torch.Tensor:
     """The least confidence of each of `classes`, (labels,) float64: a number for all, or those of a thresholds.csv.
+
+    `trained` is the one beside the file `checkpoint`.
 
     Raises:
         UserError: neither a number from 0 to 1 nor a thresholds.csv of these classes.
     """
+    if text == "trained":
+        text = str(checkpoint.with_name(THRESHOLDS))
     if text.lower().endswith(".csv"):
         return torch.tensor(read_thresholds(text, classes), dtype=torch.float64)
     try:
@@ -53,7 +57,7 @@ def parse_thresholds(text: str, classes: Sequence[str]) -> torch.Tensor:
     except ValueError:
         value = -1.0
     if not 0 <= value <= 1:
-        raise UserError(f"--threshold {text}", "a number from 0 to 1, or a thresholds.csv", "correct it")
+        raise UserError(f"--threshold {text}", "a number from 0 to 1, a thresholds.csv, or trained", "correct it")
     return torch.full((len(classes),), value, dtype=torch.float64)
 
 

@@ -16,6 +16,7 @@ from data.image_list import Batch, ImageList, collate, full_batches
 from data.images import DEFAULT_MAX_PIXELS
 from data.loaders import Loading, make_loader
 from data.transforms import Preprocessing
+from evaluation.calibration import Calibration
 from evaluation.unknown_scores import Scorer
 from inference.views import Normalise, Views
 from model.lsnet import LSNet
@@ -78,13 +79,13 @@ class Predictor:
         fingerprint: tells this model from others; empty where no checkpoint was read.
         space: whose features those of `predict` are, and which.
         task: what the network was trained for, see `Checkpoint.task`.
-        source: the checkpoint, for messages.
+        source: the file of the checkpoint, beside which its calibration lies.
     """
 
     def __init__(self, network: torch.nn.Module, classes: Sequence[str] | None, preprocessing: Preprocessing,
                  placement: Placement, *, compile: bool = False, fingerprint: str = "",
                  task: str | None = None, feature_kind: FeatureKind = "pooled",
-                 source: Path | str = "this network") -> None:
+                 source: Path = Path("this network")) -> None:
         """Fold `network` for inference and move it to its device; see `from_checkpoint`."""
         network = network.eval()
         network = network.for_inference() if isinstance(network, LSNet | StyleNetwork) else network
@@ -160,6 +161,17 @@ class Predictor:
         self.scorer = scorer
         if scorer.needs_features:
             self.add_features()
+
+    def calibrate(self, view: str) -> Calibration | None:
+        """The calibration beside the checkpoint; its score is added to each prediction from now on.
+
+        Raises:
+            UserError: see `Calibration.beside` and `Scorer.read`.
+        """
+        calibration = Calibration.beside(self.source, self.fingerprint, view)
+        if calibration:
+            self.score_with(calibration.read_scorer(self.source))
+        return calibration
 
     def check_expected(self, expected: ExpectedNetwork) -> None:
         """Raise a `UserError` unless the network is as the flags say."""

@@ -53,6 +53,10 @@ FORMAT = "lsnet-artist-1"
 LATEST, BEST, BEST_ALIAS = "checkpoint.pth", "model_best.pth", "best_checkpoint.pth"
 WEIGHTS, HUB_CONFIG = "model.safetensors", "config.json"
 PICKLED = "pytorch_model.bin"  # the weights in a hub's older repositories, such as those of the published LSNets
+# What may lie beside weights and belongs to their answers; see evaluation/calibration.py and evaluation/thresholds.py.
+CALIBRATION, STATISTICS, THRESHOLDS = "calibration.json", "calibration.npz", "thresholds.csv"
+SIDE_FILES = (CLASS_MAPPING, CALIBRATION, STATISTICS, THRESHOLDS)
+HUB = ("hf_hub:", "hf-hub:")
 HUB_NAME = re.compile(r"hf[_-]hub:([^/@]+/[^/@]+)(?:@([^/]+))?(?:/(.+))?")  # repository, revision, path in it
 WEIGHT_SUFFIXES = (".pth", ".pt", ".bin", ".ckpt", ".safetensors")
 STATES = ("model", "state_dict", "model_ema", "state_dict_ema")  # where files hold weights, the first that there is
@@ -277,8 +281,8 @@ class Checkpoint:
 def read_checkpoint(path: str | os.PathLike[str], class_csv: str | os.PathLike[str] | None = None) -> Checkpoint:
     """Read a `.pth` or `.safetensors` file, or the `model.safetensors` of a folder in timm's hub layout, on the CPU.
 
-    `hf_hub:OWNER/NAME`, or `hf-hub:…`, is such a folder on the Hugging Face hub, downloaded once; `@REVISION` and then
-    `/PATH`, of a folder or file in it, may follow.
+    `hf_hub:OWNER/NAME`, or `hf-hub:…`, is such a folder on the Hugging Face hub, downloaded once with the `SIDE_FILES`
+    in it; `@REVISION` and then `/PATH`, of a folder or file in it, may follow.
 
     Only tensors and plain Python come out of a `.pth` (and the `Namespace` of older trainers); NumPy's scalars become
     numbers and paths text; code never runs. `class_csv` is a class_mapping.csv for a file that names no classes.
@@ -288,14 +292,19 @@ def read_checkpoint(path: str | os.PathLike[str], class_csv: str | os.PathLike[s
             `class_csv`.
     """
     path = Path(path)
-    if path.as_posix().startswith(("hf_hub:", "hf-hub:")):
-        path = _download(path.as_posix())
+    if is_hub_name(path):
+        path = download(path, (WEIGHTS,), (PICKLED,))
     if path.is_dir():
         path = path / (PICKLED if (path / PICKLED).is_file() and not (path / WEIGHTS).is_file() else WEIGHTS)
     if not path.is_file():
         raise UserError(f"no file {path}", "a checkpoint (.pth or .safetensors)", "check the path")
     checkpoint = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
     return checkpoint if class_csv is None else _name_classes(checkpoint, class_csv)
+
+
+def is_hub_name(path: Path) -> bool:
+    """Whether `path` is no path, but the name of a model on the Hugging Face hub."""
+    return path.as_posix().startswith(HUB)
 
 
 def published_checkpoint(name: str) -> Checkpoint:
@@ -417,10 +426,17 @@ def dense(tensor: torch.Tensor) -> torch.Tensor | None:
     return plain if plain.numel() * plain.element_size() <= plain.untyped_storage().nbytes() else None
 
 
-def _download(name: str) -> Path:
-    """The folder, or the file, that `name` means on the hub, in the cache of downloads."""
+def download(hub_name: Path, *choices: tuple[str, ...]) -> Path:
+    """The folder, or the file of weights, that a name on the hub means, in the cache of downloads.
+
+    What is downloaded of a folder are config.json, the `SIDE_FILES`, and of `choices` the first whose files are there.
+
+    Raises:
+        UserError: it is no such name, or cannot be downloaded.
+    """
     from huggingface_hub import snapshot_download
 
+    name = hub_name.as_posix()
     parts = HUB_NAME.fullmatch(name)
     if parts is None:
         raise UserError(name, "hf_hub:OWNER/NAME, with @REVISION and /PATH behind it if needed", "correct it")
@@ -428,10 +444,10 @@ def _download(name: str) -> Path:
     is_file = inside.suffix in WEIGHT_SUFFIXES
     beside = inside.parent if is_file else inside
     try:
-        for weights in (inside,) if is_file else (inside / WEIGHTS, inside / PICKLED):
-            wanted = [str(beside / HUB_CONFIG), str(weights), str(beside / CLASS_MAPPING)]
+        for files in ((inside.name,),) if is_file else choices:
+            wanted = [str(beside / file) for file in (HUB_CONFIG, *files, *SIDE_FILES)]
             folder = Path(snapshot_download(repository, revision=revision, allow_patterns=wanted))
-            if (folder / weights).is_file():
+            if (folder / beside / files[0]).is_file():
                 break
         return folder / inside
     except (OSError, ValueError) as error:

@@ -26,6 +26,18 @@ def fill_hub_cache(cache: Path, model: str, weights: Path, name: str = "model.sa
     return {"HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": str(cache)}
 
 
+def fill_repository(cache: Path, repository: str, folder: Path) -> None:
+    """Put the files of `folder` into `cache` as the hub's `repository`."""
+    place = cache / f"models--{repository.replace('/', '--')}"
+    snapshot = place / "snapshots" / REVISION
+    for directory in (snapshot, place / "refs", place / "blobs"):
+        directory.mkdir(parents=True)
+    (place / "refs" / "main").write_text(REVISION)
+    for number, file in enumerate(sorted(folder.iterdir())):  # files lie in blobs/, and snapshots have links to them
+        shutil.copyfile(file, place / "blobs" / str(number))
+        (snapshot / file.name).symlink_to(place / "blobs" / str(number))
+
+
 def use_hub_cache(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
     """Let this process, which read its environment at import, use `cache` and no network."""
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(cache))

@@ -72,7 +72,11 @@ def main(argv: list[str] | None = None) -> int:
     from inference.answers import collect_answers
     from inference.predictor import Predictor
     from inference.records import print_failures
+    from runtime.checkpoint import is_hub_name
 
+    if is_hub_name(network.checkpoint):
+        raise UserError(f"{network.checkpoint}, beside which nothing can be written", "a checkpoint on this machine",
+                        "download the folder, and name it")
     path = calibration_path(network.checkpoint)
     check_writable(path.parent, f"{path.name} beside {network.checkpoint}")
     predictor = Predictor.from_options(network)

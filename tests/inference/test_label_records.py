@@ -27,8 +27,9 @@ PREDICTION = Prediction(Path("in/x.png"), torch.zeros(2), torch.tensor([3.0, 1.0
 P = [0.75, 0.5, 0.2]  # the sigmoid of log(o) is o / (1 + o)
 
 
-def choose(*, top_k: int = 5, threshold: str = "0", ratio: str | None = None, raw: bool = False) -> LabelChoice:
-    return LabelChoice(top_k=top_k, thresholds=parse_thresholds(threshold, CLASSES), ratio=ratio, raw=raw)
+def choose(*, top_k: int = 5, threshold: str = "0", ratio: str | None = None, raw: bool = False,
+           checkpoint: Path = Path("model_best.pth")) -> LabelChoice:
+    return LabelChoice(top_k=top_k, thresholds=parse_thresholds(threshold, CLASSES, checkpoint), ratio=ratio, raw=raw)
 
 
 def test_confidences_are_sigmoids_in_falling_order() -> None:
@@ -68,15 +69,17 @@ def test_each_label_has_its_threshold_and_the_count_is_of_those_above(tmp_path: 
     path = tmp_path / "thresholds.csv"
     path.write_text('class_id,class_name,threshold,ap,f1\n0,a,0.8,1,1\n1,"b, c",0.5,1,1\n2,画,0.1,,\n',
                     encoding="utf-8")
-    labels = make_label_record(PREDICTION, choose(top_k=1, threshold=str(path)))["labels"]
-    assert [label["label"] for label in labels] == ["b, c"]  # at its threshold; a, more confident, is below its own
+    for choice in (choose(top_k=1, threshold=str(path)),
+                   choose(top_k=1, threshold="trained", checkpoint=tmp_path / "model_best.pth")):
+        labels = make_label_record(PREDICTION, choice)["labels"]
+        assert [label["label"] for label in labels] == ["b, c"]  # at its threshold; a, more confident, is below its own
     assert make_label_record(PREDICTION, choose(threshold="1"))["labels"] == []
 
 
 @pytest.mark.parametrize("text", ["x", "-0.1", "1.01", "nan", ""])
 def test_what_is_no_threshold_is_refused(text: str) -> None:
     with pytest.raises(UserError, match="--threshold"):
-        parse_thresholds(text, CLASSES)
+        parse_thresholds(text, CLASSES, Path("model_best.pth"))
 
 
 def test_every_format_has_a_record_for_every_input(tmp_path: Path) -> None:

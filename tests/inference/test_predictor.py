@@ -156,7 +156,7 @@ def test_an_answer_that_is_not_finite_is_a_failure_and_changes_no_other(pictures
 def test_a_network_that_gives_nothing_else_is_refused_before_the_first_answer(pictures: list[Path],
                                                                               tmp_path: Path) -> None:
     files = [tmp_path / "gone.png", *pictures[:3]]
-    network = spoiled(predictor(source="net.pth"), set(range(100)), 1, float("nan"))
+    network = spoiled(predictor(source=Path("net.pth")), set(range(100)), 1, float("nan"))
     with pytest.raises(UserError, match=r"net\.pth, whose answers are all not finite"):
         next(network.predict(files, batch_size=2))
     assert all(isinstance(answer, Failure) for answer in network.predict(files, batch_size=2, start=2))  # a run goes on
