@@ -160,6 +160,10 @@ class DistillationSpec(TrainerSpec[FeatureDistillationOptions, UnlabelledFolder]
         assert isinstance(val_set, UnlabelledFolder)
         if views is None:
             views = TEACHER_VIEWS if len(train_set) <= MOST_VIEWED else 0
+        logbook.log(f"teacher: {sum(self.teacher.blocks)} numbers ({self.teacher.kind} features) at "
+                    f"{self.teacher.own.input_size} px of "
+                    + (f"{counted(views, 'view')} of each picture, to begin with" if views else
+                       "a new view of each picture in every step"))
         sample = copy.copy(train_set)
         if not views:
             sample.names = sample.names[::-(-len(sample) // MOST_FITTED)]
@@ -171,9 +175,6 @@ class DistillationSpec(TrainerSpec[FeatureDistillationOptions, UnlabelledFolder]
             found /= self.teacher.deviation.cpu().numpy()
             train_set.features = torch.from_numpy(found)
         val_set.features = torch.from_numpy(self._features(run, val_set, logbook, "teacher, validation"))[None]
-        logbook.log(f"teacher: {sum(self.teacher.blocks)} numbers ({self.teacher.kind} features) at "
-                    f"{self.teacher.own.input_size} px of "
-                    + (f"{counted(views, 'view')} of each picture" if views else "a new view in every step"))
 
     def _features(self, run: Run, images: UnlabelledFolder, logbook: Logbook, title: str,
                   view: int | None = None) -> np.ndarray:
