@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from runtime.export_folder import INPUT
+from utils import UserError
 
 QUANTISED = ["Conv", "Gemm", "MatMul"]  # nearly all of the time; the rest stays float32
 
@@ -20,13 +22,21 @@ def quantise(path: Path, batches: Iterator[np.ndarray]) -> None:
     Args:
         path: is replaced.
         batches: pixels as the network takes them, by whose activations the ranges are chosen.
+
+    Raises:
+        UserError: there is none.
     """
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
+    if (first := next(batches, None)) is None:
+        raise UserError("no training picture that can be read, to calibrate int8 on", "at least one",
+                        "check --data-path")
+    pending = itertools.chain([first], batches)
+
     class Reader(CalibrationDataReader):
         def get_next(self) -> dict[str, Any] | None:  # pyrefly: ignore[bad-override]
-            pixels = next(batches, None)
+            pixels = next(pending, None)
             return None if pixels is None else {INPUT: pixels}
 
     prepared = path.with_name("prepared.onnx")

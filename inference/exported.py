@@ -10,6 +10,8 @@ import numpy as np
 from runtime.export_folder import NETWORKS, PACKAGES, Backend, check_packages
 from utils import UserError
 
+BATCH = 8  # images at a time: with 32 the maps between layers leave the caches (lsnet_t at 224 px: 8 % more time)
+
 
 class ExportedNetwork:
     """A network in a file that tools/export_model.py wrote; it may run in several threads at a time.
@@ -29,7 +31,8 @@ class ExportedNetwork:
 
     def run(self, images: np.ndarray) -> dict[str, np.ndarray]:
         """The outputs, by name and in float32, of B images in the form that the network takes, (B, S, S, 3)."""
-        return dict(zip(self.outputs, self._infer(images), strict=True))
+        parts = [self._infer(images[start:start + BATCH]) for start in range(0, len(images) or 1, BATCH)]
+        return dict(zip(self.outputs, map(np.concatenate, zip(*parts, strict=True)), strict=True))
 
 
 def _load_onnx(path: Path, threads: int) -> tuple[Any, list[str]]:
@@ -41,7 +44,7 @@ def _load_onnx(path: Path, threads: int) -> tuple[Any, list[str]]:
     options.log_severity_level = 3  # it warns of what it optimises
     try:
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    except (errors.Fail, errors.InvalidGraph, errors.InvalidProtobuf, errors.NotImplemented) as error:
+    except (errors.Fail, errors.InvalidArgument, errors.InvalidGraph, errors.InvalidProtobuf, errors.NotImplemented) as error:
         raise _refuse(path, error) from error
     name = session.get_inputs()[0].name
     return lambda images: session.run(None, {name: images}), [output.name for output in session.get_outputs()]
