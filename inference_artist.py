@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from data.names import as_text
+from data.names import as_text, named_file
 from data.output_folder import output_lock
 from data.picture_files import PictureFolder, find_pictures
 from inference.modes import MODES, InferenceRequest, Mode, ModeName
@@ -23,6 +23,7 @@ from runtime.next_step import network_flags, print_next
 from runtime.options import (
     NEIGHBOURS,
     ExpectedNetwork,
+    ExplainOptions,
     FeatureOptions,
     FolderOptions,
     FolderSearchOptions,
@@ -31,6 +32,7 @@ from runtime.options import (
 from utils import EXIT_DONE, UserError, command
 
 if TYPE_CHECKING:
+    from inference.explanations import Explain
     from inference.journal import Entry
     from inference.predictor import Predictor
 
@@ -65,6 +67,7 @@ class Flags:
     files: ResultOptions
     sorting: SortOptions
     tags: SidecarOptions
+    maps: ExplainOptions
     network: FeatureOptions
     expected: ExpectedNetwork
 
@@ -101,10 +104,11 @@ def main(argv: list[str] | None = None) -> int:
                                            gallery=FeatureSpace.read(flags.gallery) if flags.gallery else None)
         predictor.check_expected(flags.expected)
         request = make_request(flags, mode, predictor)
+        explainer = make_explainer(flags, predictor, request)
         if found:
-            code = infer_folder(flags, output, predictor, request, found)
+            code = infer_folder(flags, output, predictor, request, explainer, found)
         else:
-            code = infer_picture(flags, output, predictor, request)
+            code = infer_picture(flags, output, predictor, request, explainer)
     print_next(*choose_next(flags, mode, output))
     return code
 
@@ -169,6 +173,22 @@ def check_flags(flags: Flags, mode: Mode) -> None:
                         "--mode search and --gallery together", "add or leave away one of them")
     check_sheets(flags, mode)
     check_sorting(flags, mode)
+    check_maps(flags, mode)
+
+
+def check_maps(flags: Flags, mode: Mode) -> None:
+    """Raise a `UserError` if class maps are asked for that the run cannot draw."""
+    flags.maps.check([flags.source] if flags.source.is_dir() else [])
+    if not flags.maps.explain:
+        return
+    if not (mode.names_artists or mode.needs_gallery):
+        raise UserError(f"--explain with --mode {mode.name}", "--mode classify, both or search", "choose one of them")
+    if mode.needs_gallery and not flags.neighbour_sheet:
+        raise UserError("--explain with --mode search, but without --neighbour-sheet", "the folder of the gallery's "
+                        "pictures, which are drawn beside", "add --neighbour-sheet FOLDER")
+    if mode.needs_gallery and (flags.maps.explain_artist or flags.maps.explain_grid):
+        name = "--explain-artist" if flags.maps.explain_artist else "--explain-grid"
+        raise UserError(f"{name} with --mode search", "--mode classify or both", f"leave {name} away")
 
 
 def check_sorting(flags: Flags, mode: Mode) -> None:
@@ -228,7 +248,8 @@ def make_request(flags: Flags, mode: Mode, predictor: Predictor) -> InferenceReq
                             space=predictor.space, gallery=flags.gallery, search=search, verdicts=verdicts)
 
 
-def infer_picture(flags: Flags, output: Path, predictor: Predictor, request: InferenceRequest) -> int:
+def infer_picture(flags: Flags, output: Path, predictor: Predictor, request: InferenceRequest,
+                  explainer: Explain | None) -> int:
     """Write and print the record of a single picture; the exit code."""
     from inference.prediction_sheet import write_prediction_sheet
     from inference.records import Summary, format_record, make_entries, print_outcome, write_single
@@ -243,7 +264,8 @@ def infer_picture(flags: Flags, output: Path, predictor: Predictor, request: Inf
     for line in format_record(record):
         print(line)
     names = request.search.gallery.sizes if request.search else predictor.classes or ()
-    filed = file_answers(flags, output, [(as_text(flags.source.name), record)], names)
+    entries = [(as_text(flags.source.name), record)]
+    filed = max(file_answers(flags, output, entries, names), explain_answers(flags, predictor, explainer, entries, 1))
     usual = f"{flags.source.stem}_result{path.suffix}"
     if path.name != usual:
         print(f"the result is in {path.name}: {usual} is of another picture, or too long a name")
@@ -251,7 +273,7 @@ def infer_picture(flags: Flags, output: Path, predictor: Predictor, request: Inf
 
 
 def infer_folder(flags: Flags, output: Path, predictor: Predictor, request: InferenceRequest,
-                 found: PictureFolder) -> int:
+                 explainer: Explain | None, found: PictureFolder) -> int:
     """Write the results of a folder, or the journal of a shard; the exit code."""
     from inference.folder_run import run_folder
     from inference.prediction_sheet import write_prediction_sheet
@@ -280,6 +302,8 @@ def infer_folder(flags: Flags, output: Path, predictor: Predictor, request: Infe
                                    summary, folder=flags.source, known=known,
                                    gallery=find_images(flags.neighbour_sheet) if flags.neighbour_sheet else None)
         filed = file_answers(flags, output, journal.entries(), artists)
+    filed = max(filed, explain_answers(flags, predictor, explainer, journal.entries(), summary.pictures))
+    if not flags.folder.shard:
         journal.remove()
         if earlier := find_earlier_results(output, started):
             print(f"from an earlier run, with another --mode or format: {', '.join(earlier)}")
@@ -299,6 +323,28 @@ def file_answers(flags: Flags, output: Path, entries: Iterable[Entry], artists: 
     tagged = [*name_pictures(entries, root)]
     places = {picture: output / "sidecars" / picture.relative_to(root) for picture, _ in tagged}
     return file_pictures(tagged, artists, flags.sorting, flags.tags, places)
+
+
+def make_explainer(flags: Flags, predictor: Predictor, request: InferenceRequest) -> Explain | None:
+    """What draws class maps, where the flags ask for them; raises a `UserError` if the network cannot."""
+    if not flags.maps.explain:
+        return None
+    from inference.explanations import ClassMaps, NeighbourMaps
+    from search.gallery import find_images
+    if request.search:
+        return NeighbourMaps(predictor, request.search.gallery, find_images(flags.neighbour_sheet), flags.network)
+    return ClassMaps(predictor, flags.maps, flags.network)
+
+
+def explain_answers(flags: Flags, predictor: Predictor, explainer: Explain | None, entries: Iterable[Entry],
+                    total: int) -> int:
+    """Draw class maps of the pictures of records where there is an explainer; 3 if that failed for some, else 0."""
+    if explainer is None:
+        return EXIT_DONE
+    from inference.explanations import write_explanations
+    root = flags.source if flags.source.is_dir() else flags.source.parent
+    answered = ((name, named_file(root, name), record) for name, record in entries if "error" not in record)
+    return write_explanations(explainer, answered, flags.maps, predictor, total)
 
 
 if __name__ == "__main__":

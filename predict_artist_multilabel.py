@@ -7,17 +7,19 @@ Example: python predict_artist_multilabel.py --checkpoint my_run/model_best.pth 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Collection
 from dataclasses import MISSING, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from data.names import as_text
 from data.output_folder import output_lock
-from data.picture_files import expand_inputs
+from data.picture_files import Inputs, expand_inputs
 from inference.sidecars import SidecarOptions
 from inference.sorting import SortOptions
 from runtime.arguments import Parser, flag
 from runtime.next_step import PICTURES, print_next
-from runtime.options import ExpectedNetwork, FolderSearchOptions, ResultFormat, TrainedOptions
+from runtime.options import ExpectedNetwork, ExplainOptions, FolderSearchOptions, ResultFormat, TrainedOptions
 from runtime.progress import progress
 from utils import EXIT_DONE, UserError, command
 
@@ -49,6 +51,7 @@ class Flags:
     search: FolderSearchOptions
     sorting: SortOptions
     tags: SidecarOptions
+    maps: ExplainOptions
     network: TrainedOptions
     expected: ExpectedNetwork
 
@@ -83,11 +86,13 @@ def main(argv: list[str] | None = None) -> int:
         raise UserError(f"no picture in {' '.join(flags.inputs)}", "at least one", "check --inputs, or add --recursive")
     flags.sorting.check([folder.root for folder in found.folders])
     flags.tags.check(pictures)
+    flags.maps.check([folder.root for folder in found.folders])
     is_filed = bool(flags.sorting.sort_into or flags.tags.sidecars)
     places = place_sidecars(found, flags.output) if flags.tags.sidecars and not flags.tags.beside else {}
     predictor = Predictor.from_options(flags.network)
     predictor.check_expected(flags.expected)
     choice = make_choice(flags, predictor)
+    explain = make_explainer(flags, predictor, found)
     answers = progress(predictor.predict_with(pictures, flags.network), len(pictures))
     entries = make_label_records(answers, choice)
     if is_filed or len(pictures) == 1:
@@ -99,6 +104,7 @@ def main(argv: list[str] | None = None) -> int:
         failures = write_label_records(entries, flags.output, style)
         filed = file_pictures(name_labels(entries), predictor.classes or (), flags.sorting, flags.tags,
                               places) if is_filed else EXIT_DONE
+    filed = max(filed, explain({path for path, _ in failures}))
     code = max(filed, print_outcome(len(pictures), failures, flags.output,
                                     folders=[each for folder in found.folders for each in folder.unreadable]))
     print_next("predict_artist_multilabel.py", "--checkpoint", flags.network.checkpoint, "--inputs", PICTURES,
@@ -122,6 +128,26 @@ def make_choice(flags: Flags, predictor: Predictor) -> LabelChoice:
     return LabelChoice(top_k=flags.top_k, thresholds=parse_thresholds(flags.threshold, predictor.classes, predictor.source),
                        ratio=flags.ratio_over or ("all" if flags.normalize_ratio else None),
                        raw=flags.debug_full)
+
+
+def make_explainer(flags: Flags, predictor: Predictor, found: Inputs) -> Callable[[Collection[Path]], int]:
+    """What draws class maps where the flags ask for them, of all pictures but some; it returns an exit code.
+
+    Raises:
+        UserError: the network cannot, or the sheets of two pictures would have one name.
+    """
+    if not flags.maps.explain:
+        return lambda failed: EXIT_DONE
+    from inference.explanations import ClassMaps, write_explanations
+    from inference.filing import place_pictures
+    explainer = ClassMaps(predictor, flags.maps, flags.network)
+    places = place_pictures(found, Path(), "sheets", "predict them one after the other")
+
+    def explain(failed: Collection[Path]) -> int:
+        answered = ((as_text(place.as_posix()), path, {}) for path, place in places.items() if path not in failed)
+        return write_explanations(explainer, answered, flags.maps, predictor, len(places))
+
+    return explain
 
 
 if __name__ == "__main__":

@@ -85,6 +85,11 @@ class ImageList(Dataset[Sample]):
         """The images of a batch, of what `prepare` returned for each: those of one shape as one tensor."""
         return torch.stack(list(images)) if images else torch.empty(0)
 
+    @staticmethod
+    def preview(images: Any) -> torch.Tensor:
+        """What people are shown of a batch's `images`, (B, 3, H, W)."""
+        return images
+
     def picture(self, index: int) -> Image.Image:
         """Image `index`, decoded; raises `ImageError`."""
         return decode_image(self.path(index), max_pixels=self.max_pixels, reduction=self.reduction)
@@ -133,6 +138,10 @@ class LabelledImages(ImageList):
     def leave_out(self, damaged: Collection[Path]) -> None:
         """Forget these files; the others keep their order."""
         raise NotImplementedError
+
+    def find_unfit(self) -> dict[Path, str]:
+        """The files that can be decoded, but whose labels do not fit them, and the reasons."""
+        return {}
 
 
 def collate(samples: Sequence[Sample], stack: Callable[[Sequence[Any]], Any] = ImageList.stack) -> Batch:

@@ -147,6 +147,21 @@ def _describe_content(path: str | os.PathLike[str], content: bytes | None) -> st
     return "no picture in a known format"
 
 
+def picture_size(path: str | os.PathLike[str]) -> tuple[int, int]:
+    """Height and width in px of the picture as `decode_image` returns it, from the file's header.
+
+    Raises:
+        ImageError: the file is missing or no picture; nothing else is raised.
+    """
+    try:
+        check_regular_file(path)
+        with Image.open(path, formats=_set_up_pillow()) as image:
+            width, height = image.size
+            return (width, height) if _orientation(image) > 4 else (height, width)  # from 5 on it lies on its side
+    except _DECODER_ERRORS as error:
+        raise ImageError(path, f"cannot be read: {' '.join(str(error).split())}") from error
+
+
 # Pillow spreads greys of fewer bits over 0 to 255.
 _SPREAD = {"L;2": 85, "L;4": 17}
 

@@ -104,6 +104,18 @@ def fit_square(preprocessing: Preprocessing) -> Callable[[Image.Image], Image.Im
     return transforms.Compose(steps)
 
 
+def seen_box(preprocessing: Preprocessing, size: tuple[int, int]) -> tuple[float, float, float, float]:
+    """Left, upper, right and lower edge, px of a picture of this width and height, of what evaluation sees of it.
+
+    With `pad` the box is larger than the picture.
+    """
+    width, height = size
+    kept = preprocessing.input_size / int(preprocessing.input_size / preprocessing.crop_pct)
+    seen = {"crop": (kept * min(size),) * 2, "pad": (float(max(size)),) * 2, "squash": (float(width), float(height)),
+            "squash_crop": (kept * width, kept * height)}[preprocessing.fit]
+    return ((width - seen[0]) / 2, (height - seen[1]) / 2, (width + seen[0]) / 2, (height + seen[1]) / 2)
+
+
 # ---- shapes: however long a strip is, what it becomes stays small ----------------------------------------------------
 
 

@@ -16,14 +16,14 @@ TRIES = 10  # crops of which the last is taken whatever it shows
 PADDING = [123.7, 116.3, 103.5]  # ImageNet's mean colour, of 255
 
 
-def detection_augmentation() -> SceneTransform:
-    """Mirrors every second picture, as the published detectors' recipe does."""
-    return augment([v2.RandomHorizontalFlip(0.5)])
+def detection_augmentation(hflip: float = 0.5) -> SceneTransform:
+    """Mirrors that share of the pictures."""
+    return augment([v2.RandomHorizontalFlip(hflip)])
 
 
-def segmentation_augmentation(side: int, most: float = 0.75) -> SceneTransform:
-    """A crop of `side` px in which no class has more than the share `most`, mirrored, in other colours."""
-    after = augment([v2.RandomHorizontalFlip(0.5), v2.RandomPhotometricDistort(p=0.5)])
+def segmentation_augmentation(side: int, hflip: float = 0.5, most: float = 0.75) -> SceneTransform:
+    """A crop of `side` px in which no class has more than the share `most`, mirrored or not, in other colours."""
+    after = augment([v2.RandomHorizontalFlip(hflip), v2.RandomPhotometricDistort(p=0.5)])
 
     def run(image: Tensor, target: Target) -> tuple[Tensor, Target]:
         return after(*random_crop(image, target["pixels"], side, most))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import compress
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
 from data.image_list import LabelledImages
-from data.images import DEFAULT_MAX_PIXELS, ImageError, decode_labels
+from data.images import DEFAULT_MAX_PIXELS, ImageError, decode_labels, picture_size
 from data.names import as_text, line_problem, nfc
 from data.picture_files import find_pictures
 from data.side_files import read_text, split_lines
@@ -25,6 +26,7 @@ from utils import UserError, counted
 
 MOST_CLASSES = IGNORED  # of label maps, whose numbers have 8 bits
 SMALLEST = 0.01  # px: boxes that are narrower in the network's picture are not trained
+PREVIEW = 128
 NAMES = "classes.txt"
 NAMED = 10
 
@@ -52,6 +54,11 @@ class DenseImages(LabelledImages):
         """A batch of scenes."""
         return Scenes(images)
 
+    @staticmethod
+    def preview(images: Any) -> Tensor:
+        """The first sixteen scenes, each in a square of `PREVIEW` px."""
+        return torch.stack([F.resize(scene.image, [PREVIEW, PREVIEW]) for scene in list(images)[:16]]).float() / 255
+
     def prepare(self, index: int) -> Scene:
         """The picture and its target; raises `ImageError`, also where its annotations do not fit it."""
         image = super().prepare(index)
@@ -63,6 +70,23 @@ class DenseImages(LabelledImages):
 
     def make_target(self, index: int, size: tuple[int, int], seen: tuple[int, int]) -> Target:
         """What is in picture `index` of this height and width, in one of the height and width `seen`, all in px."""
+        raise NotImplementedError
+
+    def find_unfit(self) -> dict[Path, str]:
+        """The pictures whose annotations are those of another one, by size, or have unknown numbers."""
+        with ThreadPoolExecutor() as threads:
+            reasons = threads.map(self._unfit, range(len(self)))
+            return {self.path(index): reason for index, reason in enumerate(reasons) if reason}
+
+    def _unfit(self, index: int) -> str:
+        try:
+            self.check(index, picture_size(self.path(index)))
+        except ImageError as error:
+            return error.reason
+        return ""
+
+    def check(self, index: int, size: tuple[int, int]) -> None:
+        """Raise an `ImageError` unless the annotations of picture `index` are those of one of this height and width."""
         raise NotImplementedError
 
 
@@ -85,12 +109,17 @@ class DetectionImages(DenseImages):
         keep = [path not in damaged for path in self.files()]
         self.pictures, self.names = list(compress(self.pictures, keep)), list(compress(self.names, keep))
 
-    def make_target(self, index: int, size: tuple[int, int], seen: tuple[int, int]) -> Target:
-        """`boxes`, `labels` and `masks` of all objects but crowd regions."""
+    def check(self, index: int, size: tuple[int, int]) -> None:
+        """Raise an `ImageError` unless the annotations have this height and width."""
         picture = self.pictures[index]
         if (picture.height, picture.width) != size:
             raise ImageError(self.path(index), f"{size[1]}x{size[0]} px, but {picture.width}x{picture.height} in its "
                                                f"annotations (image {picture.id})")
+
+    def make_target(self, index: int, size: tuple[int, int], seen: tuple[int, int]) -> Target:
+        """`boxes`, `labels` and `masks` of all objects but crowd regions."""
+        self.check(index, size)
+        picture = self.pictures[index]
         objects = [each for each in picture.instances if not each.is_crowd]
         boxes = clip(torch.tensor([each.box for each in objects]).reshape(-1, 4), size)
         boxes *= torch.tensor([seen[1] / size[1], seen[0] / size[0]]).repeat(2)
@@ -136,6 +165,14 @@ class SegmentationImages(DenseImages):
         """Forget these pictures; the others keep their order."""
         keep = [path not in damaged for path in self.files()]
         self.maps, self.names = list(compress(self.maps, keep)), list(compress(self.names, keep))
+
+    def counts(self) -> np.ndarray:
+        """One for each class: label maps are not read before they are needed."""
+        return np.ones(len(self.classes), np.int64)
+
+    def check(self, index: int, size: tuple[int, int]) -> None:
+        """Raise an `ImageError` unless the label map has this height and width, and no unknown number."""
+        self.labels(index, size)
 
     def labels(self, index: int, size: tuple[int, int]) -> np.ndarray:
         """The classes of the pixels of picture `index`, (H, W) uint8, with `IGNORED`; raises `ImageError`."""

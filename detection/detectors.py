@@ -1,8 +1,7 @@
 """RetinaNet and Mask R-CNN on any pyramid, as LSNet's published detectors have them.
 
 Both are torchvision's; what the published ones compute otherwise is replaced here and in `detection.boxes`. They take a
-list of RGB pictures (3, H, W) in [0, 1] of any sizes, resize and pad them themselves, and count classes from 0, without
-the background.
+list of RGB pictures (3, H, W) in [0, 1] of any sizes, which they pad, and count classes from 0, without the background.
 
 Letters: B batch, C channels, H W height and width in px, M detections in a picture, K classes.
 """
@@ -10,7 +9,6 @@ Letters: B batch, C channels, H W height and width in px, M detections in a pict
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -27,7 +25,7 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import roi_align
 
 from detection.boxes import RATIOS, Anchors, IouMatcher, LevelRoIAlign
-from detection.pyramid import PyramidBackbone
+from detection.pyramid import Colours, OnPyramid, PyramidBackbone
 
 OCTAVE = tuple(4 * 2 ** (third / 3) for third in range(3))  # RetinaNet's squares, in strides
 RPN_SCALE = (8.0,)
@@ -35,36 +33,22 @@ MASK_THRESHOLD = 0.5
 Target = Mapping[str, Tensor]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Resizing:
-    """How large the network sees a picture, and with which colours.
+class Padding(GeneralizedRCNNTransform):
+    """torchvision's normalisation and padding with the mean colour, without its resizing.
 
-    Attributes:
-        shortest: the shorter side becomes this long, px,
-        longest: unless the longer would become longer than this, px.
-        mean: per channel, of values in [0, 1].
-        std: likewise.
+    Masks of detections stay as the head answers them, too: whole ones can fill the memory.
     """
 
-    shortest: int = 800
-    longest: int = 1333
-    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
-    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    def __init__(self, colours: Colours) -> None:
+        super().__init__(0, 0, list(colours.mean), list(colours.std))
 
-    def make(self) -> SmallMasks:
-        """The transform, which pads to a multiple of 32 px with the mean colour."""
-        return SmallMasks(self.shortest, self.longest, list(self.mean), list(self.std))
+    def resize(self, image: Tensor, target: Any = None) -> Any:
+        """Both as they are: data sets bring pictures to their size, and boxes and masks with them."""
+        return image, target
 
-
-class SmallMasks(GeneralizedRCNNTransform):
-    """torchvision's resizing, but masks of detections stay as the head answers them: whole ones can fill the memory."""
-
-    def postprocess(self, result: list[dict[str, Tensor]], image_shapes: list[tuple[int, int]],
-                    original_image_sizes: list[tuple[int, int]]) -> list[dict[str, Tensor]]:
-        """Detections in the network's pictures -> in those that were given; masks (M, 1, side, side) of the boxes."""
-        bare = [{name: value for name, value in found.items() if name != "masks"} for found in result]
-        resized = super().postprocess(bare, image_shapes, original_image_sizes)
-        return [{**found, **new} for found, new in zip(result, resized, strict=True)]
+    def postprocess(self, result: list[dict[str, Tensor]], image_shapes: Any, original_image_sizes: Any) -> Any:
+        """The detections as they are; masks (M, 1, side, side) of the boxes."""
+        return result
 
 
 def whole_masks(found: Target, size: tuple[int, int]) -> Iterator[Tensor]:
@@ -84,13 +68,14 @@ class FloatRetinaNetHead(RetinaNetHead):
         return {name: answer.float() for name, answer in super().forward(x).items()}
 
 
-def retinanet(backbone: PyramidBackbone, num_classes: int, resizing: Resizing) -> RetinaNet:
+class Retina(OnPyramid, RetinaNet):
     """A RetinaNet; in training it returns its losses, else for each picture `boxes`, `scores` and `labels`."""
-    head = FloatRetinaNetHead(backbone.out_channels, len(RATIOS) * len(OCTAVE), num_classes)
-    network = RetinaNet(backbone, num_classes, anchor_generator=Anchors(backbone.strides, OCTAVE), head=head,
-                        proposal_matcher=IouMatcher(0.5, 0.4, 0.0), detections_per_img=100)
-    network.transform = resizing.make()
-    return network
+
+    def __init__(self, backbone: PyramidBackbone, num_classes: int, colours: Colours) -> None:
+        head = FloatRetinaNetHead(backbone.out_channels, len(RATIOS) * len(OCTAVE), num_classes)
+        super().__init__(backbone, num_classes, anchor_generator=Anchors(backbone.strides, OCTAVE), head=head,
+                         proposal_matcher=IouMatcher(0.5, 0.4, 0.0), detections_per_img=100)
+        self.transform = Padding(colours)
 
 
 # ---- Mask R-CNN ------------------------------------------------------------------------------------------------------
@@ -169,14 +154,14 @@ def wanted_mask(masks: Tensor, boxes: Tensor, numbers: Tensor, side: int) -> Ten
     return (roi_align(masks[:, None].to(boxes), rows, side, 1.0, 0, aligned=True)[:, 0] >= MASK_THRESHOLD).to(boxes)
 
 
-class MaskRCNN(GeneralizedRCNN):
+class MaskRCNN(OnPyramid, GeneralizedRCNN):
     """Mask R-CNN; in training it returns its losses, else for each picture `boxes`, `scores`, `labels` and `masks`.
 
     Masks are probabilities in the boxes, (M, 1, side, side); see `whole_masks`. `rois` boxes of each picture train the
     heads.
     """
 
-    def __init__(self, backbone: PyramidBackbone, num_classes: int, resizing: Resizing, *, rois: int = 512) -> None:
+    def __init__(self, backbone: PyramidBackbone, num_classes: int, colours: Colours, *, rois: int = 512) -> None:
         channels, strides = backbone.out_channels, backbone.strides
         matching, kept = IouMatcher(0.7, 0.3, 0.3), {"training": 1000, "testing": 1000}
         rpn = Proposals(Anchors(strides, RPN_SCALE), FloatRPNHead(channels, len(RATIOS)), 0.7, 0.3, 256, 0.5,
@@ -189,7 +174,7 @@ class MaskRCNN(GeneralizedRCNN):
             mask_head=MaskRCNNHeads(channels, [channels] * 4, 1),
             mask_predictor=MaskRCNNPredictor(channels, channels, outputs))
         heads.proposal_matcher = IouMatcher(0.5, 0.5, 0.5)
-        super().__init__(backbone, rpn, heads, resizing.make())
+        super().__init__(backbone, rpn, heads, Padding(colours))
 
     def forward(self, images: Sequence[Tensor], targets: Sequence[Target] | None = None) -> Any:
         """Pictures, and in training for each the `boxes`, `labels` and `masks` (M, H, W) -> losses or detections."""

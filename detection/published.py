@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from detection.architecture import DenseTask
+from runtime.networks import DenseTask
 from utils import UserError
 
 Convert = Callable[[Tensor], Tensor]

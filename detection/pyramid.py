@@ -13,10 +13,12 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import timm
 import torch.nn.functional as F
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor, nn
 
 import model  # noqa: F401 - registers the presets
@@ -24,6 +26,36 @@ from runtime.networks import REFUSALS, check_name, is_lsnet, takes_input_size
 from utils import UserError
 
 TABLE_SIDE = 896  # px: the published detectors keep position biases for a grid of 14 x 14
+
+
+@dataclass(frozen=True, kw_only=True)
+class Colours:
+    """Mean and standard deviation of each channel, of values in [0, 1], by which a network normalises pictures."""
+
+    mean: tuple[float, float, float] = IMAGENET_DEFAULT_MEAN
+    std: tuple[float, float, float] = IMAGENET_DEFAULT_STD
+
+    @classmethod
+    def of(cls, name: str) -> Colours:
+        """Those that timm's weights of the model `name` are published for."""
+        cfg = timm.get_pretrained_cfg(name)
+        return cls(mean=tuple(cfg.mean), std=tuple(cfg.std)) if cfg else cls()  # type: ignore[arg-type]
+
+
+class OnPyramid:
+    """What the loop asks of a network, of one that stands on a `PyramidBackbone`."""
+
+    backbone: Any  # torchvision calls it a Module
+    named_parameters: Any
+
+    @property
+    def head_hidden_size(self) -> int:
+        """Channels of the pyramid."""
+        return self.backbone.out_channels
+
+    def no_weight_decay(self) -> set[str]:
+        """Parameters without weight decay, besides biases and norms."""
+        return {name for name, _ in self.named_parameters() if name.endswith("attention_biases")}
 
 
 class Pyramid(nn.Module):
@@ -73,10 +105,35 @@ def _named(conv: nn.Module) -> nn.Sequential:
     return nn.Sequential(OrderedDict(conv=conv))
 
 
+def create_features(name: str, **kwargs: Any) -> Any:
+    """The model `name` of timm as a backbone, which returns the outputs of its stages; `kwargs` are its arguments.
+
+    Raises:
+        UserError: timm has no such model, or it takes pictures of one size only, or gives no stages.
+    """
+    check_name(name)
+    if is_lsnet(name):
+        kwargs = {"img_size": TABLE_SIDE, **kwargs}
+    elif takes_input_size(name):
+        raise UserError(f"{name}, which takes pictures of one size", "a backbone for pictures of any size",
+                        "choose another --model, such as lsnet_t or resnet50")
+    try:
+        return timm.create_model(name, features_only=True, **kwargs)
+    except REFUSALS as error:
+        raise UserError(f"{name} as a backbone ({' '.join(str(error).split())[:200]})",
+                        "a model of timm with features_only", "choose another --model") from error
+
+
+def features_with(name: str, state: dict[str, Tensor]) -> Any:
+    """`create_features` with the weights `state` of the whole model, head included."""
+    return create_features(name, pretrained=True, pretrained_cfg_overlay={"state_dict": state})
+
+
 class PyramidBackbone(nn.Module):
     """Any backbone of timm with `features_only`, and a `Pyramid` of levels from `finest` to `coarsest` px of stride.
 
     Attributes:
+        name: timm's name of the backbone.
         strides: of the levels, in px.
         out_channels: width of every level, by torchvision's name.
 
@@ -97,18 +154,8 @@ class PyramidBackbone(nn.Module):
     def __init__(self, name: str, channels: int = 256, *, finest: int = 4, coarsest: int | None = None,
                  **kwargs: Any) -> None:
         super().__init__()
-        check_name(name)
-        if is_lsnet(name):
-            kwargs = {"img_size": TABLE_SIDE, **kwargs}
-        elif takes_input_size(name):
-            raise UserError(f"{name}, which takes pictures of one size", "a backbone for pictures of any size",
-                            "choose another --model, such as lsnet_t or resnet50")
-        try:
-            body: Any = timm.create_model(name, features_only=True, **kwargs)
-        except REFUSALS as error:
-            raise UserError(f"{name} as a backbone ({' '.join(str(error).split())[:200]})",
-                            "a model of timm with features_only", "choose another --model") from error
-        self.body, strides = body, body.feature_info.reduction()
+        body = create_features(name, **kwargs)
+        self.name, self.body, strides = name, body, body.feature_info.reduction()
         self._stages = [number for number, stride in enumerate(strides) if stride >= finest]
         first, count = (strides[self._stages[0]], len(self._stages)) if self._stages else (0, 0)
         if count < 2 or first not in (finest, 2 * finest) or strides[-count:] != [first << n for n in range(count)]:

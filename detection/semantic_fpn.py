@@ -14,8 +14,9 @@ from collections.abc import Sequence
 
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torchvision import transforms
 
-from detection.pyramid import PyramidBackbone
+from detection.pyramid import Colours, OnPyramid, PyramidBackbone
 
 
 class SemanticHead(nn.Module):
@@ -61,14 +62,15 @@ def resize(maps: Tensor, size: Sequence[int]) -> Tensor:
     return F.interpolate(maps, size=tuple(size), mode="bilinear", align_corners=False)
 
 
-class SemanticFPN(nn.Module):
+class SemanticFPN(OnPyramid, nn.Module):
     """A backbone with its pyramid, and a `SemanticHead` of half the pyramid's width."""
 
-    def __init__(self, backbone: PyramidBackbone, num_classes: int) -> None:
+    def __init__(self, backbone: PyramidBackbone, num_classes: int, colours: Colours) -> None:
         super().__init__()
-        self.backbone = backbone
+        self.backbone, self._normalise = backbone, transforms.Normalize(colours.mean, colours.std)
         self.head = SemanticHead(backbone.out_channels, len(backbone.strides), num_classes, backbone.out_channels // 2)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Normalised pictures (B, 3, H, W) -> logits (B, K, H, W) of their size."""
-        return resize(self.head(list(self.backbone(images).values())), images.shape[2:]).float()
+        """RGB pictures (B, 3, H, W) in [0, 1] -> logits (B, K, H, W) of their size."""
+        levels = list(self.backbone(self._normalise(images)).values())
+        return resize(self.head(levels).float(), images.shape[2:])

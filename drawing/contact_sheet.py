@@ -29,13 +29,13 @@ class Tile:
     """One picture of a sheet.
 
     Attributes:
-        picture: it is shown whole; of one that cannot be read, or None, there is an empty square.
+        picture: a file or pixels, shown whole; of a file that cannot be read, or None, there is an empty square.
         file: its name, in small letters below the caption; of a long one the end.
         caption: the text below, one or more lines; each takes at most two lines of the sheet, then an ellipsis.
         mark: whether what the caption says is right.
     """
 
-    picture: Path | None
+    picture: Path | Image.Image | None
     file: str
     caption: str = ""
     mark: Mark = "plain"
@@ -94,10 +94,11 @@ def caption_lines(tile: Tile, side: int) -> list[Line]:
     return [*lines, Line(keep_end(tile.file, SMALL, side), SLATE, SMALL)]
 
 
-def thumbnail(file: Path | None, side: int) -> Image.Image | None:
-    """The whole picture on a square of `side` px; None where it was moved or damaged since."""
+def thumbnail(picture: Path | Image.Image | None, side: int) -> Image.Image | None:
+    """The whole picture on a square of `side` px; None where its file was moved or damaged since."""
     try:
-        return ImageOps.pad(decode_image(file), (side, side), color=MOUNT) if file else None
+        picture = decode_image(picture) if isinstance(picture, Path) else picture
+        return ImageOps.pad(picture, (side, side), color=MOUNT) if picture else None
     except ImageError:
         return None
 

@@ -19,9 +19,10 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from drawing.palette import BLUE, GREEN, GREY, INK, RED
 from utils import atomic_path
 
-# The monitored figure of a run, which has one of them, and what its validation loss is.
+# The monitored figure of a run, the first of these that it has, and what its validation loss is, if it has one.
 METRICS = {"val_top1": ("top-1", "cross-entropy"), "val_macro_map": ("macro mAP", "binary cross-entropy per label"),
-           "val_cosine": ("cosine similarity", "loss on features")}
+           "val_cosine": ("cosine similarity", "loss on features"), "val_mask_ap": ("mask AP", ""),
+           "val_box_ap": ("box AP", ""), "val_miou": ("mIoU", "")}
 HALO = [withStroke(linewidth=3, foreground="white")]  # keeps text and lines legible upon lines
 ANSWERS = {"right": GREEN, "wrong": GREY, "unknown artists": RED}
 PERCENT = PercentFormatter(1)
@@ -46,7 +47,7 @@ def training_curves(records: Records, path: str | os.PathLike[str]) -> None:
     """Write a PNG with both losses, top-1 or macro mAP (whichever the run has), and learning rate over the epochs.
 
     The losses have a panel each: training's may have smoothing, mixing, weights, shares, features and a teacher in it,
-    validation's is plain.
+    validation's, where the run has one, is plain.
 
     Args:
         records: the objects of `metrics.jsonl` in order, each with `epoch`; a key that a record lacks (an epoch without
@@ -60,7 +61,7 @@ def training_curves(records: Records, path: str | os.PathLike[str]) -> None:
     name, plain_loss = METRICS[found] if found else ("", "loss")
     unit = "" if found == "val_cosine" else ", %"
     panels = {"train_loss": ("training loss (all that training lowers)", GREY),
-              "val_loss": (f"validation {plain_loss}", RED),
+              **({"val_loss": (f"validation {plain_loss}", RED)} if plain_loss else {}),
               found or "": (f"validation {name}{unit}" if found else "no evaluation yet", GREEN),
               "lr": ("learning rate", BLUE)}
     for axes, (key, (title, colour)) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):

@@ -36,19 +36,22 @@ def file_pictures(tagged: Tagged, names: Collection[str], sorting: SortOptions, 
 
 
 def place_sidecars(found: Inputs, output: Path) -> dict[Path, Path]:
-    """Where pictures would lie in the folder NAME_sidecars beside the file `output`, NAME.json.
+    """Where pictures lie in the folder NAME_sidecars beside the file `output`, NAME.json; see `place_pictures`."""
+    return place_pictures(found, output.with_name(f"{output.stem}_sidecars"), "sidecars",
+                          "add --beside, or predict them one after the other")
 
-    A picture of a folder lies there as in that folder, others by their names.
+
+def place_pictures(found: Inputs, folder: Path, files: str, action: str) -> dict[Path, Path]:
+    """Where pictures would lie in `folder`: a picture of a folder as in that folder, others by their names.
 
     Raises:
-        UserError: two would be one.
+        UserError: two would be one, so would their `files`; with what to do, `action`.
     """
     names = {image: each.name(image) for each in found.folders for image in each.images}
-    folder = output.with_name(f"{output.stem}_sidecars")
     places = {image: folder / names.get(image, image.name) for image in found.images}
     pictures: dict[Path, Path] = {}
     for image, place in places.items():
         if (other := pictures.setdefault(place, image)) != image:
-            raise UserError(f"the pictures {other} and {image}, whose sidecars would have one name",
-                            "names that differ", "add --beside, or predict them one after the other")
+            raise UserError(f"the pictures {other} and {image}, whose {files} would have one name",
+                            "names that differ", action)
     return places

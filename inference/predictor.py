@@ -288,10 +288,17 @@ class Predictor:
     @torch.inference_mode()
     def run(self, pixels_BHWC: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Features of all `kinds` (B, D) and logits (B, classes), float32, of one view of B pictures, (B, S, S, 3)."""
-        images = self.normalise(pixels_BHWC.to(self.placement.device, non_blocking=True))
-        features, logits = self.forward(self.network, images.to(self.dtype, memory_format=self.placement.memory_format),
-                                        *self.kinds)
+        features, logits = self.forward(self.network, self.prepare(pixels_BHWC), *self.kinds)
         return features.float(), logits.float()
+
+    def prepare(self, pixels_BHWC: torch.Tensor) -> torch.Tensor:
+        """One view of B pictures, (B, S, S, 3) uint8, as the network takes them: (B, 3, S, S) on its device."""
+        images = self.normalise(pixels_BHWC.to(self.placement.device, non_blocking=True))
+        return images.to(self.dtype, memory_format=self.placement.memory_format)
+
+    def probabilities(self, logits: torch.Tensor) -> torch.Tensor:
+        """Those of `logits` (…, classes): of one artist per picture, or of each label by itself."""
+        return logits.sigmoid() if self.task == "multilabel" else logits.softmax(-1)
 
 
 def _is_sound(numbers: torch.Tensor) -> bool:

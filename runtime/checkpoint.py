@@ -39,6 +39,7 @@ from runtime.networks import (
     State,
     check_model_args,
     check_name,
+    dense_sizes,
     head_weight,
     infer_architecture,
     is_lsnet,
@@ -96,7 +97,7 @@ class Saved(msgspec.Struct):
     preprocessing: dict[str, Any] | None = None
     pretrained_cfg: PretrainedCfg = msgspec.field(default_factory=PretrainedCfg)
     label_names: list[str] | dict[str, str] | None = None
-    task: Literal["classification", "multilabel", "distillation"] | None = None
+    task: Literal["classification", "multilabel", "distillation", "detection", "segmentation"] | None = None
     options: dict[str, Plain | list[Plain]] | None = None
     feature_kind: FeatureKind | None = None
 
@@ -208,17 +209,21 @@ class Checkpoint:
         usual = msgspec.to_builtins(Architecture(name=self.saved.architecture, num_classes=0).pretrained_cfg)
         return {key: own[key] for key in SEEN if key in own and own[key] != usual.get(key)} or None
 
-    def resolve(self, name: str | None = None) -> NetworkSpec:
+    def resolve(self, name: str | None = None, *, dense: bool = False) -> NetworkSpec:
         """The network the weights belong to: as the file or folder says, else read off the tensors.
 
         The class_mapping.csv beside a file that names no classes counts, if it has as many as the head.
 
         Args:
             name: the model's name, as the user gives it for a file that does not say it.
+            dense: take a network of `detection/`, which most commands can do nothing with.
 
         Raises:
             UserError: `name` contradicts the file, or is missing; the file contradicts its own tensors.
         """
+        if "dense_task" in self.model_args and not dense:
+            raise UserError(f"{self.path}, which finds objects or regions", "a network that names artists",
+                            "give it to train_detection.py or train_segmentation.py, with --eval --resume")
         architecture = self._architecture(name)
         classes = self.classes or read_beside(self.path, architecture.num_classes)
         if classes is not None and len(classes) != architecture.num_classes:
@@ -237,6 +242,8 @@ class Checkpoint:
             raise UserError(f"{self.path}, which does not say its architecture", "the model's name",
                             "add --model, for example --model lsnet_t_artist")
         check_name(found)
+        if "dense_task" in self.model_args:
+            return self._dense_architecture(found)
         inferred = infer_architecture(found, self.model)
         arguments = {**self.model_args} if self.saved.model_args is not None else inferred.model_args
         own = self.saved.pretrained_cfg
@@ -244,6 +251,14 @@ class Checkpoint:
         if own.input_size and fixed and "img_size" not in self.model_args:
             arguments["img_size"] = own.input_size[-1]
         return Architecture(name=found, num_classes=self._count_classes(found, arguments), model_args=arguments)
+
+    def _dense_architecture(self, name: str) -> Architecture:
+        classes, channels = dense_sizes(self.model_args["dense_task"], self.model)
+        for what, said, found in (("classes", self.saved.num_classes, classes),
+                                  ("channels", self.model_args.get("channels"), channels)):
+            if said != found:
+                raise self._refuse(f"{said} {what}, but tensors of {found}")
+        return Architecture(name=name, num_classes=classes, model_args=self.model_args)
 
     def _count_classes(self, name: str, arguments: dict[str, Any]) -> int:
         """The rows of the head, with which the file's own numbers must agree; takes `num_classes` from `arguments`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 import timm
@@ -16,7 +16,7 @@ from timm.models import get_pretrained_cfg_value, is_model, list_models, model_e
 from model.lsnet import LSNet, checkpoint_filter_fn  # the package `model` registers the LSNet presets with timm
 from model.lsnet_artist import PRESETS
 from model.style_network import NAME as STYLE_NETWORK
-from model.style_network import StyleNetwork, style_and_maps, style_widths
+from model.style_network import StyleNetwork, statistics, style_stages, style_widths
 from runtime.options import LARGEST_DIM, LARGEST_SIDE, FeatureKind
 from utils import UserError
 
@@ -316,6 +316,18 @@ def classifier_names(network: torch.nn.Module) -> tuple[str, ...]:
     return (names,) if isinstance(names, str) else tuple(names)
 
 
+class Maps(NamedTuple):
+    """What the end of a network reads of pictures.
+
+    Attributes:
+        last: the output of `forward_features`, of any layout.
+        stages: those of `style_stages`, (B, C, H, W) each; none where no style features are asked for.
+    """
+
+    last: torch.Tensor
+    stages: list[torch.Tensor]
+
+
 def features_and_logits(network: Any, images: torch.Tensor,
                         *kinds: FeatureKind) -> tuple[torch.Tensor, torch.Tensor]:
     """Features (B, D) of `kinds`, side by side, and logits (B, classes) of one pass through `network`, any timm model.
@@ -323,14 +335,27 @@ def features_and_logits(network: Any, images: torch.Tensor,
     Pooled ones are what the classifier reads, or would read without the style features of a `StyleNetwork` that has no
     projection; `both` are style features and the backbone's pooled ones. Style features need `forward_intermediates`.
     """
+    return answer_maps(network, read_maps(network, images, *kinds), *kinds)
+
+
+def read_maps(network: Any, images: torch.Tensor, *kinds: FeatureKind) -> Maps:
+    """All that `answer_maps` needs of `images` (B, 3, S, S) for features of these `kinds`."""
+    if {*kinds} <= {"pooled"} and not isinstance(network, StyleNetwork):
+        return Maps(network.forward_features(images), [])
+    backbone = network.backbone if isinstance(network, StyleNetwork) else network
+    return Maps(*backbone.forward_intermediates(images, indices=style_stages(backbone)))
+
+
+def answer_maps(network: Any, maps: Maps, *kinds: FeatureKind) -> tuple[torch.Tensor, torch.Tensor]:
+    """Features and logits, as of `features_and_logits`, from the `maps` that `read_maps` gave for these `kinds`."""
+    if not maps.stages:
+        return network.forward_head(maps.last, pre_logits=True), network.forward_head(maps.last)
     has_style_head = isinstance(network, StyleNetwork)
-    if {*kinds} <= {"pooled"} and not (has_style_head and network.reads_raw):
-        return read_features(network, images)
     backbone = network.backbone if has_style_head else network
-    style, maps = style_and_maps(backbone, images)
-    pooled = backbone.forward_head(maps, pre_logits=True)
+    style = torch.cat([statistics(stage) for stage in maps.stages], 1)
+    pooled = backbone.forward_head(maps.last, pre_logits=True)
     features = {"pooled": pooled, "style": style, "both": torch.cat([style, pooled], 1)}
-    read = features[network.kind] if has_style_head else maps
+    read = features[network.kind] if has_style_head else maps.last
     if has_style_head and not network.reads_raw:
         features["pooled"] = network.forward_head(read, pre_logits=True)
     return torch.cat([features[kind] for kind in kinds or ("pooled",)], 1), network.forward_head(read)

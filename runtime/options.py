@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
 from data.images import DEFAULT_MAX_PIXELS
 from data.multilabel.grammar import DEFAULT_DELIMITER, LabelFormat, LabelGrammar
-from runtime.arguments import GIVEN, as_config, flag
+from data.output_folder import check_apart
+from runtime.arguments import GIVEN, as_config, flag, flag_name
 from utils import UserError
 
 FeatureKind = Literal["pooled", "style", "both"]
@@ -313,6 +315,32 @@ class ExpectedNetwork:
     num_classes: int | None = flag(None, "classes that the checkpoint tells apart", at_least=1)
     feature_dim: int | None = flag(None, "length of the features that its classifier reads", at_least=1)
     input_size: int | None = flag(None, "side of its input, px", at_least=1, names=("--img-size",))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExplainOptions:
+    """Class maps."""
+
+    explain: Path | None = flag(
+        None, "draw a sheet of each picture here: where it speaks for the artist that is named first, red where more "
+              "than the picture's mean and blue where less; in a search, what it has in common with the nearest of the "
+              "pictures that --neighbour-sheet names", writes="folder", metavar="FOLDER")
+    explain_artist: str | None = flag(None, "whose maps: of the first or the first three artists, or of one by name "
+                                            "(default: top1)", metavar="top1|top3|NAME")
+    explain_arrays: bool = flag(
+        False, "write NAME.npz beside each sheet: maps, (artists, H, W) float32, whose mean is what the places add to "
+               "the logit, artists, probabilities, and box, the edges in px of what the maps cover")
+    explain_grid: bool = flag(False, "draw too which artist each part of the whole picture is taken for: overlapping "
+                                     "tiles, half as wide as its short side, are answered one by one")
+
+    def check(self, sources: Sequence[Path]) -> None:
+        """Raise a `UserError` unless sheets may be written for pictures of the folders `sources`."""
+        if self.explain:
+            check_apart(self.explain, sources)
+            return
+        for name in ("explain_artist", "explain_arrays", "explain_grid"):
+            if getattr(self, name):
+                raise UserError(f"{flag_name(name)} without --explain", "both", "add --explain FOLDER")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,7 +18,8 @@ from tests.conftest import ROOT
 from tests.pictures import write_annotated_set
 from tests.test_readme import SCRIPTS
 
-QUIET = {"train_artist_style.py", "train_artist_multilabel.py", "train_distillation.py", "main.py",  # by their trainer
+QUIET = {"train_artist_style.py", "train_artist_multilabel.py", "train_distillation.py", "train_detection.py",
+         "train_segmentation.py", "main.py",  # by their trainer
          "serve_artist.py",  # runs until it is stopped
          "quickstart.py", "speed.py", "flops.py", "tools/bench_inference.py"}
 

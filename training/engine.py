@@ -230,7 +230,7 @@ class Run:
                 batch = last if last and not len(batch.targets) else refill(batch, size)
                 last = batch
                 if self.state.updates == 0 and not waiting:
-                    logbook.show_images("first batch", batch.images)
+                    logbook.show_images("first batch", self.train_set.preview(batch.images))
                 waiting.append(batch)
                 if len(waiting) == count:
                     yield tuple(waiting)

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from timm.models import model_parameters
 from timm.optim import create_optimizer_v2, list_optimizers
-from timm.scheduler import CosineLRScheduler
+from timm.scheduler import CosineLRScheduler, MultiStepLRScheduler, PolyLRScheduler
+from timm.scheduler.scheduler import Scheduler
 from timm.utils import ModelEmaV3
 from timm.utils.agc import adaptive_clip_grad
 
@@ -18,6 +19,7 @@ from runtime.networks import classifier_names
 from runtime.options import OptimizerOptions
 from utils import UserError
 
+STEPS, POWER = (8 / 12, 11 / 12), 0.9  # shares of the run after which the rate is a tenth; of a polynomial
 REFERENCE = 512  # images per update for which --lr is meant
 NORMS = torch.nn.modules.batchnorm._BatchNorm  # timm's norms with an activation are of this class, too
 
@@ -84,16 +86,24 @@ def make_optimizer(network: torch.nn.Module, options: OptimizerOptions, lr: floa
 
 
 def make_schedule(optimizer: torch.optim.Optimizer, options: OptimizerOptions, lr: float,
-                  updates_per_epoch: int) -> CosineLRScheduler:
-    """Linear warm-up to `lr`, then a cosine to `min_lr`, stepped per update.
+                  updates_per_epoch: int) -> Scheduler:
+    """Linear warm-up to `lr`, then a cosine to `min_lr`, stepped per update; or a polynomial, or two steps.
 
     The warm-up takes at most a tenth of the run. `--warmup-lr` and `--min-lr` never exceed `lr` itself.
     """
     total = options.epochs * updates_per_epoch
     warmup = min(options.warmup_epochs * updates_per_epoch, total // 10)
+    shared: dict[str, Any] = {"warmup_t": warmup, "warmup_lr_init": min(options.warmup_lr, lr), "warmup_prefix": True,
+                              "t_in_epochs": False}
+    schedule: str = options.sched
+    if schedule == "step":
+        ends = [round(share * total) - warmup + 1 for share in STEPS]
+        return MultiStepLRScheduler(optimizer, decay_t=ends, decay_rate=0.1, **shared)
     length = max(2, total - warmup)  # of one update timm would say that the cosine has no effect
-    return CosineLRScheduler(optimizer, t_initial=length, lr_min=min(options.min_lr, lr), warmup_t=warmup,
-                             warmup_lr_init=min(options.warmup_lr, lr), warmup_prefix=True, t_in_epochs=False)
+    shared |= {"t_initial": length, "lr_min": min(options.min_lr, lr)}
+    if schedule == "poly":
+        return PolyLRScheduler(optimizer, power=POWER, **shared)
+    return CosineLRScheduler(optimizer, **shared)
 
 
 def make_ema(network: torch.nn.Module, options: OptimizerOptions) -> ModelEmaV3 | None:

@@ -96,6 +96,34 @@ class TrainerSpec(ABC, Generic[Options, Images]):
     def open_val(self, classes: list[str]) -> tuple[Images, list[str]]:
         """The validation images, in the ids of `classes`; lines for the log."""
 
+    def check_train(self, train_set: Images) -> None:
+        """Raise a `UserError` if nothing can be learned from the training images that are left."""
+        if self.has_labels:
+            check_two_classes(train_set)
+
+    def choose_network(self, outputs: int, checkpoint: Checkpoint | None,
+                       source: Checkpoint | None) -> tuple[Architecture, Preprocessing]:
+        """The network and its preprocessing: of `checkpoint`, of `source` (--finetune-from), or of the flags."""
+        options = self.options
+        fit = "squash" if options.run.finetune else options.data.fit
+        if source:
+            has_teacher = options.distillation.kind != "none"
+            return adapt_network(source, options.model, fit, outputs, has_teacher=has_teacher)
+        architecture = choose_architecture(options.model, outputs, checkpoint)
+        return architecture, choose_preprocessing(options.model, fit, architecture, checkpoint)
+
+    def set_train_transform(self, train_set: Images, preprocessing: Preprocessing) -> None:
+        """Let `train_set` make of its images what the network trains on."""
+        train_set.transform = train_transform(preprocessing, self.augmentation)
+
+    def set_eval_transform(self, val_set: Images, preprocessing: Preprocessing) -> None:
+        """Let `val_set` make of its images what the network is evaluated on."""
+        val_set.transform = eval_transform(preprocessing)
+
+    def load_source(self, network: torch.nn.Module, source: Checkpoint, classes: list[str]) -> str:
+        """Give `network`, of these classes, the weights of --finetune-from; a line for the log."""
+        return load_pretrained(network, source, classes)
+
     @property
     def scan_folders(self) -> list[Path]:
         """Where the result of the search for damaged images is kept: in the first of them that can be written."""
@@ -213,8 +241,7 @@ def prepare_run(spec: TrainerSpec[Any, Any], checkpoint: Checkpoint | None,
     """
     data_lines = spec.find_data(checkpoint)
     train_set, train_lines = spec.open_train()
-    if spec.has_labels:
-        check_two_classes(train_set)  # before the scan, which takes time
+    spec.check_train(train_set)  # before the scan, which takes time
     classes, run_options = train_set.classes, spec.options.run
     source = None
     if run_options.finetune_from and not checkpoint:
@@ -226,15 +253,15 @@ def prepare_run(spec: TrainerSpec[Any, Any], checkpoint: Checkpoint | None,
     if checkpoint:
         check_classes(checkpoint, classes, "the data set")
         lines += changed_flags(checkpoint, options.as_config())
-    architecture, preprocessing = _choose_network(options, spec.count_outputs(classes), checkpoint, source)
+    architecture, preprocessing = spec.choose_network(spec.count_outputs(classes), checkpoint, source)
     architecture = add_distillation_head(architecture, options.distillation.kind)
     if spec.probe.linear_probe:
         kind = spec.probe.feature_kind or (source.feature_kind if source else "both")
         architecture = probe_architecture(architecture, kind)
     train_fit = options.data.fit or "crop" if options.run.finetune else preprocessing.fit
     train_preprocessing = replace(preprocessing, fit=train_fit)
-    train_set.transform = train_transform(train_preprocessing, spec.augmentation)
-    val_set.transform = eval_transform(preprocessing)
+    spec.set_train_transform(train_set, train_preprocessing)
+    spec.set_eval_transform(val_set, preprocessing)
     pictures = Pictures.of(train_set.names, val_set.names)
     changes = pictures.compare(checkpoint, accept=options.run.accept_changed_data) if checkpoint else []
     lines += [*changes, *_leave_out_damaged(spec, train_set, val_set)]
@@ -306,9 +333,9 @@ def evaluate_checkpoint(spec: TrainerSpec[Any, Any], checkpoint: Checkpoint | No
                         "add --resume, for example --resume OUTPUT_DIR/model_best.pth")
     data, data_lines = spec.options.data, spec.find_data(checkpoint)
     classes = spec.find_classes(checkpoint)
-    architecture, preprocessing = _choose_network(spec.options, len(classes), checkpoint, None)
+    architecture, preprocessing = spec.choose_network(len(classes), checkpoint, None)
     val_set, lines = spec.open_val(classes)
-    val_set.transform = eval_transform(preprocessing)
+    spec.set_eval_transform(val_set, preprocessing)
     network = architecture.create()
     check_input_size(network, architecture.name, preprocessing.input_size)
     load_weights(network, checkpoint.evaluated, checkpoint.path)
@@ -333,7 +360,8 @@ def _with_recipe(spec: TrainerSpec[Any, Any], train_set: LabelledImages, checkpo
                  source: Checkpoint | None, placement: Placement) -> tuple[TrainerSpec[Any, Any], Recipe | None]:
     """`spec` with the flags that a recipe chooses, or that the run of `checkpoint` has; the recipe, if one chose."""
     options = spec.options
-    start = None if checkpoint else describe_start(options, source, train_set.classes)
+    is_asked = spec.has_recipe or options.run.head_init is not None
+    start = describe_start(options, source, train_set.classes) if is_asked and not checkpoint else None
     if not spec.has_recipe:
         return spec, None
     if checkpoint:
@@ -358,23 +386,13 @@ def _make_config(spec: TrainerSpec[Any, Any], architecture: Architecture,
     return config
 
 
-def _choose_network(options: TrainerOptions, outputs: int, checkpoint: Checkpoint | None,
-                    source: Checkpoint | None) -> tuple[Architecture, Preprocessing]:
-    fit = "squash" if options.run.finetune else options.data.fit
-    if source:
-        has_teacher = options.distillation.kind != "none"
-        return adapt_network(source, options.model, fit, outputs, has_teacher=has_teacher)
-    architecture = choose_architecture(options.model, outputs, checkpoint)
-    return architecture, choose_preprocessing(options.model, fit, architecture, checkpoint)
-
-
 def _begin_network(spec: TrainerSpec[Any, Any], architecture: Architecture, checkpoint: Checkpoint | None,
                    source: Checkpoint | None, train_set: LabelledImages) -> tuple[torch.nn.Module, list[str]]:
     """The network with its first weights, which `checkpoint` will replace; lines for the log."""
     pretrained = spec.options.model.pretrained and not checkpoint
     network = create_network(architecture, spec.options.run, pretrained=pretrained)
     if source:
-        return network, [load_pretrained(network, source, train_set.classes)]
+        return network, [spec.load_source(network, source, train_set.classes)]
     if not (spec.has_labels or pretrained):
         return network, []
     return network, [] if checkpoint else describe_beginning(
@@ -399,7 +417,8 @@ def _leave_out_damaged(spec: TrainerSpec[Any, Any], train_set: LabelledImages, v
     lines = leave_out(datasets, {} if checked else on_first_rank(lambda: find_damaged(
         datasets, spec.scan_folders, max_pixels=data.max_pixels, progress=progress,
         workers=WORKERS if data.num_workers is None else data.num_workers)))
-    if spec.has_labels:
-        check_two_classes(train_set)
+    lines += leave_out(datasets, on_first_rank(lambda: {
+        path: reason for dataset in datasets for path, reason in dataset.find_unfit().items()}))
+    spec.check_train(train_set)
     return [*lines, *name_missing(train_set, "not learned, for want of pictures to train on"),
             *name_missing(val_set, NOT_MEASURED)]

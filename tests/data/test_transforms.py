@@ -14,7 +14,7 @@ from PIL import Image
 from timm.data import create_transform
 from torchvision.transforms import functional
 
-from data.transforms import WHITE, WIDEST, Preprocessing, cut_extremes, eval_transform
+from data.transforms import WHITE, WIDEST, Preprocessing, cut_extremes, eval_transform, fit_square, seen_box
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 PUBLISHED = Preprocessing(input_size=64, crop_pct=0.875, interpolation="bicubic", mean=MEAN, std=STD)
@@ -137,3 +137,21 @@ def test_pad_keeps_the_corners_that_crop_cuts() -> None:
     assert padded[:, 32, 1].tolist() == [1, 0, 0]
     assert padded[:, 32, 62].tolist() == [0, 1, 0]
     assert not cropped.any()
+
+
+@pytest.mark.parametrize(("fit", "crop_pct"), [("crop", 0.8), ("squash_crop", 0.8), ("squash", 1.0), ("pad", 1.0)])
+@pytest.mark.parametrize("size", [(300, 200), (90, 250)])
+def test_the_seen_box_is_what_evaluation_keeps(fit: Any, crop_pct: float, size: tuple[int, int]) -> None:
+    preprocessing = Preprocessing(input_size=100, crop_pct=crop_pct, interpolation="bilinear", mean=(0, 0, 0),
+                                  std=(1, 1, 1), fit=fit)
+    columns, rows = np.meshgrid(np.linspace(0, 1, size[0]), np.linspace(0, 1, size[1]))
+    ramp = Image.fromarray((255 * np.stack([columns, rows, rows], 2)).astype(np.uint8))
+    left, upper, right, lower = seen_box(preprocessing, size)
+    corner = np.asarray(fit_square(preprocessing)(ramp), np.float64)
+    if fit == "pad":  # the box is a square around the picture
+        assert right - left == lower - upper == max(size)
+        return
+    for place, (edge, length) in enumerate(((left, size[0]), (upper, size[1]))):
+        assert corner[0, 0, place] == pytest.approx(255 * edge / length, abs=5)
+    for place, (edge, length) in enumerate(((right, size[0]), (lower, size[1]))):
+        assert corner[-1, -1, place] == pytest.approx(255 * edge / length, abs=5)

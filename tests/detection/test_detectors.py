@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torchvision.ops import box_iou, sigmoid_focal_loss
 
-from detection.architecture import DenseArchitecture
+from detection.architecture import dense_network
 from detection.detectors import wanted_mask, whole_masks
 from tests.model import golden
 
@@ -16,8 +16,8 @@ SIZES = ((96, 64), (40, 70))
 
 def build(task, **kwargs):
     torch.manual_seed(0)
-    return DenseArchitecture(task=task, backbone="test_resnet", num_classes=3, channels=16, rois=16, shortest=64,
-                             longest=96, **kwargs).create()
+    return dense_network(dense_task=task, backbone="test_resnet", num_classes=3, channels=16, rois=16,
+                             **kwargs)
 
 
 def samples():

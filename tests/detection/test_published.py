@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from detection.architecture import DenseArchitecture
+from detection.architecture import dense_network
 from detection.published import load_published, published_classes
 from runtime.checkpoint import read_checkpoint
 from tests.detection.published_keys import BACKBONES, CLASSES, TABLES, seeded
@@ -16,7 +16,7 @@ CASES = [(task, name) for task in TABLES for name in BACKBONES]
 
 
 def build(task: str, name: str) -> torch.nn.Module:
-    return DenseArchitecture(task=task, backbone=name, num_classes=CLASSES[task]).create()
+    return dense_network(dense_task=task, backbone=name, num_classes=CLASSES[task])
 
 
 @pytest.fixture(scope="module")

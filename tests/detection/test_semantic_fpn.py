@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from detection.architecture import DenseArchitecture
+from detection.architecture import dense_network
 from detection.semantic_fpn import SemanticHead
 from tests.model import golden
 
@@ -31,7 +31,7 @@ def test_head_equals_plain_functions():
 
 def test_answers_in_the_size_of_the_picture_and_learns_everywhere():
     torch.manual_seed(0)
-    network = DenseArchitecture(task="semantic", backbone="lsnet_t", num_classes=4, channels=16).create()
+    network = dense_network(dense_task="semantic", backbone="lsnet_t", num_classes=4, channels=16)
     answer = network(torch.randn(2, 3, 96, 150))
     assert answer.shape == (2, 4, 96, 150)
     F.cross_entropy(answer, torch.randint(0, 4, (2, 96, 150))).backward()

@@ -40,6 +40,13 @@ def test_curves_hold_every_point_that_was_measured(drawn: list[Figure], tmp_path
     assert opened(tmp_path / "curves.png").width > 1000
 
 
+def test_a_run_without_a_validation_loss_has_no_panel_for_it(drawn: list[Figure], tmp_path: Path) -> None:
+    training_curves([{"epoch": 1, "train_loss": 1.0, "val_box_ap": 50.0, "val_mask_ap": 40.0, "lr": 5e-4}],
+                    tmp_path / "curves.png")
+    assert [axes.get_title(loc="left") for axes in drawn[0].axes] == [
+        "training loss (all that training lowers)", "validation mask AP, %", "learning rate"]
+
+
 def test_panels_of_long_numbers_are_whole_and_apart(drawn: list[Figure], tmp_path: Path) -> None:
     training_curves([{"epoch": epoch, "train_loss": 123456 / epoch, "val_loss": 2345.6 / epoch, "lr": 1.2345e-5 * epoch,
                       "val_top1": 33.25 + epoch} for epoch in (998, 999, 1000)], tmp_path / "curves.png")

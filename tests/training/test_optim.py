@@ -12,6 +12,7 @@ from timm.utils.clip_grad import dispatch_clip_grad
 from torch import nn
 
 import model  # noqa: F401  (registers the presets)
+from detection.options import DenseOptimizerOptions
 from runtime.options import OptimizerOptions
 from training.optim import Clipping, make_ema, make_optimizer, make_schedule, scale_lr
 from utils import UserError
@@ -70,6 +71,21 @@ def test_without_a_warm_up_the_first_update_has_the_full_rate(options: dict) -> 
 def test_the_ends_never_exceed_the_rate_itself() -> None:
     found = rates(OptimizerOptions(epochs=20, min_lr=1.0, warmup_lr=1.0), updates_per_epoch=2, lr=1e-4)
     assert found == pytest.approx([1e-4] * 41)
+
+
+def test_steps_are_a_tenth_after_two_thirds_and_after_eleven_twelfths() -> None:
+    found = rates(DenseOptimizerOptions(epochs=12, sched="step", warmup_epochs=1, warmup_lr=0.0), updates_per_epoch=10)
+    assert found[12:80] == pytest.approx([0.1] * 68)
+    assert found[80:110] == pytest.approx([0.01] * 30)
+    assert found[110:] == pytest.approx([0.001] * 11)
+    assert found[6] == pytest.approx(0.06)
+
+
+def test_a_polynomial_falls_by_its_power() -> None:
+    found = rates(DenseOptimizerOptions(epochs=4, sched="poly", warmup_epochs=0, min_lr=1e-6), updates_per_epoch=10)
+    expected = [(0.1 - 1e-6) * (1 - update / 40) ** 0.9 + 1e-6 for update in range(40)]
+    assert found[:40] == pytest.approx(expected)
+    assert found[40] == pytest.approx(1e-6)
 
 
 # ---- optimiser -------------------------------------------------------------------------------------------------------

@@ -1,0 +1,118 @@
+"""Class maps add up to what they explain, are class activation maps where they should be, and find what differs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from evaluation.class_maps import check_maps, class_target, explain, similarity_target
+from runtime.networks import Architecture, features_and_logits
+from utils import UserError
+
+MODEL = "test_efficientnet"
+Make = Callable[..., Any]
+
+
+@pytest.fixture
+def make() -> Make:
+    """Makes a network in evaluation, whose statistics are those of noise: after one pass, nothing is near zero."""
+    def create(name: str = MODEL, **arguments: Any) -> Any:
+        torch.manual_seed(0)
+        network: Any = Architecture(name=name, num_classes=5, model_args=arguments).create()
+        for module in network.modules():
+            if isinstance(module, torch.nn.BatchNorm2d | torch.nn.BatchNorm1d):
+                module.momentum = 1.0
+        with torch.no_grad():
+            network(torch.randn(8, 3, 64, 64))
+        return network.eval().requires_grad_(False)
+    return create
+
+
+@pytest.fixture
+def images() -> torch.Tensor:
+    """Two pictures of noise, each with a flat half."""
+    found = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    found[0, :, :, 32:] = 0.5
+    return found
+
+
+def of(ids: torch.Tensor, *, softmax: bool = False) -> Any:
+    return class_target(lambda logits: ids, softmax=softmax)
+
+
+IDS = torch.tensor([[0, 3], [4, 1]])
+
+
+def test_under_a_linear_head_maps_of_pooled_features_are_class_activation_maps(
+        make: Make, images: torch.Tensor) -> None:
+    network = make()
+    maps, logits = explain(network, images, of(IDS))
+    with torch.no_grad():
+        expected = torch.einsum("bkc,bchw->bkhw", network.classifier.weight[IDS], network.forward_features(images))
+        torch.testing.assert_close(logits, network(images))
+    torch.testing.assert_close(maps, expected)
+
+
+@pytest.mark.parametrize("kind", ["style", "both"])
+def test_maps_of_style_features_add_up_to_the_logit_without_its_bias(
+        make: Make, images: torch.Tensor, kind: str) -> None:
+    network = make(style_head=kind).for_inference()
+    maps, logits = explain(network, images, of(IDS))
+    assert maps.shape[-1] == 16  # stride 4, the finest stage
+    torch.testing.assert_close(maps.mean((2, 3)), logits.gather(1, IDS) - network.head.bias[IDS], rtol=1e-3, atol=1e-3)
+
+
+def test_with_softmax_the_mean_of_all_logits_is_left_out(make: Make, images: torch.Tensor) -> None:
+    network = make()
+    every = torch.arange(5).expand(2, 5)
+    plain, centred = (explain(network, images, of(every, softmax=softmax))[0] for softmax in (False, True))
+    torch.testing.assert_close(centred, plain - plain.mean(1, keepdim=True), rtol=1e-3, atol=1e-4)
+
+
+def test_one_picture_at_a_time_or_several_give_the_same_maps(make: Make, images: torch.Tensor) -> None:
+    network = make(style_head="both")
+    both, _ = explain(network, images, of(IDS))
+    single = [explain(network, images[row:row + 1], of(IDS[row:row + 1]))[0] for row in range(2)]
+    torch.testing.assert_close(both, torch.cat(single), rtol=1e-4, atol=1e-4)
+
+
+def test_gradients_through_a_projection_agree_with_small_changes(make: Make, images: torch.Tensor) -> None:
+    network = make(style_head="both", feature_dim=16).double()
+    images = images.double()
+    maps, _ = explain(network, images, of(IDS[:, :1]))
+
+    def scaled(factor: float) -> torch.Tensor:  # all that the head reads times `factor`: the derivative is what adds up
+        with torch.no_grad():
+            return network.forward_head(network.forward_features(images) * factor).gather(1, IDS[:, :1])
+
+    slope = (scaled(1 + 1e-6) - scaled(1 - 1e-6)) / 2e-6
+    torch.testing.assert_close(maps.double().mean((2, 3)), slope, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(("name", "arguments", "side"), [
+    ("test_vit", {"global_pool": "avg", "img_size": 64}, 4), ("lsnet_t_artist", {"img_size": 64}, 1)])
+def test_other_layouts_are_maps_too(make: Make, images: torch.Tensor, name: str, arguments: dict[str, Any],
+                                    side: int) -> None:
+    maps, _ = explain(make(name, **arguments), images, of(IDS))
+    assert maps.shape == (2, 2, side, side)
+    assert maps.isfinite().all()
+
+
+def test_a_classifier_that_reads_no_place_is_told(make: Make) -> None:
+    network = make("test_vit", img_size=64)  # it reads the class token
+    with pytest.raises(UserError, match=r"reads no place.*--head style"):
+        check_maps(network, 64, "this.pth")
+    check_maps(make("test_vit", img_size=64, style_head="style"), 64, "this.pth")
+
+
+def test_maps_of_two_pictures_add_up_to_their_similarity(make: Make, images: torch.Tensor) -> None:
+    network = make(style_head="both")
+    maps, _ = explain(network, images, similarity_target(lambda features: features), "both")
+    assert maps.shape[:2] == (2, 1)
+    features = features_and_logits(network, images, "both")[0]
+    expected = F.cosine_similarity(*features, dim=0) * features.norm(dim=1)
+    torch.testing.assert_close(maps.mean((2, 3))[:, 0], expected, rtol=1e-3, atol=1e-3)
