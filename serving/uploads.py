@@ -41,6 +41,11 @@ class _InMemory(MultiPartParser):
     """A form whose files stay in memory: the size of the body is limited anyway."""
 
     spool_max_size = sys.maxsize
+    whole = False  # whether the line that closes the form has come
+
+    def on_end(self) -> None:
+        """Note it; the parser drops a part that is cut off, and says nothing."""
+        self.whole = True
 
 
 class Uploads:
@@ -112,6 +117,8 @@ class Uploads:
             form = await parser.parse()
         except (MultiPartException, KeyError, ValueError, AssertionError) as error:
             raise HTTPException(400, f"a form that cannot be read ({error})") from None
+        if not parser.whole:
+            raise HTTPException(400, "a form that is cut off")
         files = [file for _, file in form.multi_items() if isinstance(file, UploadFile)]
         return [Upload((file.filename or "")[:LONGEST_NAME] or f"picture {number}", await file.read())
                 for number, file in enumerate(files, 1)]

@@ -21,6 +21,7 @@ import pytest
 from serve_artist import PACKAGES, main
 from serving.options import KEY_VARIABLE
 from tests import forked
+from tests.data.test_images import png_that_claims
 
 for package in PACKAGES:
     pytest.importorskip(package, reason="the packages of requirements-serve.txt are not installed")
@@ -131,11 +132,13 @@ def test_base64_is_taken(service: int, pictures: list[tuple[str, bytes]]) -> Non
 
 @pytest.mark.parametrize(("method", "path", "request_", "status", "told"), [
     ("POST", "/api/classify", form(("a.png", b"no picture")), 422, "no picture in a known format"),
+    ("POST", "/api/classify", form(("a.png", png_that_claims(20000, 15000))), 422, "more than the limit"),
     ("POST", "/api/classify", form(), 422, "0 pictures; expected 1 to 20"),
     ("POST", "/api/classify", form(*[("a", b"")] * 21), 400, "Too many files"),
     ("POST", "/api/classify", {"body": b"x" * (2**20 + 1), "content_type": "multipart/form-data"}, 413, "1 MiB"),
     ("POST", "/api/classify", {"body": b"x", "content_type": "multipart/form-data"}, 400, "cannot be read"),
     ("POST", "/api/classify", {**form(("a", b"")), "content_type": "multipart/form-data; boundary=zzz"}, 400, "form"),
+    ("POST", "/api/classify", {**(whole := form(("a", b"b"), ("c", b""))), "body": whole["body"][:-9]}, 400, "cut off"),
     ("POST", "/api/classify", {"body": b"x"}, 415, "multipart/form-data"),
     ("POST", "/api/classify", {"body": b"{", "content_type": "application/json"}, 422, '"images"'),
     ("POST", "/api/classify", {"body": b'{"images":[{"data":"?"}]}', "content_type": "application/json"}, 422,
@@ -193,13 +196,17 @@ def test_the_api_is_described(service: int) -> None:
 
 def test_a_key_a_small_queue_and_a_gallery_to_read(trained: Path, gallery: Path, tmp_path: Path,
                                                    pictures: list[tuple[str, bytes]]) -> None:
-    with served(tmp_path, "--checkpoint", trained, "--gallery", gallery, "--queue", 2, "--allow-origin",
-                "https://friend.example", env={KEY_VARIABLE: KEY}) as (script, port):
+    with served(tmp_path, "--checkpoint", trained, "--gallery", gallery, "--queue", 2, "--upload-time", 1,
+                "--allow-origin", "https://friend.example", env={KEY_VARIABLE: KEY}) as (script, port):
         assert ask(port, "GET", "/api/about")[0] == ask(port, "GET", "/api/about", authorization="Bearer x")[0] == 401
         assert ask(port, "GET", "/health")[0] == 200
         assert ask(port, "GET", "/api/about", authorization=f"Bearer {KEY}", origin="https://friend.example")[0] == 200
         status, answer = ask(port, "POST", "/api/classify", authorization=f"Bearer {KEY}", **form(*pictures[:3]))
         assert (status, answer["error"]) == (429, "the queue is full; try again soon")
+        with socket.create_connection(("127.0.0.1", port), timeout=60) as slow:
+            slow.sendall(f"POST /api/classify HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {KEY}\r\n"
+                         "Content-Type: application/json\r\nContent-Length: 1000\r\n\r\n{".encode())
+            assert slow.recv(1000).startswith(b"HTTP/1.1 408 ")
         status, answer = ask(port, "DELETE", "/api/gallery?artist=artist_0", authorization=f"Bearer {KEY}")
         assert (status, answer["error"]) == (403, "the gallery may only be read; start the service with --writable")
         script.send_signal(signal.SIGTERM)
