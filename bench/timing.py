@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import platform
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ import torch
 from bench.cost import count_parameters
 from bench.workload import Step, prepare
 from runtime.options import Workload
-from runtime.placement import Placement
+from runtime.placement import Placement, device_name
 from utils import resolve_device
 
 
@@ -101,9 +100,8 @@ def measure_peak_bytes(step: Step, device: torch.device) -> int:
 
 def describe_machine(device: str) -> dict[str, str | int]:
     """Device, threads, and the versions of torch and timm."""
-    found = resolve_device(device)
-    name = torch.cuda.get_device_name(found) if found.type == "cuda" else platform.processor() or platform.machine()
-    return {"device": name, "threads": torch.get_num_threads(), "torch": torch.__version__, "timm": timm.__version__}
+    return {"device": device_name(resolve_device(device)),
+            "threads": torch.get_num_threads(), "torch": torch.__version__, "timm": timm.__version__}
 
 
 def _warm_up(step: Step, device: torch.device, least: float) -> float:

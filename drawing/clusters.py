@@ -76,7 +76,7 @@ def cluster_map(features: np.ndarray, names: Sequence[str], clusters: Clusters, 
     ids = {name: cluster["cluster_id"] for cluster in clusters for name in cluster["images"]}
     kind, groups = map_groups(names, ids)
     key, colours = map_key(kind, groups)
-    plane, projection = _project(features[rows], projection, seed)
+    plane, projection = project(features[rows], projection, seed)
     points = list(zip([names[row] for row in rows], *(plane * (PLANE - 2 * GAP - CELL)).T.tolist(), strict=True))
     cells = {(int(x // CELL), int(y // CELL)): name for name, x, y in reversed(points)} if folder else {}
     canvas = Image.new("RGB", (PLANE + KEY, HEAD + PLANE), PAPER)
@@ -149,7 +149,7 @@ def _numbers(points: Sequence[tuple[str, float, float]], cells: Mapping[tuple[in
         yield x - BADGE / 2, y - 2 * DOT, number
 
 
-def _project(features: np.ndarray, projection: str, seed: int) -> tuple[np.ndarray, str]:
+def project(features: np.ndarray, projection: str, seed: int) -> tuple[np.ndarray, str]:
     """(N, D) -> (N, 2), each coordinate from 0 to 1, and the projection that was possible."""
     plane = np.zeros((len(features), 2))
     used = "pca"

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from data.images import ImageError, decode_image, to_rgb
 from data.names import as_text, named_file
+from drawing.inline import inline_jpeg
 from evaluation.audit import Audit
 from utils import write_text
 
@@ -62,7 +60,7 @@ def _sections(audited: Audit, folder: Path, max_pixels: int) -> list[tuple[str, 
 
     def item(place: int, *lines: tuple[str, str]) -> dict[str, object]:
         return {"name": audited.names[place], "lines": lines,
-                "image": _thumbnail(named_file(folder, audited.names[place]), max_pixels)}
+                "image": inline_jpeg(named_file(folder, audited.names[place]), _SIDE, max_pixels)}
 
     def owned(place: int) -> dict[str, object]:
         return item(place, ("own", audited.artists[audited.targets[place]]))
@@ -94,15 +92,3 @@ def _between(audited: Audit, artist: int, other: int) -> Sequence[int]:
     places = np.flatnonzero(audited.targets == artist)
     return places[np.argsort(-np.nan_to_num(audited.probabilities[places, other]), kind="stable")][
         :_OF_AN_ARTIST].tolist()
-
-
-def _thumbnail(path: Path, max_pixels: int) -> str:
-    """A small JPEG in base64; empty for a picture that cannot be read."""
-    try:
-        image = to_rgb(decode_image(path, max_pixels=max_pixels))
-    except ImageError:
-        return ""
-    image.thumbnail((2 * _SIDE, _SIDE))
-    file = io.BytesIO()
-    image.save(file, "JPEG", quality=75)
-    return base64.b64encode(file.getvalue()).decode()

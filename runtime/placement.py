@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import functools
 import os
+import platform
 import subprocess
 import sys
 from collections.abc import Callable
@@ -26,6 +27,11 @@ MOST_KEPT, LARGEST_IN_HEAP = 2**31 - 1, (2**30, 2**25)  # bytes; older versions 
 def count_cores() -> int:
     """How many processor cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def device_name(device: torch.device) -> str:
+    """The name of a CUDA device, or the processor's kind."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
 
 
 def inductor_or_eager(graph: torch.fx.GraphModule, inputs: list[torch.Tensor]) -> Callable[..., Any]:

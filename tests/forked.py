@@ -113,9 +113,10 @@ def run(script: str | Path, *arguments: object, cwd: Path, stdin: str = "", time
 
 
 def leave_drawings_out(patch: pytest.MonkeyPatch) -> None:
-    """Let trainings in this process draw neither curves nor confusions."""
+    """Let trainings in this process draw neither curves nor confusions, and write no page."""
     patch.setattr("training.engine.training_curves", lambda records, path: Path(path).touch())
     patch.setattr("evaluation.report.confusion_picture", lambda *values: Image.new("RGB", (1, 1)).save(values[-1]))
+    patch.setattr("training.trainer.report_ended_run", lambda *values: [])
 
 
 def _run(script: str, arguments: list[str], cwd: str, env: dict[str, str], given: str, out: str | Connection,

@@ -1,6 +1,6 @@
-"""Write report.html of a training run: accuracy with intervals, curves, and a table of artists, from its files.
+"""Write report.html of a training run, finished or not: figures, curves, errors with pictures, a map, copies.
 
-Example: python tools/report.py my_run --compare my_other_run
+Example: python tools/report.py my_run --data-path my_dataset --compare my_other_run
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from data.output_folder import output_lock
 from runtime.arguments import Parser, flag
 from runtime.next_step import print_next
-from utils import EXIT_DONE, command
+from utils import EXIT_DONE, UserError, command
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +23,8 @@ class Options:
 
     run: Path = flag(MISSING, "output folder of a training run", positional=True)
     compare: tuple[Path, ...] = flag((), "output folders of other runs to compare with", metavar="RUN", common=True)
+    data_path: Path | None = flag(None, "folder of the data set, as in training, for its pictures and to seek copies "
+                                  "across the sides (default: a page without)", common=True)
     output: Path | None = flag(None, "file to write (default: report.html in the run's folder)", metavar="HTML",
                                common=True)
 
@@ -36,17 +38,19 @@ def build_parser() -> Parser[Options]:
 def main(argv: list[str] | None = None) -> int:
     """Report; the exit code."""
     options = build_parser().read(argv)
-    from training.report_page import Run, write_report_page
+    if options.data_path and not options.data_path.is_dir():
+        raise UserError(f"no folder {options.data_path}", "the folder of the data set", "check --data-path")
+    from runtime.progress import announced
+    from training.report_page import write_report_page
+    from training.reported_run import ReportedRun
     from training.run_folder import REPORT_PAGE
 
-    runs = [Run.read(folder) for folder in (options.run, *options.compare)]
+    runs = [ReportedRun.read(folder) for folder in (options.run, *options.compare)]
     output = options.output or options.run / REPORT_PAGE
     with output_lock(output, wait=True):
-        others = write_report_page(output, runs)
-    for name in others:
-        print(f"{name} has other validation pictures: its figures cannot be compared")
-    print(f"{runs[0].best or 'no evaluation yet'}; {output}")
-    print_next(*runs[0].following or ["speed.py"])
+        lines = write_report_page(output, runs, folder=options.data_path, progress=announced("comparing"))
+    print(*lines, f"{runs[0].best or 'no evaluation yet'}; {output}", sep="\n")
+    print_next(*(runs[0].following or [["speed.py"]])[0])
     return EXIT_DONE
 
 

@@ -31,6 +31,14 @@ class Pictures:
         """Those of these paths, damaged ones among them."""
         return cls(_digests(train), _digests(val))
 
+    @classmethod
+    def saved(cls, checkpoint: Checkpoint) -> Pictures | None:
+        """Those that `checkpoint` was saved with; None where it does not say them."""
+        saved = checkpoint.content.get("pictures")
+        if not isinstance(saved, dict) or not all(_is_list(saved.get(side)) for side in ("train", "val")):
+            return None
+        return cls(*(np.unique(saved[side].numpy()) for side in ("train", "val")))
+
     def as_content(self) -> dict[str, Any]:
         """Tensors, for a checkpoint."""
         return {"train": torch.from_numpy(self.train), "val": torch.from_numpy(self.val)}
@@ -45,10 +53,9 @@ class Pictures:
         Raises:
             UserError: pictures are gone or new and that is not accepted; or one that was trained on now validates.
         """
-        saved = checkpoint.content.get("pictures")
-        if not isinstance(saved, dict) or not all(_is_list(saved.get(side)) for side in ("train", "val")):
+        before = Pictures.saved(checkpoint)
+        if before is None:
             return []
-        before = Pictures(*(np.unique(saved[side].numpy()) for side in ("train", "val")))
         moved = len(np.setdiff1d(np.intersect1d(before.train, self.val), before.val))
         if moved:
             raise UserError(f"{counted(moved, 'picture')} to validate with that {checkpoint.path} was trained on",

@@ -1,200 +1,243 @@
-"""report.html: what the files of a training run say, as one page that needs no other file."""
+"""report.html: what a training run did and what its network gets wrong, as one page that needs no other file."""
 
 from __future__ import annotations
 
 import base64
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from data.csv_files import read_table
+from data.image_list import LabelledImages
+from data.images import DEFAULT_MAX_PIXELS
 from data.names import as_text
+from data.prepare.near_duplicates import find_same_pictures
+from data.worker_pool import Progress
 from drawing.confusion import CONFUSION
-from drawing.plots import METRICS as TITLES
-from drawing.plots import monitored, training_curves
+from drawing.inline import inline_jpeg
+from drawing.palette import GROUPS, SMALL_GROUPS
+from drawing.plots import training_curves
+from evaluation.mistakes import RESAMPLES, Mistake, confused_pairs, find_mistakes, recognised, reliability
 from evaluation.report import COLUMNS, REPORT
 from evaluation.thresholds import COLUMNS as LABEL_COLUMNS
 from evaluation.thresholds import THRESHOLDS
-from runtime.checkpoint import BEST
-from runtime.logbook import METRICS
-from runtime.next_step import PICTURES, command_line
-from training.log import read_log
-from utils import UserError, read_bytes, write_text
+from evaluation.validation_answers import PictureFiles, ValidationAnswers, picture_path
+from runtime.next_step import command_line
+from training.reported_run import ReportedRun
+from training.run_folder import CURVES, REPORT_PAGE
+from utils import UserError, counted, read_bytes, write_text
 
-RESAMPLES = 1000
-LARGEST_PICTURE = 2**21  # bytes of a drawing; the page stays below 5 MB
-_PAGE = """<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><title>Report of {{ runs[0].name }}</title>
-<meta name="viewport" content="width=device-width"><meta http-equiv="Content-Security-Policy"
-content="default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'">
-<style>
-:root { color-scheme: light dark }
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 75rem; padding: 0 1rem;
-  color: light-dark(#222, #ddd); background: light-dark(#fff, #181a1d); overflow-wrap: anywhere }
-h2 { margin: 2rem 0 .3rem } p { max-width: 50rem } img { max-width: 100%; background: #fff }
-.wide { overflow-x: auto } table { border-collapse: collapse; overflow-wrap: normal }
-th, td { padding: .2rem .7rem; text-align: left; border-bottom: 1px solid light-dark(#ddd, #444) }
-button { font: inherit; font-weight: 600; color: inherit; background: none; border: 0; padding: 0; cursor: pointer }
-pre { white-space: pre-wrap; background: light-dark(#f5f5f3, #26292d); padding: .6rem }
-@media print { :root { color-scheme: light } .wide { overflow: visible } }
-</style></head><body>
-<h1>Report of {{ runs[0].name }}</h1>
-<div class="wide"><table><tr><th>run<th>classes<th>epochs<th>best figure<th>accuracy (95 % interval)<th>mean recall
-(95 % interval)</tr>
-{% for run in runs %}<tr><td>{{ run.name }}<td>{{ (run.artists or run.labels)|length or "" }}
-<td>{{ run.records[-1].epoch }}<td>{{ run.best }}<td>{{ run.accuracy }}<td>{{ run.balanced }}</tr>
-{% endfor %}</table></div>
-<p>Intervals: validation pictures drawn again {{ resamples }} times, within each artist for mean recall.
-{% for name in others %}<br><strong>{{ name }} has other validation pictures: its figures cannot be
-compared.</strong>{% endfor %}</p>
-{% for title, picture in pictures %}<h2>{{ title }}</h2>
-<img alt="{{ title }}" src="data:image/png;base64,{{ picture }}">{% endfor %}
-{% if pairs %}<h2>Most often confused</h2><div class="wide"><table><tr><th>artist<th>taken for<th>times</tr>
-{% for row in pairs %}<tr><td>{{ row[1] }}<td>{{ row[6] }}<td>{{ row[7] }}</tr>{% endfor %}</table></div>{% endif %}
-<h2>{{ "Labels" if runs[0].labels else "Artists" }}</h2>{% if rows %}<div class="wide"><table id="artists"><thead><tr>
-{% for name in columns %}<th><button>{{ name.replace("_", " ") }}</button>{% endfor %}</tr></thead><tbody>
-{% for row in rows %}<tr>{% for cell in row %}<td>{{ cell }}{% endfor %}</tr>
-{% endfor %}</tbody></table></div>{% else %}<p>The run has no table of its classes yet: it ended before its
-first evaluation.</p>{% endif %}
-{% if following %}<h2>Go on</h2><pre>{{ following }}</pre>{% endif %}
-<script>
-document.querySelectorAll("#artists button").forEach((button, column) => button.onclick = () => {
-  const body = document.querySelector("#artists tbody"), cell = row => row.cells[column].textContent
-  const sign = button.dataset.sign = button.dataset.sign === "1" ? -1 : 1
-  body.append(...[...body.rows].sort((a, b) => sign * cell(a).localeCompare(cell(b), "en", { numeric: true })))
-})
-</script></body></html>
-"""
-_MOST_PAIRS = 20
+# Limits that keep the page below 5 MB, in bytes as they stand in it.
+_LARGEST_PLOT, _ALL_PICTURES, _ALL_ROWS = 600_000, 2_400_000, 1_200_000
+_SIDE = 144  # of a picture, px
+MOST_SHOWN, _MOST_PAIRS, _OF_A_PAIR, _MOST_COPIES = 48, 10, 3, 20
+QUICK, MOST_SEARCHED = 1000, 40_000  # pictures among which copies are sought: at the end of a training, and on demand
+_TEMPLATE = Path(__file__).with_suffix(".html")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Run:
-    """What the files in a run's folder say.
+class ShownPicture:
+    """A picture on the page.
 
     Attributes:
-        folder: of the run.
-        name: of the folder.
-        records: of metrics.jsonl.
-        artists: rows of report.csv without its header; none where there is no such file.
-        labels: the same of thresholds.csv, which a multi-label run has instead.
+        name: what is written below it.
+        file: its path below the data set's folder.
+        lines: kind (`own` for its label, `new` for an answer) and text.
     """
 
-    folder: Path
     name: str
-    records: list[dict[str, Any]]
-    artists: list[list[str]]
-    labels: list[list[str]]
-
-    @classmethod
-    def read(cls, folder: Path) -> Run:
-        """Read a run.
-
-        Raises:
-            UserError: the folder has no metrics.jsonl, or a file of it is malformed.
-        """
-        if not (folder / METRICS).exists():
-            raise UserError(f"no {METRICS} in {folder}", "the output folder of a training run, evaluated at least once",
-                            "check the path, or train on")
-        table = folder / REPORT
-        artists = [row for _, row in read_table(table, COLUMNS)] if table.exists() else []
-        for row in artists:
-            if not (row[3].isdecimal() and len(row[3]) < 10 and _is_share(row[5] or "0")):
-                raise UserError(f"support {row[3]} and recall {row[5]} in {table}", "a count, and a share of 0 to 1",
-                                "evaluate the run again")
-        labels = folder / THRESHOLDS
-        return cls(folder=folder, name=as_text(folder.resolve().name), records=read_log(folder / METRICS),
-                   artists=artists,
-                   labels=[row for _, row in read_table(labels, LABEL_COLUMNS)] if labels.exists() else [])
-
-    @property
-    def best(self) -> str:
-        """The best monitored figure, in words."""
-        key = monitored(self.records)
-        return f"{TITLES[key][0]} {max(each[key] for each in self.records if each.get(key) is not None):.2f}" if (
-            key) else ""
-
-    @property
-    def validation(self) -> list[tuple[str, str]]:
-        """Artists and their numbers of validation pictures, or labels, which tell data sets apart."""
-        return sorted([(row[1], row[3]) for row in self.artists] + [(row[1], "") for row in self.labels])
-
-    @property
-    def accuracy(self) -> str:
-        """Top-1 with its interval."""
-        support, recall = self._counts()
-        if not support.sum():
-            return ""
-        share = (support * recall).sum() / support.sum()
-        drawn = np.random.default_rng(0).binomial(support.sum(), min(share, 1), RESAMPLES) / support.sum()
-        return _interval(share, drawn)
-
-    @property
-    def balanced(self) -> str:
-        """Recall, mean over artists with validation pictures, with its interval."""
-        support, recall = self._counts()
-        if not support.sum():
-            return ""
-        support, recall, rng = support[support > 0], recall[support > 0], np.random.default_rng(0)
-        drawn = np.array([(rng.binomial(support, recall) / support).mean() for _ in range(RESAMPLES)])
-        return _interval(recall.mean(), drawn)
-
-    @property
-    def following(self) -> list[object]:
-        """The command that uses the best network, and its flags; empty where there is none."""
-        best = self.folder / BEST
-        if not best.exists():
-            return []
-        if self.labels:
-            return ["predict_artist_multilabel.py", "--checkpoint", best, "--inputs", PICTURES, "--output",
-                    "labels.json"]
-        return ["inference_artist.py", "--checkpoint", best, "--input", PICTURES]
-
-    def _counts(self) -> tuple[np.ndarray, np.ndarray]:
-        """Validation pictures of each artist, and the share that is recognised."""
-        support = np.array([int(row[3]) for row in self.artists], np.int64)
-        return support, np.array([float(row[5] or 0) for row in self.artists])
+    file: str
+    lines: Sequence[tuple[str, str]] = ()
 
 
-def _interval(share: float, drawn: np.ndarray) -> str:
-    low, high = np.percentile(drawn, [2.5, 97.5])
-    return f"{share:.1%} ({low:.1%} to {high:.1%})"
+@dataclass(kw_only=True)
+class PictureSource:
+    """Draws the pictures of a data set for a page, while there is room on it.
+
+    Attributes:
+        folder: of the data set; None where nobody has named it.
+        max_pixels: pictures with more are not shown, px.
+        missing: how many could not be read.
+    """
+
+    folder: Path | None
+    max_pixels: int = DEFAULT_MAX_PIXELS
+    missing: int = 0
+    _room: int = _ALL_PICTURES
+    _drawn: dict[str, str] = field(default_factory=dict)
+
+    def draw(self, picture: ShownPicture) -> dict[str, Any]:
+        """The picture as the page takes it, without `image` where that cannot be read or has no room."""
+        path = picture_path(self.folder, picture.file)
+        if picture.file not in self._drawn:
+            image = inline_jpeg(path, _SIDE, self.max_pixels) if path else ""
+            self.missing += not image
+            self._room -= len(image)
+            self._drawn[picture.file] = image if self._room >= 0 else ""
+        return {"name": picture.name, "lines": picture.lines, "image": self._drawn[picture.file]}
 
 
-def _is_share(text: str) -> bool:
-    try:
-        return 0 <= float(text) <= 1
-    except ValueError:
-        return False
+def write_report_page(path: Path, runs: Sequence[ReportedRun], *, folder: Path | None,
+                      most_searched: int = MOST_SEARCHED, progress: Progress | None = None) -> list[str]:
+    """Write the page about the first of `runs`, compared with the others.
 
+    Args:
+        path: the page.
+        runs: at least one.
+        folder: of the first one's data set, for its pictures; None for a page without.
+        most_searched: copies across the sides are sought among so many pictures at most.
+        progress: see `map_ordered`.
 
-def write_report_page(path: Path, runs: Sequence[Run]) -> list[str]:
-    """Write the page about the first of `runs`, compared with the others; names of those with other pictures."""
+    Returns:
+        lines on what the page lacks, and on runs that cannot be compared.
+    """
     import jinja2  # slow to import
 
-    first = runs[0]
-    others = [run.name for run in runs[1:] if run.validation != first.validation]
-    pairs = sorted((row for row in first.artists if row[7].isdecimal() and int(row[7])), key=lambda row: -int(row[7]))
-    page = jinja2.Environment(autoescape=True).from_string(_PAGE)
-    write_text(path, page.render(runs=runs, resamples=RESAMPLES, others=others, pictures=_pictures(first),
-                                 pairs=pairs[:_MOST_PAIRS], columns=COLUMNS if first.artists else LABEL_COLUMNS,
-                                 rows=first.artists or first.labels,
-                                 following=command_line(*first.following) if first.following else ""))
-    return others
+    run, source = runs[0], PictureSource(folder=folder)
+    others = [(each.name, reason) for each in runs[1:] if (reason := run.differs(each))]
+    values: dict[str, Any] = {"pairs": _table_pairs(run), "shown": [], "copies": None, "copies_shown": []}
+    notes: list[str] = []
+    if run.answers:
+        values |= _answered(run, run.answers, source)
+        values["copies"], notes = _find_copies(run.answers, folder, most_searched, progress)
+        values["copies_shown"] = [[source.draw(picture) for picture in group]
+                                  for group in (values["copies"] or [])[:_MOST_COPIES]]
+        if folder is None:
+            notes = ["The page has no pictures: tools/report.py takes the folder of the data set as --data-path."]
+        elif source.missing:
+            notes.append(f"{counted(source.missing, 'picture')} could not be read in {folder}.")
+    rows, left_out = _fit_rows(run.artists or run.labels)
+    page = jinja2.Environment(autoescape=True).from_string(_TEMPLATE.read_text(encoding="utf-8"))
+    write_text(path, page.render(
+        run=run, runs=runs, resamples=RESAMPLES, others=others, notes=notes, plots=_plots(run), rows=rows,
+        left_out=left_out, columns=COLUMNS if run.artists else LABEL_COLUMNS,
+        table=REPORT if run.artists else THRESHOLDS,
+        following=[command_line(*command) for command in run.following], **values))
+    return [*notes, *(f"{name} has {reason}: its figures cannot be compared" for name, reason in others)]
 
 
-def _pictures(run: Run) -> list[tuple[str, str]]:
-    """Title and PNG in base64 of each drawing."""
+def report_ended_run(run: Path, data_path: Path, train_set: LabelledImages, val_set: LabelledImages) -> list[str]:
+    """Write report.html of the run that ends; a line where that cannot be done, because the network matters more.
+
+    Args:
+        run: its folder.
+        data_path: where its data set is.
+        train_set: the training images.
+        val_set: the validation images.
+    """
+    try:
+        write_report_page(run / REPORT_PAGE, [ReportedRun.read(run)], most_searched=QUICK,
+                          folder=PictureFiles.of(data_path, train_set, val_set).folder)
+    except (ArithmeticError, AttributeError, ImportError, LookupError, MemoryError, OSError, RuntimeError, TypeError,
+            UserError, ValueError) as error:
+        return [f"no {REPORT_PAGE} ({as_text(str(error) or type(error).__name__)}); tools/report.py writes it"]
+    return []
+
+
+# ---- from answers ----------------------------------------------------------------------------------------------------
+
+
+def pictures_to_show(answers: ValidationAnswers, mistakes: Sequence[Mistake]) -> list[ShownPicture]:
+    """The pictures of the surest errors, in the order in which the page shows them."""
+    return [_show_mistake(answers, mistake) for mistake in mistakes[:MOST_SHOWN]]
+
+
+def _answered(run: ReportedRun, answers: ValidationAnswers, source: PictureSource) -> dict[str, Any]:
+    """What the page shows of the answers."""
+    mistakes = find_mistakes(answers)
+    pairs = [{"one": answers.classes[one], "other": answers.classes[other], "count": len(found),
+              "missed": [source.draw(_show_mistake(answers, mistake)) for mistake in found[:_OF_A_PAIR]],
+              "right": [source.draw(_show(answers, place)) for place in recognised(answers, other)[:_OF_A_PAIR]]}
+             for (one, other), found in list(confused_pairs(mistakes).items())[:_MOST_PAIRS]]
+    bins = reliability(answers)
+    answered = sum(count for *_, count in bins)
+    return {"mistakes": len(mistakes), "pairs": pairs, "bins": bins, "answered": answered,
+            "shown": [source.draw(picture) for picture in pictures_to_show(answers, mistakes)],
+            "error": sum(count * abs(mean - share) for mean, share, count in bins) / answered,
+            **_map(run, answers, {mistake.place for mistake in mistakes})}
+
+
+def _show(answers: ValidationAnswers, place: int) -> ShownPicture:
+    picture = answers.pictures[place]
+    return ShownPicture(name=picture.name, file=picture.file)
+
+
+def _show_mistake(answers: ValidationAnswers, mistake: Mistake) -> ShownPicture:
+    picture = answers.pictures[mistake.place]
+    lines = [(kind, f"{answers.classes[label[0]]} {label[1]:.0%}")
+             for kind, label in (("own", mistake.missed), ("new", mistake.told)) if label]
+    return ShownPicture(name=picture.name, file=picture.file, lines=lines)
+
+
+def _map(run: ReportedRun, answers: ValidationAnswers, wrong: set[int]) -> dict[str, Any]:
+    """A dot for each picture whose features were kept, coloured by its first label; the largest have a colour."""
+    features = answers.read_features(run.folder)
+    if len(features) < 2:
+        return {"dots": []}
+    from drawing.clusters import PROJECTIONS, project  # scikit-learn is slow to import
+
+    plane, used = project(features, "tsne", 0)
+    names = [answers.classes[labels[0]] if (labels := answers.pictures[place].labels) else "" for place in
+             answers.mapped]
+    colours = {name: colour for (name, _), colour in zip(Counter(names).most_common(), GROUPS, strict=False)}
+    dots = [{"x": x, "y": y, "colour": colours.get(name, SMALL_GROUPS), "wrong": place in wrong,
+             "title": answers.pictures[place].name} for (x, y), name, place in
+            zip(plane.tolist(), names, answers.mapped, strict=True)]
+    rest = len({*names} - {*colours})
+    key = [(colour, name or "no label") for name, colour in colours.items()]
+    return {"dots": dots, "projection": PROJECTIONS[used],
+            "key": [*key, (SMALL_GROUPS, f"{rest} others")] if rest else key}
+
+
+def _find_copies(answers: ValidationAnswers, folder: Path | None, most: int,
+                 progress: Progress | None) -> tuple[list[list[ShownPicture]] | None, list[str]]:
+    """Groups of pictures that are one, on both sides; None where they were not sought, and a line why."""
+    labels = {file: "train" for file in answers.train}
+    labels |= {picture.file: ", ".join(answers.classes[label] for label in picture.labels)
+               for picture in answers.pictures}
+    paths = {path: file for file in labels if (path := picture_path(folder, file)) and path.is_file()}
+    if folder is None or not answers.train or len(paths) > most:
+        return None, [f"Copies across the sides were not sought among {counted(len(labels), 'picture')}; "
+                      "tools/report.py seeks them." if answers.train and most < MOST_SEARCHED else
+                      "Copies across the sides were not sought among so many pictures."]
+    found = find_same_pictures([*paths], workers=0 if len(paths) <= QUICK else None, max_pixels=DEFAULT_MAX_PIXELS,
+                               progress=progress)
+    train = {*answers.train}
+    groups = [[paths[path] for path in group] for group in found]
+    return [[ShownPicture(name=file, file=file, lines=[("soft", "train")] if file in train else [
+        ("own", f"validation: {labels[file]}")]) for file in group]
+        for group in groups if len({file in train for file in group}) == 2], []
+
+
+# ---- from the run's files --------------------------------------------------------------------------------------------
+
+
+def _table_pairs(run: ReportedRun) -> list[Mapping[str, Any]]:
+    """The most frequent confusions as report.csv has them, of runs without answers."""
+    rows = sorted((row for row in run.artists if row[7].isdecimal() and int(row[7])), key=lambda row: -int(row[7]))
+    return [{"one": row[1], "other": row[6], "count": row[7]} for row in rows[:_MOST_PAIRS]]
+
+
+def _fit_rows(rows: Sequence[Sequence[str]]) -> tuple[Sequence[Sequence[str]], int]:
+    """As many of the first rows as the page has room for, and how many are left out."""
+    room = _ALL_ROWS
+    for number, row in enumerate(rows):
+        room -= 12 + sum(4 + 2 * len(cell.encode()) for cell in row)  # some signs are escaped
+        if room < 0:
+            return rows[:number], len(rows) - number
+    return rows, 0
+
+
+def _plots(run: ReportedRun) -> list[tuple[str, str]]:
+    """Title and PNG in base64 of each drawing; the curves are drawn where the run has none."""
+    found = []
     with tempfile.TemporaryDirectory() as folder:
-        curves, found = Path(folder) / "curves.png", []
-        if len(run.records) > 1:  # a probe has one
-            training_curves(run.records, curves)
-            found.append(("Curves", read_bytes(curves)))
-    confusion = run.folder / CONFUSION
-    if confusion.exists() and confusion.stat().st_size <= LARGEST_PICTURE:
-        found.append(("Confusion", read_bytes(confusion)))
-    return [(title, base64.b64encode(content).decode()) for title, content in found]
+        curves = run.folder / CURVES
+        if len(run.records) > 1 and not curves.exists():  # a probe has one
+            training_curves(run.records, curves := Path(folder) / CURVES)
+        for title, plot in (("Curves", curves), ("Confusion", run.folder / CONFUSION)):
+            if plot.exists() and plot.stat().st_size <= _LARGEST_PLOT:
+                found.append((title, base64.b64encode(read_bytes(plot)).decode()))
+    return found

@@ -15,16 +15,18 @@ from evaluation.calibration import CALIBRATION, STATISTICS
 from evaluation.multilabel import FIGURES
 from evaluation.report import REPORT
 from evaluation.thresholds import THRESHOLDS
+from evaluation.validation_answers import ANSWERS, FEATURES
 from runtime.checkpoint import BEST, BEST_ALIAS, HUB_CONFIG, LATEST, WEIGHTS, Checkpoint, check_classes, read_checkpoint
 from runtime.logbook import LOG, METRICS
 from runtime.options import RunOptions
 from utils import UserError, atomic_path
 
 CURVES, EPOCH_CHECKPOINT, ROBUSTNESS = "curves.png", "checkpoint_{}.pth", "robustness.json"
-REPORT_PAGE = "report.html"  # tools/report.py writes it
+REPORT_PAGE = "report.html"
 SPLIT = "split"  # the data set that a run has made of folders of artists
 # What the best network so far has: its weights, and the figures on the way to it.
-PUBLISHED = (BEST, BEST_ALIAS, HUB_CONFIG, WEIGHTS, REPORT, CONFUSION, LABEL_STATS, THRESHOLDS)
+PUBLISHED = (BEST, BEST_ALIAS, HUB_CONFIG, WEIGHTS, REPORT, CONFUSION, LABEL_STATS, THRESHOLDS, ANSWERS,
+             FEATURES)
 BEST_FILES = (*PUBLISHED, METRICS)
 BEGINNING = (CLASS_MAPPING, LOG, "tensorboard", SPLIT)  # there is no more of a run that ended in its first epoch
 RUN_FILES = (LATEST, EPOCH_CHECKPOINT.format("*"), *BEST_FILES, CURVES, FIGURES, ROBUSTNESS, REPORT_PAGE, CALIBRATION,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -19,6 +20,7 @@ from data.output_folder import output_lock
 from data.train_val import check_two_classes, find_damaged, leave_out, name_missing, open_train, open_val
 from data.transforms import Preprocessing, eval_transform
 from evaluation.evaluator import Evaluation, Evaluator
+from evaluation.validation_answers import PictureFiles, keep_answers
 from runtime.checkpoint import BEST, Checkpoint, check_classes, is_published, read_checkpoint
 from runtime.logbook import Logbook
 from runtime.networks import Architecture, check_input_size, load_weights
@@ -33,6 +35,7 @@ from training.own_split import OwnSplit, find_split
 from training.pictures import Pictures
 from training.probe import check_counts, check_probe, fit_probe, probe_architecture
 from training.recipe import PROBE_FLAGS, Recipe, choose_recipe, complete, describe_recipe, saved_recipe
+from training.report_page import report_ended_run
 from training.run_folder import closing_lines, find_checkpoint, open_output
 from training.start import (
     DEFAULT_MODEL,
@@ -274,12 +277,23 @@ def prepare_run(spec: TrainerSpec[Any, Any], checkpoint: Checkpoint | None,
     network, beginning = _begin_network(spec, architecture, checkpoint, source, train_set)
     check_input_size(network, architecture.name, preprocessing.input_size)
     optimizing = replace(options.optimizing, model_ema=False) if spec.probe.linear_probe else options.optimizing
-    run = Run(task=spec.make_task(train_set, train_preprocessing, placement),
+    run = Run(task=_make_task(spec, train_set, val_set, train_preprocessing, placement),
               network=placement.move_network(network), architecture=architecture,
               config=_make_config(spec, architecture, preprocessing), train_set=train_set, val_set=val_set,
               loading=loading, optimizing=optimizing, options=options.run, placement=placement,
               pictures=pictures, cheaper=_cheaper(spec, architecture, preprocessing, checkpoint))
     return spec, run, [*lines, *beginning, *([run.restore(checkpoint, exact=not changes)] if checkpoint else [])]
+
+
+def _make_task(spec: TrainerSpec[Any, Any], train_set: LabelledImages, val_set: LabelledImages,
+               preprocessing: Preprocessing, placement: Placement) -> Task:
+    """The task of `spec`, whose evaluations keep what the network answers to each picture, where these have labels."""
+    task = spec.make_task(train_set, preprocessing, placement)
+    if not spec.has_labels:
+        return task
+    return replace(task, evaluation=keep_answers(
+        task.evaluation, val_set, placement, with_features=not spec.options.run.compile,
+        files=functools.cache(lambda: PictureFiles.of(spec.data_path, train_set, val_set))))
 
 
 def train(spec: TrainerSpec[Any, Any], run: Run, lines: list[str], checkpoint: Checkpoint | None) -> None:
@@ -311,7 +325,8 @@ def train(spec: TrainerSpec[Any, Any], run: Run, lines: list[str], checkpoint: C
             spec.begin(run, logbook)
             run.fit(logbook)
         best = position.best_metric
-        for line in closing_lines(folder, evaluation.title, best, improved=best > first_best):
+        report = report_ended_run(folder, spec.data_path, run.train_set, run.val_set) if rank() == 0 else []
+        for line in [*report, *closing_lines(folder, evaluation.title, best, improved=best > first_best)]:
             logbook.log(line)
     _print_next(spec, run)
 

@@ -1,0 +1,21 @@
+"""Pictures inside of a page that needs no other file."""
+
+from __future__ import annotations
+
+import base64
+import io
+from pathlib import Path
+
+from data.images import DEFAULT_MAX_PIXELS, ImageError, decode_image, to_rgb
+
+
+def inline_jpeg(path: Path, side: int, max_pixels: int = DEFAULT_MAX_PIXELS) -> str:
+    """A JPEG in base64, `side` px high at most, and twice as wide; empty for a picture that cannot be read."""
+    try:
+        image = to_rgb(decode_image(path, max_pixels=max_pixels))
+    except ImageError:
+        return ""
+    image.thumbnail((2 * side, side))
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=75)
+    return base64.b64encode(file.getvalue()).decode()
