@@ -127,6 +127,15 @@ class ProbeOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class NamedRecipeOptions:
+    """Recipe."""
+
+    recipe: Literal["small"] | None = flag(
+        None, "small: what made the most of several hundred pictures and a network that begins from nothing, for every "
+              "flag that is not given: 96 px, a style head, small crops, colours as they are")
+
+
+@dataclass(frozen=True, kw_only=True)
 class AnnotationOptions:
     """Annotations."""
 
@@ -494,6 +503,7 @@ class ArtistOptions(FolderTrainerOptions):
     long_tail: LongTailOptions
     retrieval: RetrievalOptions
     probe: ProbeOptions
+    named_recipe: NamedRecipeOptions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -503,6 +513,7 @@ class MultiLabelTrainerOptions(TrainerOptions):
     annotations: AnnotationOptions
     labels: MultiLabelOptions
     probe: ProbeOptions
+    named_recipe: NamedRecipeOptions
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -29,7 +29,7 @@ FOLDS = 3
 MOST_ROWS = 20_000  # pictures that C is chosen on
 # Flags of the training loop, or of the mixing of its batches, that are in no group of their own.
 LOOP = {"freeze_backbone", "save_every", "save_steps", "eval_every", "grad_checkpointing", "resume", "eval", "head",
-        "head_init"}
+        "head_init", "recipe"}
 MIXING = {"smoothing", "mixup", "cutmix", "mixup_prob", "mixup_switch_prob"}
 
 

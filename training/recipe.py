@@ -1,4 +1,6 @@
-"""How a network that begins with weights is trained: values for the flags of the artist trainers that are not given.
+"""How a network is trained: values for the flags of the artist trainers that are not given.
+
+A network that begins with weights always has them; one that begins from nothing has those of --recipe.
 
 What a measurement should choose is a constant here. Crops, colours and views rest on several splits (BENCHMARKS.md);
 rates and numbers of epochs do not: none that was tried beat the probe on few pictures. The values are saved with a run,
@@ -28,6 +30,9 @@ SCALE, COLOR_JITTER = (0.35, 1.0), 0.0  # of augmentation: tones, and the size o
 VIEWS = 3  # of each of few pictures, for a probe
 PROBE_FLAGS = ("probe_views", "scale", "color_jitter")  # those of a recipe that a linear probe has
 UPDATES = 20  # in an epoch, for which smaller batches are taken
+# From nothing a network underfits for long: the epochs are many, and the classifier reads the stages directly.
+SMALL_SIZE, SMALL_RATE, SMALL_SCALE = 96, 1e-3, (0.05, 0.5)
+SMALL_PICTURES_SEEN, SMALL_FEWEST, SMALL_MOST = 40_000, 20, 200
 Options = TypeVar("Options", bound=TrainerOptions)
 
 
@@ -61,10 +66,19 @@ class Recipe:
     probe_views: int | None
     scale: tuple[float, float]
     color_jitter: float
+    input_size: int | None = None
+
+
+def choose_small_recipe(pictures: int) -> Recipe:
+    """The recipe of --recipe small, for so many training pictures and a network that begins from nothing."""
+    epochs = min(max(round(SMALL_PICTURES_SEEN / pictures), SMALL_FEWEST), SMALL_MOST)
+    return Recipe(epochs=epochs, batch_size=min(BATCH, max(SMALLEST_BATCH, pictures // UPDATES)), lr=SMALL_RATE,
+                  min_lr=SMALL_RATE * LEAST_RATE, layer_decay=1.0, freeze_bn=False, head="style", head_init="none",
+                  probe_views=None, scale=SMALL_SCALE, color_jitter=COLOR_JITTER, input_size=SMALL_SIZE)
 
 
 def choose_recipe(pictures: int, device: str, start: Start) -> Recipe:
-    """The recipe for so many training pictures on a device of this type, such as `cuda`.
+    """The recipe for so many training pictures on a device of this type, such as `cuda`, and a network with weights.
 
     A classifier that is new and gets no probe has norms without statistics to keep, so that batch norms are not frozen.
     """

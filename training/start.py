@@ -32,7 +32,7 @@ DEFAULT_MODEL = "lsnet_t_artist"
 # Flags that may differ in a resumed run: they change nothing, or are compared with the network itself.
 FREE_FLAGS = ("resume", "accept_changed_data", "output_dir", "data_path", "device", "num_workers", "pin_mem",
               "log_every", "save_steps", "eval", "dist_eval", "model", "input_size", "feature_dim", "class_csv",
-              "pretrained", "finetune_from", "head_init")
+              "pretrained", "finetune_from", "head_init", "recipe")
 
 
 def choose_architecture(options: ModelOptions, num_classes: int, checkpoint: Checkpoint | None) -> Architecture:
@@ -62,8 +62,12 @@ def choose_architecture(options: ModelOptions, num_classes: int, checkpoint: Che
     return architecture
 
 
-def check_beginning(model: ModelOptions, run: RunOptions) -> None:
-    """Raise a `UserError` if the flags say twice where the weights come from."""
+def check_beginning(model: ModelOptions, run: RunOptions, recipe: str | None) -> None:
+    """Raise a `UserError` if the flags say twice where the weights come from, or --recipe needs none of these."""
+    weights = "--pretrained" if model.pretrained else "--finetune-from" if run.finetune_from else None
+    if recipe and weights:
+        raise UserError(f"--recipe {recipe} with {weights}", "a network that begins from nothing",
+                        "leave one of the two away: with weights, flags that are not given have a recipe of their own")
     if not model.pretrained:
         return
     others = [f"--finetune-from {run.finetune_from}"] if run.finetune_from else []
@@ -228,15 +232,16 @@ def create_network(architecture: Architecture, options: RunOptions, *, pretraine
     return network
 
 
-def describe_beginning(name: str, pictures: int, *, pretrained: bool, probe: bool) -> list[str]:
-    """A line for the log that says what the network begins with, where that matters."""
+def describe_beginning(name: str, pictures: int, *, pretrained: bool, probe: bool, small: bool) -> list[str]:
+    """A line for the log that says what the network begins with, where that matters; `small`: with --recipe small."""
     if pretrained:
         return [f"beginning with the published weights of {name}; the head is new"]
     if probe:
         return ["the features are random: the network begins from nothing (--pretrained or --finetune-from)"]
     if pictures < FEW_PICTURES:
         return [f"beginning from nothing with {counted(pictures, 'picture')}: fewer than {FEW_PICTURES:,} teach a "
-                "network little; --pretrained begins with what others learned from millions"]
+                "network little; --pretrained begins with what others learned from millions"
+                + ("" if small else ", and without it --recipe small makes the most of them")]
     return []
 
 

@@ -34,7 +34,15 @@ from training.engine import Run, Task
 from training.own_split import OwnSplit, find_split
 from training.pictures import Pictures
 from training.probe import check_counts, check_probe, fit_probe, probe_architecture
-from training.recipe import PROBE_FLAGS, Recipe, choose_recipe, complete, describe_recipe, saved_recipe
+from training.recipe import (
+    PROBE_FLAGS,
+    Recipe,
+    choose_recipe,
+    choose_small_recipe,
+    complete,
+    describe_recipe,
+    saved_recipe,
+)
 from training.report_page import report_ended_run
 from training.run_folder import closing_lines, find_checkpoint, open_output
 from training.start import (
@@ -157,6 +165,11 @@ class TrainerSpec(ABC, Generic[Options, Images]):
         """Whether a linear probe is asked for, and how."""
         return getattr(self.options, "probe", ProbeOptions())
 
+    @property
+    def named_recipe(self) -> str | None:
+        """The value of --recipe, which only the artist trainers have."""
+        return self.options.named_recipe.recipe if hasattr(self.options, "named_recipe") else None
+
     @abstractmethod
     def next_step(self, path: Path, val_set: Images, *, evaluated: bool) -> Sequence[object]:
         """The script to call after a run, or an evaluation, of the network in the file `path`, and its flags."""
@@ -214,7 +227,7 @@ class FolderSpec(TrainerSpec[ClassFolderOptions, ImageFolder]):
 def run_trainer(spec: TrainerSpec[Any, Any]) -> int:
     """Train, or evaluate with --eval; the exit code."""
     options = spec.options.run
-    check_beginning(spec.options.model, options)
+    check_beginning(spec.options.model, options, spec.named_recipe)
     if spec.probe.linear_probe:
         check_probe(spec.options, spec.probe)
     elif spec.probe != ProbeOptions():
@@ -383,7 +396,8 @@ def _with_recipe(spec: TrainerSpec[Any, Any], train_set: LabelledImages, checkpo
         return spec.with_options(complete(options, saved_recipe(checkpoint, options))), None
     if start and spec.probe.linear_probe:
         start = replace(start, head_init="probe")
-    recipe = choose_recipe(len(train_set), placement.device.type, start) if start else None
+    recipe = (choose_recipe(len(train_set), placement.device.type, start) if start
+              else choose_small_recipe(len(train_set)) if spec.named_recipe == "small" else None)
     values = asdict(recipe) if recipe else {}
     if spec.probe.linear_probe:
         values, recipe = {name: value for name, value in values.items() if name in PROBE_FLAGS}, None
@@ -411,7 +425,8 @@ def _begin_network(spec: TrainerSpec[Any, Any], architecture: Architecture, chec
     if not (spec.has_labels or pretrained):
         return network, []
     return network, [] if checkpoint else describe_beginning(
-        architecture.name, len(train_set), pretrained=pretrained, probe=spec.probe.linear_probe)
+        architecture.name, len(train_set), pretrained=pretrained, probe=spec.probe.linear_probe,
+        small=spec.named_recipe is not None or not spec.has_recipe)
 
 
 def _cheaper(spec: TrainerSpec[Any, Any], architecture: Architecture, preprocessing: Preprocessing,

@@ -136,6 +136,7 @@ def test_a_folder_is_sorted_and_searched_without_training(hub: Path, weights: Pa
 @pytest.mark.parametrize(("more", "told"), [
     (["--finetune-from", "x.pth"], "--pretrained with --finetune-from"), (["--resume", "x.pth"], "with --resume"),
     (["--eval"], "--pretrained with --eval"), (["--model", "lsnet_l_artist"], "nobody published weights"),
+    (["--recipe", "small"], "--recipe small with --pretrained"),
     (["--linear-probe", "--epochs", "3"], "--epochs with --linear-probe"),
     (["--linear-probe", "--mixup", "0.1"], "--mixup with --linear-probe"),
     (["--linear-probe", "--sampler", "sqrt"], "--sampler with --linear-probe"),

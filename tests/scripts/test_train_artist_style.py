@@ -97,6 +97,20 @@ def test_a_run_resumed_in_another_folder_ends_with_its_best_network(trained: Pat
     assert [json.loads(line)["epoch"] for line in (tmp_path / "new" / "metrics.jsonl").open()] == [1, 2, 3]
 
 
+def test_the_small_recipe_yields_to_flags_and_is_kept_by_a_resume(data_set: Path, tmp_path: Path, capsys) -> None:
+    assert train(data_set, tmp_path / "run", "--recipe", "small") == 0
+    out = capsys.readouterr().out
+    assert "and without it" not in out
+    assert "--scale 0.05 0.5 --color-jitter 0" in out
+    assert train(data_set, tmp_path / "run", "--resume", "auto", "--epochs", 2) == 0
+    content = read_checkpoint(tmp_path / "run" / "checkpoint.pth").content
+    saved = content["config"]["options"]
+    assert (content["epoch"], saved["input_size"], saved["scale"], saved["head"]) == (2, 32, (0.05, 0.5), "style")
+    assert content["config"]["model_args"]["style_head"] == "both"
+    assert train(data_set, tmp_path / "plain") == 0
+    assert "and without it --recipe small makes the most of them\n" in capsys.readouterr().out
+
+
 def test_a_second_run_keeps_the_first(trained: Path, data_set: Path, tmp_path: Path) -> None:
     mine = shutil.copytree(trained, tmp_path / "run")
     first = (mine / "checkpoint.pth").read_bytes()

@@ -19,7 +19,15 @@ from tests.training.test_optim import small
 from train_artist_style import build_parser
 from training.optim import make_ema, make_optimizer, make_schedule, set_training_mode
 from training.probe import fit_head
-from training.recipe import FEW_PICTURES, Start, choose_recipe, complete, describe_recipe, saved_recipe
+from training.recipe import (
+    FEW_PICTURES,
+    Start,
+    choose_recipe,
+    choose_small_recipe,
+    complete,
+    describe_recipe,
+    saved_recipe,
+)
 from utils import UserError
 
 NEW, KEPT = Start(keeps_head=False, is_bare=True), Start(keeps_head=True, is_bare=False)
@@ -71,6 +79,16 @@ def test_flags_come_first() -> None:
     assert f"--epochs {recipe.epochs} --batch-size {recipe.batch_size} --min-lr 1e-06" in line
     assert line.endswith("--head style --head-init probe --probe-views 3 --scale 0.35 1.0 --color-jitter 0 "
                          "--input-size 224")
+
+
+def test_the_small_recipe_sees_as_many_pictures_whatever_their_number() -> None:
+    found = {size: choose_small_recipe(size) for size in (150, 668, 5_000)}
+    assert all(recipe.head == "style" and not recipe.freeze_bn for recipe in found.values())
+    assert found[150].epochs > found[668].epochs > found[5_000].epochs
+    assert found[668].epochs * 668 == pytest.approx(40_000, rel=0.02)
+    options = complete(read("--input-size", "64"), vars(found[668]))
+    assert (options.model.input_size, options.augmentation.color_jitter) == (64, 0)
+    assert complete(read(), vars(found[668])).model.input_size == 96
 
 
 def checkpoint(**options: object) -> Checkpoint:
