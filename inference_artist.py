@@ -19,9 +19,10 @@ from inference.modes import MODES, InferenceRequest, Mode, ModeName
 from inference.sidecars import SidecarOptions
 from inference.sorting import SORTED, SortOptions, undo_sort
 from runtime.arguments import Parser, check_target, flag
-from runtime.next_step import network_flags, print_next
+from runtime.next_step import PICTURES, network_flags, print_next
 from runtime.options import (
     NEIGHBOURS,
+    BackendOptions,
     ExpectedNetwork,
     ExplainOptions,
     FeatureOptions,
@@ -69,6 +70,7 @@ class Flags:
     tags: SidecarOptions
     maps: ExplainOptions
     network: FeatureOptions
+    backend: BackendOptions
     expected: ExpectedNetwork
 
     @property
@@ -94,14 +96,15 @@ def main(argv: list[str] | None = None) -> int:
     mode = MODES[flags.mode]
     check_flags(flags, mode)
     found = find_input(flags) if flags.source.is_dir() else None
+    from inference.exported_predictor import open_predictor
     from inference.folder_run import Shard
-    from inference.predictor import Predictor
     from search.vectors import FeatureSpace
     flags.tags.check(found.images if found else [flags.source])
     shard, output = flags.folder.shard, choose_output(flags)
     with output_lock(Shard.parse(shard).folder(output) if shard else output):
-        predictor = Predictor.from_options(flags.network, uses_features=mode.writes_features or mode.needs_gallery,
-                                           gallery=FeatureSpace.read(flags.gallery) if flags.gallery else None)
+        predictor = open_predictor(flags.network, flags.backend,
+                                   uses_features=mode.writes_features or mode.needs_gallery,
+                                   gallery=FeatureSpace.read(flags.gallery) if flags.gallery else None)
         predictor.check_expected(flags.expected)
         request = make_request(flags, mode, predictor)
         explainer = make_explainer(flags, predictor, request)
@@ -109,11 +112,11 @@ def main(argv: list[str] | None = None) -> int:
             code = infer_folder(flags, output, predictor, request, explainer, found)
         else:
             code = infer_picture(flags, output, predictor, request, explainer)
-    print_next(*choose_next(flags, mode, output))
+    print_next(*choose_next(flags, mode, output, predictor.backend))
     return code
 
 
-def choose_next(flags: Flags, mode: Mode, output: Path) -> Sequence[object]:
+def choose_next(flags: Flags, mode: Mode, output: Path, backend: str) -> Sequence[object]:
     """The script to call next, and its flags."""
     network = network_flags(flags.network)
     if flags.folder.shard:
@@ -121,6 +124,8 @@ def choose_next(flags: Flags, mode: Mode, output: Path) -> Sequence[object]:
     if flags.sorting.sort_into and not flags.sorting.dry_run:
         return ("tools/make_fix_list.py", "--sorted-dir", flags.sorting.sort_into, "--source-dir", flags.source,
                 "--output-csv", "fixes.csv")
+    if backend != "torch":  # other commands do not take the network
+        return "inference_artist.py", "--checkpoint", flags.network.checkpoint, "--input", PICTURES
     train = flags.source.parent / "train"
     is_split = flags.source.name == "val" and train.is_dir()
     if flags.gallery and is_split:

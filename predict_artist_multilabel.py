@@ -19,7 +19,14 @@ from inference.sidecars import SidecarOptions
 from inference.sorting import SortOptions
 from runtime.arguments import Parser, flag
 from runtime.next_step import PICTURES, print_next
-from runtime.options import ExpectedNetwork, ExplainOptions, FolderSearchOptions, ResultFormat, TrainedOptions
+from runtime.options import (
+    BackendOptions,
+    ExpectedNetwork,
+    ExplainOptions,
+    FolderSearchOptions,
+    ResultFormat,
+    TrainedOptions,
+)
 from runtime.progress import progress
 from utils import EXIT_DONE, UserError, command
 
@@ -53,6 +60,7 @@ class Flags:
     tags: SidecarOptions
     maps: ExplainOptions
     network: TrainedOptions
+    backend: BackendOptions
     expected: ExpectedNetwork
 
 
@@ -65,6 +73,7 @@ def build_parser() -> Parser[Flags]:
 def main(argv: list[str] | None = None) -> int:
     """Predict; 0, or 3 when some pictures or folders could not be read."""
     flags = build_parser().read(argv)
+    from inference.exported_predictor import open_predictor
     from inference.filing import file_pictures, place_sidecars
     from inference.label_records import (
         choose_format,
@@ -73,7 +82,6 @@ def main(argv: list[str] | None = None) -> int:
         name_labels,
         write_label_records,
     )
-    from inference.predictor import Predictor
     from inference.records import print_outcome
     style = choose_format(flags.output, flags.format)
     if flags.debug_full and style == "csv":
@@ -89,7 +97,7 @@ def main(argv: list[str] | None = None) -> int:
     flags.maps.check([folder.root for folder in found.folders])
     is_filed = bool(flags.sorting.sort_into or flags.tags.sidecars)
     places = place_sidecars(found, flags.output) if flags.tags.sidecars and not flags.tags.beside else {}
-    predictor = Predictor.from_options(flags.network)
+    predictor = open_predictor(flags.network, flags.backend)
     predictor.check_expected(flags.expected)
     choice = make_choice(flags, predictor)
     explain = make_explainer(flags, predictor, found)
@@ -125,7 +133,8 @@ def make_choice(flags: Flags, predictor: Predictor) -> LabelChoice:
     if predictor.classes is None:
         raise UserError(f"{checkpoint}, which does not name its labels", "a class mapping",
                         "add --class-mapping OUTPUT_DIR/class_mapping.csv of its training")
-    return LabelChoice(top_k=flags.top_k, thresholds=parse_thresholds(flags.threshold, predictor.classes, predictor.source),
+    return LabelChoice(top_k=flags.top_k,
+                       thresholds=parse_thresholds(flags.threshold, predictor.classes, predictor.source),
                        ratio=flags.ratio_over or ("all" if flags.normalize_ratio else None),
                        raw=flags.debug_full)
 

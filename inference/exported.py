@@ -44,7 +44,8 @@ def _load_onnx(path: Path, threads: int) -> tuple[Any, list[str]]:
     options.log_severity_level = 3  # it warns of what it optimises
     try:
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    except (errors.Fail, errors.InvalidArgument, errors.InvalidGraph, errors.InvalidProtobuf, errors.NotImplemented) as error:
+    except (errors.Fail, errors.InvalidArgument, errors.InvalidGraph, errors.InvalidProtobuf,
+            errors.NotImplemented) as error:
         raise _refuse(path, error) from error
     name = session.get_inputs()[0].name
     return lambda images: session.run(None, {name: images}), [output.name for output in session.get_outputs()]

@@ -65,7 +65,8 @@ def run_folder(predictor: Predictor, pictures: Sequence[Path], folder: Path, out
     size = min(network.batch_size, len(pictures))
     about: dict[str, Any] = {
         "pictures": len(pictures), "digest of names": _digest(pictures, folder), "model": predictor.fingerprint,
-        "precision": str(predictor.placement), "batch_size": size, **request.identity(), "compile": network.compile,
+        "precision": str(predictor.placement) if predictor.backend == "torch" else predictor.backend,
+        "batch_size": size, **request.identity(), "compile": network.compile,
         "view": network.view, "max_pixels": network.max_pixels}
     if network.draft:  # earlier versions did so by default: their unfinished runs go on without
         about["draft"] = True

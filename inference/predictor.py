@@ -78,6 +78,7 @@ class Predictor:
         preprocessing: that of the network's evaluation.
         fingerprint: tells this model from others; empty where no checkpoint was read.
         space: whose features those of `predict` are, and which.
+        backend: what runs the network, and in which precision where that is not torch.
         task: what the network was trained for, see `Checkpoint.task`.
         source: the file of the checkpoint, beside which its calibration lies.
     """
@@ -92,6 +93,7 @@ class Predictor:
         self.space = FeatureSpace(model=fingerprint, feature_kind=feature_kind,
                                   blocks=feature_blocks(network, feature_kind))
         self.kinds, self.width = [feature_kind], sum(self.space.blocks)
+        self.backend = "torch"
         self.scorer: Scorer | None = None
         self.dtype = placement.amp or torch.float32
         self.network = placement.move_network(network).to(self.dtype)
@@ -162,6 +164,17 @@ class Predictor:
         if scorer.needs_features:
             self.add_features()
 
+    @property
+    def num_classes(self) -> int:
+        """Outputs of the network."""
+        network: Any = self.network
+        return network.num_classes
+
+    @property
+    def pooled_width(self) -> int | None:
+        """Length of the pooled features; None where it is not known."""
+        return feature_blocks(self.network, "pooled")[0]
+
     def calibrate(self, view: str) -> Calibration | None:
         """The calibration beside the checkpoint; its score is added to each prediction from now on.
 
@@ -175,12 +188,11 @@ class Predictor:
 
     def check_expected(self, expected: ExpectedNetwork) -> None:
         """Raise a `UserError` unless the network is as the flags say."""
-        network: Any = self.network
-        for flag, said, found in (("--num-classes", expected.num_classes, network.num_classes),
-                                  ("--feature-dim", expected.feature_dim, feature_blocks(network, "pooled")[0]),
+        for flag, said, found in (("--num-classes", expected.num_classes, self.num_classes),
+                                  ("--feature-dim", expected.feature_dim, self.pooled_width),
                                   ("--input-size", expected.input_size, self.preprocessing.input_size)):
             if said not in (None, found):
-                raise UserError(f"{flag} {said} for {self.source}", f"{found}, as it was trained",
+                raise UserError(f"{flag} {said} for {self.source}", f"{found or 'a number'}, as it was trained",
                                 "take the checkpoint that is meant, or leave the flag away")
 
     def check_task(self, task: str, checkpoint: Path) -> None:

@@ -32,6 +32,7 @@ from msgspec import Meta
 from data.class_mapping import CLASS_MAPPING, first_difference, read_beside, read_class_mapping
 from data.side_files import read_json
 from data.transforms import Preprocessing
+from runtime.export_folder import is_export_folder
 from runtime.networks import (
     Architecture,
     Count,
@@ -54,6 +55,7 @@ FORMAT = "lsnet-artist-1"
 LATEST, BEST, BEST_ALIAS = "checkpoint.pth", "model_best.pth", "best_checkpoint.pth"
 WEIGHTS, HUB_CONFIG = "model.safetensors", "config.json"
 PICKLED = "pytorch_model.bin"  # the weights in a hub's older repositories, such as those of the published LSNets
+WEIGHT_FILES = (WEIGHTS, PICKLED)  # of a folder, the first that is there
 # What may lie beside weights and belongs to their answers; see evaluation/calibration.py and evaluation/thresholds.py.
 CALIBRATION, STATISTICS, THRESHOLDS = "calibration.json", "calibration.npz", "thresholds.csv"
 SIDE_FILES = (CLASS_MAPPING, CALIBRATION, STATISTICS, THRESHOLDS)
@@ -312,7 +314,9 @@ def read_checkpoint(path: str | os.PathLike[str], class_csv: str | os.PathLike[s
     if path.is_dir():
         path = path / (PICKLED if (path / PICKLED).is_file() and not (path / WEIGHTS).is_file() else WEIGHTS)
     if not path.is_file():
-        raise UserError(f"no file {path}", "a checkpoint (.pth or .safetensors)", "check the path")
+        action = ("name the run it was exported from; only inference_artist.py and predict_artist_multilabel.py take "
+                  "exported networks" if is_export_folder(path.parent) else "check the path")
+        raise UserError(f"no file {path}", "a checkpoint (.pth or .safetensors)", action)
     checkpoint = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
     return checkpoint if class_csv is None else _name_classes(checkpoint, class_csv)
 

@@ -318,6 +318,15 @@ class FeatureOptions(InferenceOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
+class BackendOptions:
+    """What runs the network."""
+
+    backend: Literal["torch", "onnx", "openvino"] | None = flag(
+        None, "torch, or, for a folder of tools/export_model.py as --checkpoint, ONNX Runtime (onnx) or OpenVINO, both "
+              "on the CPU (default: torch; for a folder without weights for torch what it was exported for)")
+
+
+@dataclass(frozen=True, kw_only=True)
 class ExpectedNetwork:
     """What commands of other programs say of the network; needless, and refused unless it is so."""
 
