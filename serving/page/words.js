@@ -13,7 +13,7 @@ const english = {
   about: (artists, gallery) => [artists && `knows ${artists} artists`, gallery && `searches a gallery of ${gallery}`].filter(Boolean).join(", "),
   progress: (done, all, failed) => `${done} of ${all} pictures answered${failed ? `, ${failed} of them could not be read` : ""}.`,
   confident: (name) => `Confident: ${name}`, possible: (name) => `Possible: ${name}`, unknown: () => "Unknown: none of the artists it knows",
-  artists: "Artists", shares: "Shares of the hands", nearest: "Nearest in the gallery", byVote: "By the nearest pictures",
+  artists: "Artists", shares: "Shares of the artists", nearest: "Nearest in the gallery", byVote: "By the nearest pictures",
   pictures: (count) => `${count}`, copy: "Copy tags", booru: "Copy Danbooru tags", copied: "Copied.", cannotCopy: "The browser does not allow copying.",
   nobody: "No artist", waiting: "Waiting …", lost: "The service cannot be reached.", tooLarge: (limit) => `larger than ${limit} MiB`,
 };
