@@ -5,24 +5,32 @@ outputs of its middle stages. Means and standard deviations over the picture are
 linear classifier the maps add up to the logit without its bias, by Euler's theorem; for pooled features alone they are
 class activation maps. Only the end of the network is differentiated.
 
+Where the end reads fewer than `FEWEST` places per side, each of which has seen most of the picture, as in LSNet, or no
+place at all, as of a class token, the maps are Grad-CAM's of the middle stages instead, and add up to nothing.
+
 **Source:** Zhou et al., "Learning Deep Features for Discriminative Localization", CVPR 2016, arXiv 1512.04150 (class
-activation maps); Shrikumar et al., "Not Just a Black Box", arXiv 1605.01713 (gradient times input).
+activation maps); Shrikumar et al., "Not Just a Black Box", arXiv 1605.01713 (gradient times input); Selvaraju et al.,
+"Grad-CAM", ICCV 2017, arXiv 1610.02391.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 
-from model.style_network import StyleNetwork
+from model.style_network import StyleNetwork, style_stages
 from runtime.networks import Maps, answer_maps, read_maps
 from runtime.options import FeatureKind
 from utils import UserError
 
+FEWEST = 7  # places per side that a map of 224 px has behind a stride of 32; chosen with the stages, see BENCHMARKS.md
+_HOOKED = threading.Lock()  # held while hooks keep the outputs of a network's stages
 Target = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # features (B, D), logits (B, classes) -> values (B, K)
 
 
@@ -64,7 +72,7 @@ def explain(network: Any, images: torch.Tensor, target: Target,
         kinds: the features that `target` gets, side by side.
 
     Returns:
-        maps on the finest grid that the end of the network reads, to which coarser ones are interpolated; and logits.
+        maps on the finest grid of those that are added up, to which coarser ones are interpolated; and logits.
 
     Raises:
         UserError: the network's last map is none.
@@ -78,10 +86,37 @@ def explain(network: Any, images: torch.Tensor, target: Target,
         values = target(features.float(), logits.float())
         slopes = [torch.autograd.grad(column.sum(), leaves, retain_graph=True, allow_unused=True)
                   for column in values.unbind(1)]
-    layouts = [_layout(network)] + ["NCHW"] * len(stages)
-    maps = [_add_up([_to_plane(network, leaf.detach() * slope, layout) for leaf, slope, layout
-                     in zip(leaves, each, layouts, strict=True) if slope is not None]) for each in slopes]
-    return torch.stack(maps, 1), logits.detach().float()
+    maps = torch.stack([_add_up([(leaf * slope).sum(1) for leaf, slope in _places(network, leaves, each, first=True)])
+                        for each in slopes], 1)
+    if (min(maps.shape[2:]) < FEWEST or not maps.any()) and hasattr(_backbone(network), "forward_intermediates"):
+        maps = _explain_stages(network, images, target, *kinds)
+    return maps, logits.detach().float()
+
+
+def _explain_stages(network: Any, images: torch.Tensor, target: Target, *kinds: FeatureKind) -> torch.Tensor:
+    """Grad-CAM of the stages of `style_stages`, added up: (B, K, H, W) float32."""
+    with _keep_stages(_backbone(network)) as stages, torch.enable_grad():
+        features, logits = answer_maps(network, read_maps(network, images, *kinds), *kinds)
+        values = target(features.float(), logits.float())
+    slopes = [torch.autograd.grad(column.sum(), stages, retain_graph=True) for column in values.unbind(1)]
+    return torch.stack([_add_up([(stage * slope.mean((2, 3), keepdim=True)).sum(1) for stage, slope
+                                 in _places(network, stages, each, first=False)]) for each in slopes], 1)
+
+
+@contextlib.contextmanager
+def _keep_stages(backbone: Any) -> Iterator[list[torch.Tensor]]:
+    """The outputs of the stages of `style_stages`, as they come, in a list; the first is where differentiation ends."""
+    kept: list[torch.Tensor] = []
+
+    def keep(module: torch.nn.Module, inputs: Any, output: torch.Tensor) -> torch.Tensor:
+        kept.append(output if output.requires_grad else output.detach().requires_grad_())
+        return kept[-1].clone()  # what follows may change its input in place
+
+    names = [backbone.feature_info[stage]["module"] for stage in style_stages(backbone)]
+    with _HOOKED, contextlib.ExitStack() as hooks:
+        for name in names:
+            hooks.callback(backbone.get_submodule(name).register_forward_hook(keep).remove)
+        yield kept
 
 
 def check_maps(network: Any, size: int, source: object) -> None:
@@ -94,23 +129,33 @@ def check_maps(network: Any, size: int, source: object) -> None:
                         "take a network with --head style, or one that pools by the mean")
 
 
-def _layout(network: Any) -> str:
-    """How the last map of `network` lies in memory, as timm says it."""
-    backbone = network.backbone if isinstance(network, StyleNetwork) else network
-    return getattr(backbone, "output_fmt", "NCHW")
+def _backbone(network: Any) -> Any:
+    return network.backbone if isinstance(network, StyleNetwork) else network
 
 
-def _to_plane(network: Any, products: torch.Tensor, layout: str) -> torch.Tensor:
-    """Products of one leaf, summed over channels: (B, h, w) float32. Of tokens only those of places count."""
-    if products.ndim == 4:
-        return products.float().sum(3 if layout == "NHWC" else 1)
-    backbone = network.backbone if isinstance(network, StyleNetwork) else network
-    if products.ndim == 3:
-        tokens = products[:, getattr(backbone, "num_prefix_tokens", 0):].float().sum(2)
-        side = math.isqrt(tokens.shape[1])
-        if side**2 == tokens.shape[1]:
-            return tokens.unflatten(1, (side, side))
-    raise UserError(f"class maps of {type(backbone).__name__}, whose last map has the shape {tuple(products.shape)}",
+def _places(network: Any, maps: Sequence[torch.Tensor], slopes: Sequence[torch.Tensor | None], *,
+            first: bool) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Maps and their slopes, (B, C, h, w) float32, where there is a slope.
+
+    `first`: of these, only the first map is laid out as the network does it, the others come from timm as NCHW.
+    """
+    layout = getattr(_backbone(network), "output_fmt", "NCHW")
+    layouts = [layout if number == 0 or not first else "NCHW" for number in range(len(maps))]
+    return [(_to_places(network, each.detach(), own), _to_places(network, slope, own))
+            for each, slope, own in zip(maps, slopes, layouts, strict=True) if slope is not None]
+
+
+def _to_places(network: Any, values: torch.Tensor, layout: str) -> torch.Tensor:
+    """A map of any layout as (B, C, h, w) float32; of tokens only those of places count."""
+    if values.ndim == 4:
+        return (values.permute(0, 3, 1, 2) if layout == "NHWC" else values).float()
+    backbone = _backbone(network)
+    if values.ndim == 3:
+        tokens = values[:, getattr(backbone, "num_prefix_tokens", 0):].float().transpose(1, 2)
+        side = math.isqrt(tokens.shape[2])
+        if side**2 == tokens.shape[2]:
+            return tokens.unflatten(2, (side, side))
+    raise UserError(f"class maps of {type(backbone).__name__}, whose last map has the shape {tuple(values.shape)}",
                     "one with height and width", "take another network, such as a convolutional one of timm")
 
 

@@ -9,7 +9,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from evaluation import class_maps
 from evaluation.class_maps import check_maps, class_target, explain, similarity_target
+from model.style_network import style_stages
 from runtime.networks import Architecture, features_and_logits
 from utils import UserError
 
@@ -48,7 +50,8 @@ IDS = torch.tensor([[0, 3], [4, 1]])
 
 
 def test_under_a_linear_head_maps_of_pooled_features_are_class_activation_maps(
-        make: Make, images: torch.Tensor) -> None:
+        make: Make, images: torch.Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(class_maps, "FEWEST", 1)
     network = make()
     maps, logits = explain(network, images, of(IDS))
     with torch.no_grad():
@@ -94,19 +97,41 @@ def test_gradients_through_a_projection_agree_with_small_changes(make: Make, ima
 
 
 @pytest.mark.parametrize(("name", "arguments", "side"), [
-    ("test_vit", {"global_pool": "avg", "img_size": 64}, 4), ("lsnet_t_artist", {"img_size": 64}, 1)])
-def test_other_layouts_are_maps_too(make: Make, images: torch.Tensor, name: str, arguments: dict[str, Any],
-                                    side: int) -> None:
-    maps, _ = explain(make(name, **arguments), images, of(IDS))
+    ("test_vit", {"global_pool": "avg", "img_size": 224}, 14), ("test_vit", {"img_size": 64}, 4),
+    ("lsnet_t_artist", {"img_size": 64}, 8)])
+def test_other_layouts_and_stages_of_coarse_networks_are_maps_too(
+        make: Make, images: torch.Tensor, name: str, arguments: dict[str, Any], side: int) -> None:
+    network, size = make(name, **arguments), arguments["img_size"]
+    maps, logits = explain(network, F.interpolate(images, (size, size)), of(IDS))
     assert maps.shape == (2, 2, side, side)
-    assert maps.isfinite().all()
+    assert (maps.isfinite() & (maps != 0)).any()
+    torch.testing.assert_close(logits, network(F.interpolate(images, (size, size))))
+    assert not any(module._forward_hooks for module in network.modules())
+
+
+def test_where_few_places_are_read_maps_are_grad_cam_of_the_middle_stages(make: Make, images: torch.Tensor) -> None:
+    network = make()  # its last map has 2 x 2 places, its middle stages 16, 8 and 4 per side
+    maps, _ = explain(network, images, of(IDS[:, :1]))
+    expected = torch.zeros(2, 16, 16)
+    for stage in style_stages(network):  # each by itself, by the definition
+        kept: list[torch.Tensor] = []
+        module = network.get_submodule(network.feature_info[stage]["module"])
+        with torch.enable_grad():
+            handle = module.register_forward_hook(
+                lambda _, inputs, output, kept=kept: kept.append(output.requires_grad_()))
+            network(images).gather(1, IDS[:, :1]).sum().backward(inputs=kept)
+            handle.remove()
+        cam = (kept[0].grad.mean((2, 3), keepdim=True) * kept[0]).sum(1) * kept[0][0, 0].numel()
+        expected += F.interpolate(cam[:, None], (16, 16), mode="bilinear")[:, 0].detach()
+    torch.testing.assert_close(maps[:, 0], expected, rtol=1e-3, atol=1e-3)
 
 
 def test_a_classifier_that_reads_no_place_is_told(make: Make) -> None:
-    network = make("test_vit", img_size=64)  # it reads the class token
-    with pytest.raises(UserError, match=r"reads no place.*--head style"):
+    network = make()
+    network.classifier.weight.zero_()
+    with pytest.raises(UserError, match=r"this.pth, whose classifier reads no place"):
         check_maps(network, 64, "this.pth")
-    check_maps(make("test_vit", img_size=64, style_head="style"), 64, "this.pth")
+    check_maps(make(), 64, "this.pth")
 
 
 def test_maps_of_two_pictures_add_up_to_their_similarity(make: Make, images: torch.Tensor) -> None:

@@ -39,7 +39,7 @@ def test_a_folder_gets_a_sheet_and_arrays_of_each_picture_whatever_the_batch_siz
     for name in sheets:
         first, second = (np.load(tmp_path / folder / name.with_suffix(".npz")) for folder in ("maps", "again"))
         assert all(np.array_equal(first[key], second[key]) for key in first.files)
-        assert first["maps"].shape == (3, 1, 1)  # 32 px, of which the last stage makes one place
+        assert first["maps"].shape == (3, 8, 8)  # of 32 px, at stride 4
         assert first["probabilities"].sum() == pytest.approx(1, abs=1e-5)
         assert sorted(first["artists"]) == ["artist_0", "artist_1", "artist_2"]
 
