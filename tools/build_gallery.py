@@ -33,7 +33,7 @@ GalleryScoreChoice = Literal["auto", "probability", "neighbours", "mahalanobis",
 
 @dataclass(frozen=True, kw_only=True)
 class Flags:
-    """The gallery, and one of --images-dir, --add, --remove, --list, --export; or --calibrate."""
+    """One of --images-dir, --add, --remove, --list and --export, or --calibrate."""
 
     gallery: Path = flag(MISSING, "folder of the gallery", metavar="FOLDER")
     images_dir: Path | None = flag(None, "build it from this folder, which holds one folder of pictures per artist",
