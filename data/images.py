@@ -90,10 +90,30 @@ def decode_image(path: str | os.PathLike[str], *, content: bytes | None = None,
     except UnidentifiedImageError:
         raise ImageError(path, _describe_content(path, content)) from None
     except _DECODER_ERRORS as error:
-        problem = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise ImageError(path, f"cannot be read: {' '.join(problem.split()) or type(error).__name__}") from error
+        raise ImageError(path, f"cannot be read: {_describe_error(error)}") from error
     decoded.info.clear()  # whoever saves the picture would write its profile or orientation a second time
     return decoded
+
+
+def convert_image(image: Image.Image, name: str | os.PathLike[str], *,
+                  max_pixels: int = DEFAULT_MAX_PIXELS) -> Image.Image:
+    """What `decode_image` makes of the file of this `image`, which may not have been loaded yet; it stays as it is.
+
+    Raises:
+        ImageError: it cannot be loaded, or is too large.
+    """
+    try:
+        if image.width * image.height > max_pixels:
+            raise ImageError(name, f"{image.width}x{image.height} px, more than the limit of {max_pixels} px")
+        image.load()
+        return to_rgb(image)
+    except _DECODER_ERRORS as error:
+        raise ImageError(name, f"cannot be read: {_describe_error(error)}") from error
+
+
+def _describe_error(error: BaseException) -> str:
+    problem = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return " ".join(problem.split()) or type(error).__name__
 
 
 def _decode(path: str | os.PathLike[str], content: bytes | None, stripped: _StrippedPng | None, max_pixels: int,
@@ -186,8 +206,7 @@ def decode_labels(path: str | os.PathLike[str], *, max_pixels: int = DEFAULT_MAX
     except UnidentifiedImageError:
         raise ImageError(path, "no PNG") from None
     except _DECODER_ERRORS as error:
-        problem = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise ImageError(path, f"cannot be read: {' '.join(problem.split()) or type(error).__name__}") from error
+        raise ImageError(path, f"cannot be read: {_describe_error(error)}") from error
 
 
 # ---- PNG with odd metadata -------------------------------------------------------------------------------------------

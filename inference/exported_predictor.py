@@ -31,7 +31,8 @@ from runtime.placement import Placement
 from search.vectors import FeatureSpace
 from utils import UserError
 
-FILES = {"onnx": (("model.onnx",),), "openvino": (("model.xml", "model.bin"), ("model.onnx",))}  # of NETWORKS, on a hub
+# What is downloaded of a folder on the hub: the first that is there.
+FILES = {"onnx": ((NETWORKS["onnx"],),), "openvino": ((NETWORKS["openvino"], "model.bin"), (NETWORKS["onnx"],))}
 
 
 class ExportedPredictor(Predictor):

@@ -219,11 +219,21 @@ class Predictor:
         same. `InferenceOptions` documents the other arguments: they are flags.
 
         Raises:
+            UserError: see `answer`.
+        """
+        views = Views(self.preprocessing, view)
+        pictures = ImageList(paths, views, max_pixels=max_pixels, reduction=views.reduction if draft else None)
+        yield from self.answer(pictures, batch_size=batch_size, num_workers=num_workers, start=start)
+
+    def answer(self, pictures: ImageList, *, batch_size: int, num_workers: int | None,
+               start: int = 0) -> Iterator[Prediction | Failure]:
+        """`predict` for pictures of any kind of list, whose transform is `Views` of this network's preprocessing.
+
+        Raises:
             UserError: the network answers, but no answer is finite; then it is raised before the first answer comes,
                 unless `start` leaves some out.
         """
-        answers = self._answer(paths, batch_size=batch_size, num_workers=num_workers, max_pixels=max_pixels, view=view,
-                               draft=draft, start=start)
+        answers = self._answer(pictures, batch_size=batch_size, num_workers=num_workers, start=start)
         held: list[Failure] = []
         for answer in answers:
             if isinstance(answer, Prediction):
@@ -237,12 +247,11 @@ class Predictor:
                             "take another checkpoint, or --amp off")
         yield from held
 
-    def _answer(self, paths: Sequence[Path], *, batch_size: int, num_workers: int | None, max_pixels: int, view: str,
-                draft: bool, start: int) -> Iterator[Prediction | Failure]:
+    def _answer(self, pictures: ImageList, *, batch_size: int, num_workers: int | None,
+                start: int) -> Iterator[Prediction | Failure]:
         """The answers of `predict`, each as it comes."""
+        paths = pictures.files()
         size = min(batch_size, len(paths)) or 1
-        views = Views(self.preprocessing, view)
-        pictures = ImageList(paths, views, max_pixels=max_pixels, reduction=views.reduction if draft else None)
         with Lanes(self.placement.choose_lanes(batches=-(-len(paths) // size))) as lanes:
             batches = BatchSampler(range(start, len(paths)), size, drop_last=False)
             loaded = self._load(pictures, batches, num_workers, lanes)

@@ -14,6 +14,7 @@ from runtime.arguments import GIVEN, as_config, flag, flag_name
 from utils import UserError
 
 FeatureKind = Literal["pooled", "style", "both"]
+BackendName = Literal["torch", "onnx", "openvino"]
 ResultFormat = Literal["json", "jsonl", "csv"]
 DEFAULT_CLUSTERS, MOST_CLUSTERS_TRIED = 8, 100
 COMPONENTS = 128  # principal components of standardised features
@@ -321,7 +322,7 @@ class FeatureOptions(InferenceOptions):
 class BackendOptions:
     """What runs the network."""
 
-    backend: Literal["torch", "onnx", "openvino"] | None = flag(
+    backend: BackendName | None = flag(
         None, "torch, or, for a folder of tools/export_model.py as --checkpoint, ONNX Runtime (onnx) or OpenVINO, both "
               "on the CPU (default: torch; for a folder without weights for torch what it was exported for)")
 
