@@ -20,6 +20,7 @@ from tests.test_readme import SCRIPTS
 
 QUIET = {"train_artist_style.py", "train_artist_multilabel.py", "train_distillation.py", "train_detection.py",
          "train_segmentation.py", "main.py",  # by their trainer
+         "tools/export_model.py",  # tests/tools/test_export_model.py, which is skipped without its packages
          "serve_artist.py",  # runs until it is stopped
          "quickstart.py", "speed.py", "flops.py", "tools/bench_inference.py"}
 

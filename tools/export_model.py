@@ -12,7 +12,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from export.options import PACKAGES, ExportOptions
 from runtime.arguments import Parser
-from runtime.export_folder import check_packages
+from runtime.export_folder import NETWORKS, check_packages, read_export_folder
+from runtime.next_step import PICTURES, print_next
 from utils import EXIT_DONE, command
 
 
@@ -31,6 +32,11 @@ def main(argv: list[str] | None = None) -> int:
     from export.folder import export
     for line in export(options):
         print(line, flush=True)
+    if options.format in NETWORKS:  # the others are for other programs
+        script, flag = (("predict_artist_multilabel.py", "--inputs")
+                         if read_export_folder(options.output).task == "multilabel" else
+                         ("inference_artist.py", "--input"))
+        print_next(script, "--checkpoint", options.output, flag, PICTURES)
     return EXIT_DONE
 
 

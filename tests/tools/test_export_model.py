@@ -30,6 +30,7 @@ from inference.views import Views
 from runtime.checkpoint import publish_best
 from runtime.export_folder import read_export_folder
 from runtime.networks import make_architecture
+from runtime.next_step import PICTURES
 from tests.conftest import Completed
 from tests.model.golden import fill
 from tools.export_model import main
@@ -57,6 +58,7 @@ def exported(trained: Path, data_set: Path, run_script: Callable[..., Completed]
                       "--data-path", data_set)
     assert done.returncode == 0, done.stderr
     assert "12 pictures of" in done.stdout
+    assert done.stdout.splitlines()[-1].endswith(f"inference_artist.py --checkpoint {output} --input {PICTURES}")
     return output
 
 
