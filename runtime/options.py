@@ -348,7 +348,8 @@ class ExplainOptions:
                                             "(default: top1)", metavar="top1|top3|NAME")
     explain_arrays: bool = flag(
         False, "write NAME.npz beside each sheet: maps, (artists, H, W) float32, whose mean is what the places add to "
-               "the logit, artists, probabilities, and box, the edges in px of what the maps cover")
+               "the logit (not where the last map is coarse, as in LSNet), artists, probabilities, and box, the "
+               "edges in px of what the maps cover")
     explain_grid: bool = flag(False, "draw too which artist each part of the whole picture is taken for: overlapping "
                                      "tiles, half as wide as its short side, are answered one by one")
 
