@@ -20,12 +20,14 @@ from model.style_network import StyleNetwork, statistics, style_stages, style_wi
 from runtime.options import LARGEST_DIM, LARGEST_SIDE, FeatureKind
 from utils import UserError
 
+DENSE_NETWORK = "dense_network"  # timm's name of the networks of detection/, once that is imported
 # Prefixes of keys from DistributedDataParallel, torch.compile and Lightning.
 WRAPPERS = ("module.", "_orig_mod.", "model.")
 # How a constructor of timm refuses its arguments; a RuntimeError also tells that memory does not suffice.
 REFUSALS = (AssertionError, KeyError, MemoryError, RuntimeError, TypeError, ValueError)
 State = dict[str, torch.Tensor]
 StyleHead = Literal["style", "both"]
+DenseTask = Literal["boxes", "instances", "semantic"]
 Side = Annotated[int, Meta(ge=1, le=LARGEST_SIDE)]  # px
 Count = Annotated[int, Meta(ge=0, le=10_000_000)]  # of classes
 Probability = Annotated[float, Meta(ge=0, lt=1)]
@@ -64,6 +66,15 @@ class ModelArgs(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     reg_tokens: Annotated[int, Meta(ge=0, le=64)] | None = None
     qkv_bias: bool | None = None
     init_values: Annotated[float, Meta(ge=0, le=1)] | None = None
+    dense_task: DenseTask | None = None
+    channels: Annotated[int, Meta(ge=8, le=1024, multiple_of=8)] | None = None
+    rois: Annotated[int, Meta(ge=4, le=4096)] | None = None
+
+
+DENSE_HEADS: dict[str, tuple[str, int, int]] = {  # key whose rows are classes, rows of each, rows of no class
+    "boxes": ("head.classification_head.cls_logits.weight", 9, 0),
+    "instances": ("roi_heads.box_predictor.cls_score.weight", 1, 1),
+    "semantic": ("head.conv_seg.weight", 1, 0)}
 
 
 def check_model_args(arguments: Any) -> dict[str, Any]:
@@ -89,7 +100,7 @@ class Architecture:
         name: a preset of `model/` or any timm model.
         num_classes: outputs of the head.
         model_args: further arguments, plain Python; `style_head`, if it is among them, makes it the backbone of a
-            `StyleNetwork` whose head reads features of that kind.
+            `StyleNetwork` whose head reads features of that kind, `dense_task` that of a network of `detection/`.
     """
 
     name: str
@@ -113,6 +124,8 @@ class Architecture:
     def in_timm(self) -> tuple[str, dict[str, Any]]:
         """Name and arguments for `timm.create_model`."""
         arguments = dict(self.model_args)
+        if "dense_task" in arguments:
+            return DENSE_NETWORK, {"backbone": self.name, **arguments}
         kind = arguments.pop("style_head", None)
         return (self.name, arguments) if kind is None else (
             STYLE_NETWORK, {"backbone": self.name, "kind": kind, **arguments})
@@ -147,6 +160,8 @@ def check_input_size(network: torch.nn.Module, name: str, size: int) -> None:
 
 def out_of_timm(name: Any, arguments: Any) -> tuple[Any, Any]:
     """Name and `model_args` of the `Architecture` that `in_timm` gives these; both may be of any type."""
+    if name == DENSE_NETWORK and isinstance(arguments, dict):
+        return arguments.get("backbone"), {key: value for key, value in arguments.items() if key != "backbone"}
     if name != STYLE_NETWORK or not isinstance(arguments, dict):
         return name, arguments
     rest = {key: value for key, value in arguments.items() if key not in ("backbone", "kind")}
@@ -247,6 +262,14 @@ def head_weight(name: str, state: State) -> torch.Tensor | None:
     classifier = get_pretrained_cfg_value(name, "classifier") or ""
     head = state.get(f"{classifier if isinstance(classifier, str) else classifier[0]}.weight")
     return head if head is not None and head.ndim else None
+
+
+def dense_sizes(task: DenseTask, state: State) -> tuple[int, int]:
+    """Classes and width of the pyramid that the tensors of a network for a dense task have; 0 where there are none."""
+    key, each, others = DENSE_HEADS[task]
+    rows, widths = (len(found) if (found := state.get(name)) is not None and found.ndim else 0
+                    for name in (key, "backbone.neck.lateral_convs.0.conv.weight"))
+    return (rows - others) // each, widths
 
 
 def has_style_head(state: Mapping[str, Any]) -> bool:
