@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ from PIL import Image
 
 from drawing.class_maps import SIDE
 from drawing.contact_sheet import GAP
-from inference.explanations import ClassMaps
+from inference.explanations import ClassMaps, check_explained
 from inference.predictor import Predictor
 from inference_artist import main
 from predict_artist_multilabel import main as predict
@@ -100,6 +102,12 @@ def test_sheets_inside_the_input_are_refused(trained: Path, data_set: Path, tmp_
                                              capsys: pytest.CaptureFixture[str]) -> None:
     assert run(trained, data_set / "val", tmp_path / "out", "--explain", data_set / "val" / "maps") == 2
     assert "choose another output folder" in capsys.readouterr().err
+
+
+def test_an_exported_network_is_told_what_works_instead() -> None:
+    exported: Any = SimpleNamespace(source=Path("my_export/model.onnx"))  # no module of torch
+    with pytest.raises(UserError, match=r"my_export/model.onnx.*give the checkpoint"):
+        check_explained(exported)
 
 
 def test_three_hundred_artists_and_a_misspelt_name_are_told_shortly(trained: Path) -> None:

@@ -34,7 +34,9 @@ def test_four_artists_are_measured(trained: Path, tmp_path: Path, monkeypatch: p
                  str(tmp_path / "f.json")]) == 0
     figures = json.loads((tmp_path / "f.json").read_text())
     assert {"halves", "quarters", "inset", "grid", "deletion", "random_insertion", "correlation"} <= figures.keys()
-    assert "with sheets" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "with sheets" in out
+    assert "inference_artist.py --checkpoint" in out
 
 
 def test_a_map_of_the_part_itself_is_always_right_and_of_all_but_it_never(
