@@ -95,8 +95,8 @@ class Calibration:
             write_json(building / path.name, {**found.as_plain(), "figures": figures})
 
     @classmethod
-    def beside(cls, checkpoint: Path, fingerprint: str, view: str) -> Calibration | None:
-        """The calibration beside a checkpoint; None where there is none.
+    def beside(cls, checkpoint: Path, fingerprint: str, view: str | None) -> Calibration | None:
+        """The calibration beside a checkpoint, for this `view`, or any; None where there is none.
 
         Raises:
             UserError: it cannot be read, or was made for another network or view.
@@ -108,7 +108,7 @@ class Calibration:
         found = read_json(path, cls, expected="what tools/calibrate.py wrote", action=action)
         if found.fingerprint != fingerprint:
             raise UserError(f"{path}, which belongs to another network than {checkpoint}", "its own", action)
-        if found.view != view:
+        if view is not None and found.view != view:
             raise UserError(f"--view {view} with {path}, made with --view {found.view}", "the same view", action)
         return found
 
