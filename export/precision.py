@@ -65,9 +65,10 @@ def quantise(path: Path, batches: Iterator[np.ndarray]) -> None:
 
 
 def _nodes(path: Path) -> list[str]:
-    """Names of the convolutions of whole maps, and of the products with a matrix of weights.
+    """Names of the convolutions over channels of whole maps, and of the products with a matrix of weights.
 
-    Squeeze-and-excitation, whose maps have one pixel, and attention stay float32: they take little time.
+    Depthwise convolutions, squeeze-and-excitation, whose maps have one pixel, and attention stay float32: they take
+    little time, and the first lose much.
     """
     import onnx
 
@@ -75,8 +76,9 @@ def _nodes(path: Path) -> list[str]:
     weights = {tensor.name for tensor in graph.initializer}
     shapes = {value.name: value.type.tensor_type.shape.dim for value in graph.value_info}
     sides = {name: [side.dim_value for side in shape[2:]] for name, shape in shapes.items()}
+    groups = {node.name: each.i for node in graph.node for each in node.attribute if each.name == "group"}
     return [node.name for node in graph.node
-            if (node.op_type == "Conv" and sides.get(node.output[0]) != [1, 1])
+            if (node.op_type == "Conv" and groups.get(node.name, 1) == 1 and sides.get(node.output[0]) != [1, 1])
             or (node.op_type == "MatMul" and node.input[1] in weights)]
 
 
