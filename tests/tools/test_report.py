@@ -207,7 +207,7 @@ def test_a_multi_label_run_gets_a_page(tmp_path: Path, run_script: Callable[...,
     share, low, high = (float(each) for each in re.findall(r"[\d.]+(?=%)", found.accuracy))
     assert share == pytest.approx(found.records[0]["val_macro_map"], abs=0.051)
     assert low < share < high
-    assert f"macro mAP (95 % interval)</tr>\n<tr><td>run<td>{MODEL}" in page
+    assert f"macro mAP (95 % interval)</tr> <tr><td>run<td>{MODEL}" in " ".join(page.split())
     assert "data:image/jpeg" in page
     assert "not shown" not in page
     assert "<h2>Labels" in page
@@ -233,6 +233,15 @@ def test_an_interrupted_run_gets_a_page(copied: Path) -> None:
     page = page_of(copied)
     assert "it ended before its first evaluation" in " ".join(page.split())
     assert "epochs<td>1 of 2<" in page
+
+
+def test_a_run_without_classes_gets_a_page_without_their_table(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", [])
+    (run / "report.csv").unlink()
+    assert main([str(run)]) == 0
+    page = page_of(run)
+    assert "top-1 62.50" in page
+    assert not re.search("<h2>Artists|first evaluation|interval", page)
 
 
 # ---- in a browser ----------------------------------------------------------------------------------------------------
