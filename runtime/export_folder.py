@@ -10,14 +10,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
 from data.side_files import read_json
-from data.transforms import Preprocessing
 from runtime.options import FeatureKind
 from utils import UserError
+
+if TYPE_CHECKING:
+    from data.transforms import Preprocessing
 
 FORMAT = "lsnet-export-1"
 CONFIG, PREPROCESS = "config.json", "preprocess.json"
@@ -95,6 +97,7 @@ def read_export_folder(path: Path) -> ExportFolder:
     Raises:
         UserError: config.json is missing or no description of an exported network, or the network is missing.
     """
+    from data.transforms import Preprocessing  # imports torch, which tools/export_model.py --help does without
     config = path / CONFIG
     found = read_json(config, Config, action=ANOTHER,
                       expected="what tools/export_model.py writes with --format onnx or openvino")
