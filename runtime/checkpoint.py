@@ -610,8 +610,9 @@ def publish_best(folder: Path, content: dict[str, Any], network: torch.nn.Module
         safetensors.torch.save_file({key: value.contiguous() for key, value in content["model"].items()}, partial,
                                     metadata={"format": "pt"})
     config = content["config"]
+    width: Any = network.head_hidden_size
     write_json(folder / HUB_CONFIG, describe_network(
-        architecture, network.head_hidden_size, content["classes"], Preprocessing.from_dict(config["preprocessing"]),
+        architecture, width, content["classes"], Preprocessing.from_dict(config["preprocessing"]),
         task=config.get("task"), feature_kind=config.get("feature_kind")))
 
 
