@@ -67,19 +67,19 @@ def quantise(path: Path, batches: Iterator[np.ndarray]) -> None:
 def _nodes(path: Path) -> list[str]:
     """Names of the convolutions over channels of whole maps, and of the products with a matrix of weights.
 
-    Depthwise convolutions, squeeze-and-excitation, whose maps have one pixel, and attention stay float32: they take
-    little time, and the first lose much.
+    Depthwise convolutions, squeeze-and-excitation, whose maps have one pixel, and attention stay float32, since they
+    take little time; so does the convolution that reads the picture, since it may lose much.
     """
     import onnx
 
     graph = onnx.load(path).graph
-    weights = {tensor.name for tensor in graph.initializer}
+    weights = {tensor.name: tensor.dims for tensor in graph.initializer}
     shapes = {value.name: value.type.tensor_type.shape.dim for value in graph.value_info}
     sides = {name: [side.dim_value for side in shape[2:]] for name, shape in shapes.items()}
-    groups = {node.name: each.i for node in graph.node for each in node.attribute if each.name == "group"}
-    return [node.name for node in graph.node
-            if (node.op_type == "Conv" and groups.get(node.name, 1) == 1 and sides.get(node.output[0]) != [1, 1])
-            or (node.op_type == "MatMul" and node.input[1] in weights)]
+    found = [node for node in graph.node if node.op_type in ("Conv", "MatMul") and node.input[1] in weights]
+    # A depthwise convolution has one channel of input per group, that of the picture has three.
+    return [node.name for node in found if node.op_type == "MatMul"
+            or (weights[node.input[1]][1] > 3 and sides.get(node.output[0]) != [1, 1])]
 
 
 def write_openvino(onnx: Path, path: Path, *, half: bool) -> None:
