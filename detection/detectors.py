@@ -30,6 +30,7 @@ from detection.pyramid import Colours, OnPyramid, PyramidBackbone
 OCTAVE = tuple(4 * 2 ** (third / 3) for third in range(3))  # RetinaNet's squares, in strides
 RPN_SCALE = (8.0,)
 MASK_THRESHOLD = 0.5
+USUAL_WIDTH = 256  # channels, for which torchvision's first weights of RetinaNet's head are chosen
 Target = Mapping[str, Tensor]
 
 
@@ -61,7 +62,18 @@ def whole_masks(found: Target, size: tuple[int, int]) -> Iterator[Tensor]:
 
 
 class FloatRetinaNetHead(RetinaNetHead):
-    """torchvision's head, whose answers are float32 under autocast, too: boxes need it."""
+    """torchvision's head, whose answers are float32 under autocast, too: boxes need it.
+
+    Weights begin so that a narrow head passes on as much as one of `USUAL_WIDTH` channels: through four layers of 64
+    channels little more than nothing would come.
+    """
+
+    def __init__(self, channels: int, num_anchors: int, num_classes: int) -> None:
+        super().__init__(channels, num_anchors, num_classes)
+        with torch.no_grad():
+            for layer in self.modules():
+                if isinstance(layer, torch.nn.Conv2d):
+                    layer.weight *= (USUAL_WIDTH / channels) ** 0.5
 
     def forward(self, x: list[Tensor]) -> dict[str, Tensor]:
         """Levels -> logits (B, N, K) and box deltas (B, N, 4)."""
