@@ -42,6 +42,7 @@ from tools.evaluate_retrieval import main as evaluate
 from tools.extract_cluster_features import main as cluster
 from tools.merge_shards import main as merge
 from tools.plot_log import main as plot
+from tools.report import main as report
 from utils import command, write_json
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has no fork, and no pipes in folders")
@@ -196,6 +197,22 @@ def plotted(folder: Path, output: Path, rng: random.Random) -> int:
     return plot([str(folder / "metrics.jsonl"), "--output", str(output / "curves.png")])
 
 
+def make_report(folder: Path) -> None:
+    make_log(folder)
+    columns = "id,artist,train_count,support,precision,recall,most_often_taken_for,times_taken_for\n"
+    (folder / "report.csv").write_text(f"{columns}0,a,3,2,1,0.5,b,1\n1,b,3,1,0.5,1,,0\n")
+    pictures = [{"name": name, "file": name, "labels": [label], "own": [0.4], "answers": [[0, 0.6], [1, 0.4]]}
+                for name, label in zip(NAMES, (0, 1, 0, 1, 0, 1), strict=True)]
+    write_json(folder / "validation.json", {
+        "task": "classification", "classes": ["a", "b"], "made": {"date": "today"}, "folder": "/x",
+        "pictures": pictures, "mapped": [0, 1, 2, 3, 4, 5], "train": ["a/x.png"]})
+    np.save(folder / "validation.npy", ROWS)
+
+
+def reported(folder: Path, output: Path, rng: random.Random) -> int:
+    return report([str(folder), "--data-path", str(folder), "--output", str(output / "page.html")])
+
+
 VECTORS = [*["features.npy"] * 4, *["x.npz"] * 2, "image_names.txt", "batch.json", "one.json", "clusters.json",
            "x.jsonl"]
 GALLERY = ["gallery/gallery.json", "gallery/features.npy", "gallery/pictures.csv"]
@@ -216,6 +233,7 @@ FORMATS: dict[str, tuple[int, Callable[[Path], Any], list[str], Work]] = {
     "calibration with a score": (8, make_scored, ["calibration.json", "calibration.npz"], calibrated),
     "log, drawn": (3, make_log, ["metrics.jsonl"], plotted),
     "log, gone on with": (4, make_log, ["metrics.jsonl"], logged),
+    "report": (8, make_report, [*["validation.json"] * 3, "validation.npy", "report.csv", "metrics.jsonl"], reported),
     "tables": (6, make_tables, ["class_mapping.csv", "thresholds.csv", "pictures.csv", SCAN_CACHE,
                                 "earlier/.lsnet_output.json"], tabled)}
 
