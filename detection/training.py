@@ -17,6 +17,7 @@ from detection.augmentation import detection_augmentation, segmentation_augmenta
 from detection.coco import read_coco
 from detection.datasets import DenseImages, DetectionImages, SegmentationImages, open_ade20k
 from detection.learner import wrap
+from detection.masks import library
 from detection.metrics import CocoMeter, OverlapMeter
 from detection.options import DetectionOptions, SegmentationOptions
 from detection.published import load_published
@@ -175,7 +176,8 @@ class DetectionSpec(DenseSpec[DetectionOptions, DetectionImages]):
         return {"rois": self.options.model.rois} if self.dense_task == "instances" else {}
 
     def find_data(self, checkpoint: Checkpoint | None) -> list[str]:
-        """No data; raises a `UserError` for flags that miss a file, or that the task does not know."""
+        """No data; raises a `UserError` if flags miss a file or do not fit the task, or faster-coco-eval is missing."""
+        library()
         if self.options.data.train_ann is None and not self.options.run.eval:
             raise UserError("no --train-ann", "annotations in COCO's format of the pictures to train on", "add it")
         if self.options.model.rois is not None and self.dense_task == "boxes":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -269,6 +270,14 @@ def test_wrong_input_is_one_line(sets: Path, tmp_path: Path, monkeypatch: pytest
     assert found in said
     assert said.count("\n") == 1
     assert not list(tmp_path.glob("run/*.*"))
+
+
+def test_without_the_package_it_ends_before_it_trains(sets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                                      capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setitem(sys.modules, "faster_coco_eval", None)
+    assert train("boxes", sets, tmp_path / "run") == 2
+    assert "pip install -r requirements-detection.txt" in capsys.readouterr().err
+    assert not (tmp_path / "run" / "train_log.txt").exists()
 
 
 def test_nothing_to_learn_from_is_an_error(sets: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
