@@ -22,7 +22,6 @@ QUIET = {"train_artist_style.py", "train_artist_multilabel.py", "train_distillat
          "train_segmentation.py", "main.py",  # by their trainer
          "tools/export_model.py",  # tests/tools/test_export_model.py, which is skipped without its packages
          "tools/push_to_hub.py",  # tests/tools/test_push_to_hub.py
-         "tools/push_to_hub.py",  # tests/tools/test_push_to_hub.py
          "serve_artist.py",  # runs until it is stopped
          "quickstart.py", "speed.py", "flops.py", "tools/bench_inference.py",
          "tools/bench_class_maps.py"}  # its own test asks it
