@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -29,11 +30,11 @@ async def echo(scope: Any, receive: Any, send: Any) -> None:
 def running(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Any, int, threading.Thread]]:
     """A server in a thread, and its port; requests on their way have a minute."""
     monkeypatch.setattr("serving.server.GRACE", 60)
-    with serving.listen(ServiceOptions(port=0)) as socket:
+    with serving.listen(ServiceOptions(port=0)) as listener:
         server = serving.Server(echo)
-        thread = threading.Thread(target=server.run, args=([socket],))
+        thread = threading.Thread(target=server.run, args=([listener],))
         thread.start()
-        yield server, socket.getsockname()[1], thread
+        yield server, listener.getsockname()[1], thread
         server.should_exit = server.force_exit = True
         thread.join(60)
 
@@ -56,6 +57,14 @@ def answer(connection: http.client.HTTPConnection) -> tuple[bytes, str | None]:
     """The body of an answer, and whether the connection is kept."""
     response = connection.getresponse()
     return response.read(), response.getheader("connection")
+
+
+def test_an_answer_does_not_wait_for_its_head_to_be_acknowledged() -> None:
+    with serving.listen(ServiceOptions(port=0)) as server:
+        client = socket.create_connection(server.getsockname())
+        connection, _ = server.accept()
+        with client, connection:
+            assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 def test_what_has_connected_before_the_end_is_answered(running: tuple[Any, int, threading.Thread]) -> None:
