@@ -104,6 +104,7 @@ def _pool_globally(model: Any) -> None:
 
     Other means make it copy their input into another order, and the result back.
     """
+    from onnxscript.optimizer import remove_unused_nodes
     for node in model.graph:
         axes = node.inputs[1].const_value if node.op_type == "ReduceMean" and len(node.inputs) > 1 else None
         keeps = node.attributes.get("keepdims")
@@ -111,3 +112,4 @@ def _pool_globally(model: Any) -> None:
             node.op_type = "GlobalAveragePool"
             node.attributes.clear()
             node.resize_inputs(1)
+    remove_unused_nodes(model)  # the axes, of which ONNX Runtime would warn
