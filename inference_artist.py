@@ -260,7 +260,7 @@ def infer_picture(flags: Flags, output: Path, predictor: Predictor, request: Inf
     from inference.records import Summary, format_record, make_entries, print_outcome, write_single
     from inference.tally import KnownArtists
     from search.gallery import find_images
-    (_, record), = make_entries(predictor.predict_with([flags.source], flags.network), flags.source.parent, request)
+    (_, record), = make_entries(predictor.predict([flags.source], flags.network), flags.source.parent, request)
     path = write_single(flags.source, record, output, flags.files)
     if flags.neighbour_sheet and request.search:
         known = KnownArtists(flags.source.parent, request.search.gallery.sizes)

@@ -101,7 +101,7 @@ def main(argv: list[str] | None = None) -> int:
     predictor.check_expected(flags.expected)
     choice = make_choice(flags, predictor)
     explain = make_explainer(flags, predictor, found)
-    answers = progress(predictor.predict_with(pictures, flags.network), len(pictures))
+    answers = progress(predictor.predict(pictures, flags.network), len(pictures))
     entries = make_label_records(answers, choice)
     if is_filed or len(pictures) == 1:
         entries = [*entries]

@@ -209,7 +209,7 @@ def measure_speed(predictor: Predictor, paths: Sequence[Path], options: TrainedO
 
         def run(chosen: Sequence[Path], *, sheets: bool) -> float:
             started = time.perf_counter()
-            answers = list(predictor.predict_with(chosen, options))
+            answers = list(predictor.predict(chosen, options))
             if sheets:
                 answered = [(f"{number}", each.path, {}) for number, each in enumerate(answers)
                             if isinstance(each, Prediction)]

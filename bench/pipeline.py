@@ -75,12 +75,12 @@ def measure_pipeline(paths: Sequence[Path], options: TrainedOptions, rounds: int
                                       device=options.device)
     few = paths[:2 * options.batch_size]
     _run_plain_loop(plain, few, options.batch_size)
-    list(predictor.predict_with(few, options))
+    list(predictor.predict(few, options))
     sample = paths[::max(1, len(paths) // SAMPLE)][:SAMPLE]
     measured = []
     for _ in range(rounds):
         plain_seconds = _seconds(lambda: _run_plain_loop(plain, paths, options.batch_size))
-        pipeline_seconds = _seconds(lambda: list(predictor.predict_with(paths, options)))
+        pipeline_seconds = _seconds(lambda: list(predictor.predict(paths, options)))
         decoding, network = _core_seconds(predictor, sample, options)
         measured.append(Round(plain=plain_seconds / len(paths), pipeline=pipeline_seconds / len(paths),
                               decoding=decoding, network=network))

@@ -39,7 +39,7 @@ class Colours:
     def of(cls, name: str) -> Colours:
         """Those that timm's weights of the model `name` are published for."""
         cfg = timm.get_pretrained_cfg(name)
-        return cls(mean=tuple(cfg.mean), std=tuple(cfg.std)) if cfg else cls()  # type: ignore[arg-type]
+        return cls(mean=tuple(cfg.mean), std=tuple(cfg.std)) if cfg else cls()  # type: ignore[arg-type]  # three channels
 
 
 class OnPyramid:

@@ -25,7 +25,7 @@ def collect_answers(predictor: Predictor, classes: Sequence[str], folders: Seque
     features: list[torch.Tensor] = []
     artists: list[str] = []
     failures: list[Failure] = []
-    for answer in progress(predictor.predict_with(list(owners), options), len(owners)):
+    for answer in progress(predictor.predict(list(owners), options), len(owners)):
         if isinstance(answer, Failure):
             failures.append(answer)
         else:

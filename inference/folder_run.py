@@ -79,7 +79,7 @@ def run_folder(predictor: Predictor, pictures: Sequence[Path], folder: Path, out
         about |= {"pictures": len(pictures), "shard": options.shard}
     journal = (Journal.resume(journal_folder, about, batch_size=size) if options.resume
                else Journal.begin(journal_folder, about))
-    answers = predictor.predict_with(pictures, network, start=journal.done)
+    answers = predictor.predict(pictures, network, start=journal.done)
     entries = make_entries(progress(answers, len(pictures), journal.done), folder, request, batch_size=size)
     journal.extend(entries, batch_size=size)
     return journal

@@ -13,7 +13,6 @@ import torch
 from torch.utils.data import BatchSampler
 
 from data.image_list import Batch, ImageList, collate, full_batches
-from data.images import DEFAULT_MAX_PIXELS
 from data.loaders import Loading, make_loader
 from data.transforms import Preprocessing
 from evaluation.calibration import Calibration
@@ -30,6 +29,7 @@ from utils import UserError
 
 TASKS = {"classification": ("one artist per picture", "inference_artist.py"),
          "multilabel": ("several artists per picture", "predict_artist_multilabel.py")}
+DEFAULT_OPTIONS = InferenceOptions()
 NOT_FINITE = "the network's answer is not finite, or huge"  # the reason of a `Failure`
 Item = TypeVar("Item")
 Output = TypeVar("Output")
@@ -201,14 +201,7 @@ class Predictor:
             raise UserError(f"{checkpoint}, which was trained for {TASKS[self.task][0]}",
                             f"a network for {TASKS[task][0]}", f"use {TASKS[self.task][1]} for this one")
 
-    def predict_with(self, paths: Sequence[Path], options: InferenceOptions, *,
-                     start: int = 0) -> Iterator[Prediction | Failure]:
-        """`predict` with a command's flags."""
-        return self.predict(paths, batch_size=options.batch_size, num_workers=options.num_workers,
-                            max_pixels=options.max_pixels, view=options.view, draft=options.draft, start=start)
-
-    def predict(self, paths: Sequence[Path], *, batch_size: int = 32, num_workers: int | None = None,
-                max_pixels: int = DEFAULT_MAX_PIXELS, view: str = "default", draft: bool = False,
+    def predict(self, paths: Sequence[Path], options: InferenceOptions = DEFAULT_OPTIONS, *,
                 start: int = 0) -> Iterator[Prediction | Failure]:
         """One answer per path, in the order given.
 
@@ -216,14 +209,15 @@ class Predictor:
         not change the position of another one in its batch, nor the last bit of its answer.
 
         `start` leaves out so many paths; if they are whole batches of readable pictures, the other answers stay the
-        same. `InferenceOptions` documents the other arguments: they are flags.
+        same.
 
         Raises:
             UserError: see `answer`.
         """
-        views = Views(self.preprocessing, view)
-        pictures = ImageList(paths, views, max_pixels=max_pixels, reduction=views.reduction if draft else None)
-        yield from self.answer(pictures, batch_size=batch_size, num_workers=num_workers, start=start)
+        views = Views(self.preprocessing, options.view)
+        pictures = ImageList(paths, views, max_pixels=options.max_pixels,
+                             reduction=views.reduction if options.draft else None)
+        yield from self.answer(pictures, batch_size=options.batch_size, num_workers=options.num_workers, start=start)
 
     def answer(self, pictures: ImageList, *, batch_size: int, num_workers: int | None,
                start: int = 0) -> Iterator[Prediction | Failure]:

@@ -110,7 +110,7 @@ def extract_folder(predictor: Predictor, found: PictureFolder,
     """
     for line in found.report():
         print(line)
-    answers = progress(predictor.predict_with(found.images, options), len(found.images))
+    answers = progress(predictor.predict(found.images, options), len(found.images))
     vectors, failures = extract_features(answers, found.root)
     return replace(vectors, space=predictor.space), [*failures, *found.unreadable]
 

@@ -33,6 +33,7 @@ from data.images import EXTENSION_FORMATS
 from data.names import as_text, from_text, line_problem, nfc
 from data.picture_files import PictureFolder, find_pictures
 from inference.predictor import Prediction, Predictor
+from runtime.options import InferenceOptions
 from tests.odd_pictures import ARTISTS, MAX_PIXELS, OLD, Fate, write_odd_pictures
 
 Call = Callable[..., int]
@@ -90,7 +91,7 @@ def answer_alone(odd: Odd, checkpoint: Path, place: Path) -> dict[str, Predictio
     for number, name in enumerate(sorted(odd.names("used"))):
         (place / str(number)).mkdir()
         copy = shutil.copyfile(odd.root / name, place / str(number) / "picture.png")
-        answers[name], = predictor.predict([copy], num_workers=0)
+        answers[name], = predictor.predict([copy], InferenceOptions(num_workers=0))
     return answers
 
 

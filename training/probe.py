@@ -116,7 +116,7 @@ def set_classifier(network: Any, head: LinearHead) -> None:
         if isinstance(classifier, NormLinear):  # the norm standardises, so that training can go on from here
             variance = torch.from_numpy(head.deviation**2)
             classifier.bn.running_mean.copy_(torch.from_numpy(head.mean))  # type: ignore[union-attr]  # it has them
-            classifier.bn.running_var.copy_(variance)  # type: ignore[union-attr]
+            classifier.bn.running_var.copy_(variance)  # type: ignore[union-attr]  # as above
             classifier.bn.weight.copy_(torch.from_numpy(head.scale) * (variance + classifier.bn.eps).sqrt())
             classifier.bn.bias.zero_()
             classifier, weight, bias = classifier.l, head.weight, head.bias

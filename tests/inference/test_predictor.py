@@ -13,11 +13,13 @@ import torch
 from data.images import decode_image
 from data.transforms import Preprocessing, eval_transform
 from inference.predictor import Failure, Lanes, Prediction, Predictor
+from runtime.options import InferenceOptions
 from runtime.placement import Placement
 from tests.pictures import stroke_picture
 from utils import UserError
 
 HOW = Preprocessing(input_size=64, crop_pct=0.875, interpolation="bicubic", mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.2))
+IN_PAIRS, IN_THREES = InferenceOptions(batch_size=2), InferenceOptions(batch_size=3)
 
 
 def small_network() -> torch.nn.Module:
@@ -45,7 +47,7 @@ def logits(answers: list[Prediction | Failure]) -> torch.Tensor:
 
 
 def test_answers_are_those_of_the_plain_network(pictures: list[Path]) -> None:
-    answers = list(predictor().predict(pictures, batch_size=3))
+    answers = list(predictor().predict(pictures, IN_THREES))
     network = small_network().eval()
     images = torch.stack([eval_transform(HOW)(decode_image(path)) for path in pictures])
     with torch.no_grad():
@@ -63,9 +65,10 @@ def test_a_damaged_picture_at_any_place_changes_no_bit_of_another_answer(picture
     bad = tmp_path / "bad.jpg"
     bad.write_bytes(b"\xff\xd8\xff broken")
     network = predictor(amp=amp)
-    alone = list(network.predict(pictures, batch_size=batch_size))
+    options = InferenceOptions(batch_size=batch_size)
+    alone = list(network.predict(pictures, options))
     for place in range(len(pictures) + 1):
-        mixed = list(network.predict([*pictures[:place], bad, *pictures[place:]], batch_size=batch_size))
+        mixed = list(network.predict([*pictures[:place], bad, *pictures[place:]], options))
         failure = mixed.pop(place)
         assert isinstance(failure, Failure)
         assert failure.path == bad
@@ -76,32 +79,33 @@ def test_a_damaged_picture_at_any_place_changes_no_bit_of_another_answer(picture
 
 def test_the_end_alone_is_what_it_is_in_the_whole(pictures: list[Path]) -> None:
     network = predictor()
-    whole = list(network.predict(pictures, batch_size=3))
+    whole = list(network.predict(pictures, IN_THREES))
     for start in (3, 6):
-        end = list(network.predict(pictures, batch_size=3, start=start))
+        end = list(network.predict(pictures, IN_THREES, start=start))
         assert [answer.path for answer in end] == pictures[start:]
         assert torch.equal(logits(end), logits(whole[start:]))
-    assert not list(network.predict(pictures, batch_size=3, start=7))
+    assert not list(network.predict(pictures, IN_THREES, start=7))
     assert not list(network.predict([]))
 
 
 def test_workers_change_nothing(pictures: list[Path]) -> None:
     network = predictor()
-    assert torch.equal(logits(list(network.predict(pictures, batch_size=3, num_workers=2))),
-                       logits(list(network.predict(pictures, batch_size=3))))
+    assert torch.equal(logits(list(network.predict(pictures, InferenceOptions(batch_size=3, num_workers=2)))),
+                       logits(list(network.predict(pictures, IN_THREES))))
 
 
 def test_the_network_runs_once_for_features_and_logits(pictures: list[Path]) -> None:
     network = predictor()
     calls = []
     network.network.patch_embed.register_forward_hook(lambda *_: calls.append(1))
-    list(network.predict(pictures, batch_size=3))
+    list(network.predict(pictures, IN_THREES))
     assert len(calls) == 3
 
 
 def test_several_views_are_averaged_and_stay_consistent(pictures: list[Path]) -> None:
     network = predictor()
-    single, several = (list(network.predict(pictures, batch_size=3, view=view)) for view in ("default", "multicrop"))
+    single, several = (list(network.predict(pictures, InferenceOptions(batch_size=3, view=view)))
+                       for view in ("default", "multicrop"))
     assert not torch.allclose(logits(single), logits(several))
     head = small_network().eval().get_classifier()
     with torch.no_grad():  # the head is linear: the mean of the logits is the logits of the mean
@@ -110,7 +114,7 @@ def test_several_views_are_averaged_and_stay_consistent(pictures: list[Path]) ->
 
 
 def test_bfloat16_is_close(pictures: list[Path]) -> None:
-    exact, rough = (logits(list(predictor(amp=amp).predict(pictures, batch_size=3))) for amp in ("off", "bf16"))
+    exact, rough = (logits(list(predictor(amp=amp).predict(pictures, IN_THREES))) for amp in ("off", "bf16"))
     assert rough.dtype == torch.float32
     assert not torch.equal(exact, rough)
     torch.testing.assert_close(rough.softmax(1), exact.softmax(1), rtol=0, atol=0.02)
@@ -118,8 +122,8 @@ def test_bfloat16_is_close(pictures: list[Path]) -> None:
 
 @pytest.mark.exhaustive
 def test_a_compiled_network_answers_alike(pictures: list[Path]) -> None:
-    compiled = list(predictor(compile=True).predict(pictures, batch_size=3))
-    torch.testing.assert_close(logits(compiled), logits(list(predictor().predict(pictures, batch_size=3))), rtol=1e-4,
+    compiled = list(predictor(compile=True).predict(pictures, IN_THREES))
+    torch.testing.assert_close(logits(compiled), logits(list(predictor().predict(pictures, IN_THREES))), rtol=1e-4,
                                atol=1e-5)
 
 
@@ -137,7 +141,7 @@ def spoiled(network: Predictor, numbers: set[int], part: int, value: float) -> P
                 outputs[part][row, 1] = value
         return tuple(outputs)
 
-    network.run = spoil  # type: ignore[method-assign]
+    network.run = spoil  # type: ignore[method-assign]  # in place of a network that is not finite
     return network
 
 
@@ -145,8 +149,8 @@ def spoiled(network: Predictor, numbers: set[int], part: int, value: float) -> P
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), 1e16])
 def test_an_answer_that_is_not_finite_is_a_failure_and_changes_no_other(pictures: list[Path], part: int,
                                                                         value: float) -> None:
-    sound = list(predictor().predict(pictures[:4], batch_size=2))
-    found = list(spoiled(predictor(), {0, 2}, part, value).predict(pictures[:4], batch_size=2))
+    sound = list(predictor().predict(pictures[:4], IN_PAIRS))
+    found = list(spoiled(predictor(), {0, 2}, part, value).predict(pictures[:4], IN_PAIRS))
     assert [answer.path for answer in found] == pictures[:4]
     assert [isinstance(answer, Failure) and "not finite" in answer.reason for answer in found] == [
         True, False, True, False]
@@ -158,8 +162,8 @@ def test_a_network_that_gives_nothing_else_is_refused_before_the_first_answer(pi
     files = [tmp_path / "gone.png", *pictures[:3]]
     network = spoiled(predictor(source=Path("net.pth")), set(range(100)), 1, float("nan"))
     with pytest.raises(UserError, match=r"net\.pth, whose answers are all not finite"):
-        next(network.predict(files, batch_size=2))
-    assert all(isinstance(answer, Failure) for answer in network.predict(files, batch_size=2, start=2))  # a run goes on
+        next(network.predict(files, IN_PAIRS))
+    assert all(isinstance(answer, Failure) for answer in network.predict(files, IN_PAIRS, start=2))  # a run goes on
     assert [type(answer) for answer in network.predict(files[:1])] == [Failure]  # the network was not asked
 
 

@@ -13,6 +13,7 @@ from PIL import Image
 from data.images import decode_image
 from data.transforms import Preprocessing, eval_transform
 from inference.predictor import Prediction, Predictor
+from runtime.options import InferenceOptions
 from runtime.placement import Placement
 
 HOW = Preprocessing(input_size=32, crop_pct=0.875, interpolation="bicubic", mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2))
@@ -28,7 +29,7 @@ def test_answers_are_those_of_evaluation_whatever_the_size(tmp_path: Path, size:
     pixels = eval_transform(HOW)(decode_image(tmp_path / "a.jpg"))[None]
     logits = predictor.network(pixels)
     whole, = predictor.predict([tmp_path / "a.jpg"])
-    reduced, = predictor.predict([tmp_path / "a.jpg"], draft=True)
+    reduced, = predictor.predict([tmp_path / "a.jpg"], InferenceOptions(draft=True))
     assert isinstance(whole, Prediction)
     assert isinstance(reduced, Prediction)
     torch.testing.assert_close(whole.logits, logits[0].detach(), atol=1e-6, rtol=1e-5)

@@ -17,6 +17,7 @@ from PIL import Image
 from inference.predictor import Failure, Predictor
 from inference_artist import main
 from runtime.checkpoint import read_checkpoint
+from runtime.options import InferenceOptions
 from tests.conftest import MODEL
 
 
@@ -141,8 +142,8 @@ def test_a_damaged_picture_shifts_no_other_answer(predictor: Predictor, data_set
     good = sorted((data_set / "val" / "artist_0").iterdir())[:3]
     bad = tmp_path / "bad.png"
     bad.write_bytes(b"bad")
-    alone = list(predictor.predict(good, batch_size=2))
-    mixed = list(predictor.predict([*good[:place], bad, *good[place:]], batch_size=2))
+    alone = list(predictor.predict(good, InferenceOptions(batch_size=2)))
+    mixed = list(predictor.predict([*good[:place], bad, *good[place:]], InferenceOptions(batch_size=2)))
     failure = mixed.pop(place)
     assert isinstance(failure, Failure)
     assert failure.path == bad
