@@ -88,7 +88,7 @@ def augment(steps: Sequence[Any]) -> SceneTransform:
         wrapped: dict[str, Tensor] = dict(target)
         if "boxes" in target:
             wrapped["boxes"] = tv_tensors.BoundingBoxes(
-                target["boxes"], format="XYXY", canvas_size=tuple(image.shape[1:]))  # type: ignore[call-overload]  # 2
+                target["boxes"], format="XYXY", canvas_size=(image.shape[1], image.shape[2]))
         for name in {"masks", "pixels"} & target.keys():
             wrapped[name] = tv_tensors.Mask(target[name])
         moved, wrapped = transform(tv_tensors.Image(image), wrapped)
