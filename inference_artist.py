@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from data.names import as_text, named_file
 from data.output_folder import output_lock
 from data.picture_files import PictureFolder, find_pictures
+from data.tar_files import find_member
 from inference.modes import MODES, InferenceRequest, Mode, ModeName
 from inference.sidecars import SidecarOptions
 from inference.sorting import SORTED, SortOptions, undo_sort
@@ -155,7 +156,10 @@ def choose_output(flags: Flags) -> Path:
 
 def find_input(flags: Flags) -> PictureFolder:
     """The pictures of the input folder; prints what is passed over."""
-    found = find_pictures(flags.source, exclude=flags.search.exclude)
+    found = find_pictures(flags.source, exclude=flags.search.exclude, tars=True)
+    named = "--sort-into" if flags.sorting.sort_into else "--sidecars" if flags.tags.sidecars else None
+    if named and (packed := next(filter(find_member, found.images), None)):
+        raise UserError(f"{named} with {packed}, which lies in a tar", "pictures in folders", "unpack the tar files")
     for line in found.report():
         print(line)
     if not found.images:

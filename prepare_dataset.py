@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import MISSING, dataclass
 from pathlib import Path
+from typing import Literal
 
 from data.images import DEFAULT_MAX_PIXELS, IMAGE_EXTENSIONS
 from data.output_folder import new_folder
@@ -43,6 +44,10 @@ class Flags:
     overwrite: bool = flag(False, "replace an earlier output without asking", common=True)
     resize: int | None = flag(None, "write copies with the short side reduced to N px (never enlarged), so that "
                                     "training reads less", at_least=1, metavar="N", common=True)
+    format: Literal["folders", "webdataset"] = flag(
+        "folders", "folders: one folder of pictures per artist in train/ and val/; webdataset: tar files there, with a "
+                   ".cls and a .json file for each picture", common=True)
+    shard_size: int = flag(1000, "for --format webdataset: pictures in each tar file", at_least=1, metavar="N")
     workers: int | None = flag(None, "processes that check, reduce and copy; 0 works in this one (default: one per "
                                      "processor)", at_least=0, at_most=MOST_WORKERS)
     image_extensions: tuple[str, ...] = flag(
@@ -63,6 +68,7 @@ class Flags:
                                        "on one side")
     max_pixels: int = flag(DEFAULT_MAX_PIXELS, "pictures whose header claims more count as damaged", at_least=1)
     search: FolderSearchOptions
+    given: frozenset[str] = frozenset()
 
 
 def build_parser() -> Parser[Flags]:
@@ -100,7 +106,7 @@ def main(argv: list[str] | None = None) -> int:
     print(f"The data set is in {flags.output_dir}")
     if len(split.train) > 1:
         print_next("train_artist_style.py", "--data-path", flags.output_dir, "--pretrained", "--linear-probe")
-    else:
+    elif flags.format == "folders":
         print_next("tools/build_gallery.py", "--images-dir", flags.output_dir / "train", "--gallery", "my_gallery",
                    "--model", "tf_efficientnet_lite0", "--pretrained")
     return EXIT_DONE
@@ -116,7 +122,13 @@ def read_copy_settings(flags: Flags) -> CopySettings:
     if flags.resize and method != "copy":
         raise UserError(f"--resize with --{method}", "one of them (a link cannot be smaller than its file)",
                         "leave one out")
-    return CopySettings(method=method, short_side=flags.resize, max_pixels=flags.max_pixels)
+    if flags.format == "webdataset" and method != "copy":
+        raise UserError(f"--format webdataset with --{method}", "one of them (a tar file holds its pictures)",
+                        "leave one out")
+    if flags.format == "folders" and "shard_size" in flags.given:
+        raise UserError("--shard-size without --format webdataset", "both", "add --format webdataset")
+    return CopySettings(method=method, short_side=flags.resize, max_pixels=flags.max_pixels,
+                        shard_size=flags.shard_size if flags.format == "webdataset" else None)
 
 
 def read_extensions(words: Sequence[str]) -> set[str]:

@@ -1,24 +1,22 @@
-"""Images in one folder per class, on disk or in tar files as timm's readers take them."""
+"""Images in one folder per class, on disk or in tar files: WebDataset shards, and those that timm's readers take."""
 
 from __future__ import annotations
 
-import tarfile
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from pathlib import Path, PurePosixPath
-from typing import IO
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
 from torchvision.transforms.functional import to_tensor
 
 from data.image_list import LabelledImages
-from data.images import DEFAULT_MAX_PIXELS, SIGNATURE, SIGNATURE_BYTES, ImageError, decode_image
+from data.images import DEFAULT_MAX_PIXELS, ImageError, decode_image
 from data.names import line_problem, nfc
-from data.picture_files import artist_of, find_pictures, is_excluded, picture_name
+from data.picture_files import PictureFolder, artist_of, find_pictures, tar_content
+from data.shards import ABOUT, CLASS, label_pictures
+from data.tar_files import TAR, Member, read_member
 from data.transforms import Transform
-from utils import UserError, check_regular_file
-
-TAR = ".tar"
+from utils import UserError
 
 
 class ImageFolder(LabelledImages):
@@ -123,72 +121,51 @@ class ListedFolder(ImageFolder):
 class ImageTar(ImageFolder):
     """The images of one tar file, or of all tar files in a folder, as if unpacked to one folder per class.
 
-    An image's class is its folder within the tar; without a folder, the name of the tar, which may be packed into
-    another tar. Nothing is unpacked and no index is written: images are read at their offset, by any number of
-    processes at once. A damaged image is found when it is read.
+    They are WebDataset shards or tars of class folders, see `label_pictures`; without class and folder, the name of the
+    tar is the class, which may be packed into another tar. Nothing is unpacked: images are read at their offset, by any
+    number of processes at once.
     """
 
     def _list(self) -> dict[str, list[str]]:
         files = [self.root] if self.root.is_file() else sorted(self.root.glob(f"*{TAR}"))
-        self._members: dict[str, tuple[Path, int, int]] = {}  # name -> tar file, offset and size in bytes
+        self._members: dict[str, tuple[Path, str, Member]] = {}  # name -> tar file, path in it, place
+        passed_over: dict[str, str] = {}
         for file in files:
-            try:
-                check_regular_file(file)
-                with open(file, "rb") as archive:
-                    for name, offset, size in _read_members(archive, "" if file == self.root else file.stem):
-                        if not is_excluded(name, self.exclude):
-                            self._members[name] = file, offset, size
-            except (tarfile.TarError, OSError) as error:
-                raise UserError(f"{file}, which is damaged or no tar file ({error})", "a whole, uncompressed .tar file",
-                                "copy it again, or unpack it to one folder per class") from error
+            content = dict(tar_content(file, self.exclude))
+            passed_over |= {f"{file.name}/{path}": problem for path, problem in content.items()
+                            if problem and not path.endswith((CLASS, ABOUT))}
+            pictures = (path for path, problem in content.items() if problem is None)
+            for found in label_pictures(file, pictures, folder="" if file == self.root else file.stem):
+                artist, _, name = found.name.partition("/")
+                name = found.name if found.name not in self._members else f"{artist}/{file.stem}/{name}"
+                self._members[name] = file, found.path, found.member
         by_class: dict[str, list[str]] = {}
         for name in sorted(self._members):
             by_class.setdefault(artist_of(name) or "", []).append(name)
         if not by_class:
-            raise UserError(f"no picture in a class folder in {self.root}", "tar files of class folders, or one per "
-                            "class", "check --data-path")
+            raise UserError(f"no picture in a class folder in {self.root}", "tar files of class folders, one per "
+                            "class, or shards with .cls files", "check --data-path")
+        found = PictureFolder(root=self.root, images=[], folders=[], passed_over=passed_over, unreadable=[])
+        self.passed_over, self.unreadable = [f"{self.root}: {line}" for line in found.report()], found.unreadable
         return dict(sorted(by_class.items()))
 
-    def is_gone(self, path: Path) -> bool:
-        """False: `path` is a name within a tar file."""
-        return False
+    def path(self, index: int) -> Path:
+        """The path of image `index`, which leads into a tar."""
+        file, path, _ = self._members[self.names[index]]
+        return file / path
 
-    def files(self) -> list[Path]:
-        """None: images in tar files are checked when they are read."""
-        return []
+    def is_gone(self, path: Path) -> bool:
+        """False: a damaged image has not gone."""
+        return False
 
     def picture(self, index: int) -> Image.Image:
         """Image `index`, decoded; raises `ImageError`."""
-        file, offset, size = self._members[self.names[index]]
+        file, _, member = self._members[self.names[index]]
         try:
-            with open(file, "rb") as archive:
-                archive.seek(offset)
-                content = archive.read(size)
+            content = read_member(file, member)
         except OSError as error:
-            raise ImageError(self.path(index), f"cannot be read: {error.strerror}") from error
+            raise ImageError(self.path(index), f"cannot be read: {error.strerror or error}") from error
         return decode_image(self.path(index), content=content, max_pixels=self.max_pixels)
-
-
-def _read_members(archive: IO[bytes], stem: str) -> Iterator[tuple[str, int, int]]:
-    """Name (class/file), offset and size in bytes of each image in an open tar, and in the tars within it."""
-    with tarfile.open(fileobj=archive, mode="r:") as tar:
-        for member in tar:
-            path = PurePosixPath(member.name)
-            if not member.isreg() or path.name.startswith("."):
-                continue
-            if path.suffix.lower() == TAR:
-                inner = tar.extractfile(member)
-                for name, offset, size in _read_members(inner, path.stem) if inner else ():
-                    yield name, member.offset_data + offset, size
-            elif (path.parent.name or stem) and _is_picture(tar, member):
-                yield f"{path.parent.name or stem}/{path.name}", member.offset_data, member.size
-
-
-def _is_picture(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bool:
-    known = picture_name(member.name)
-    if known is None and (content := tar.extractfile(member)):
-        return SIGNATURE.match(content.read(SIGNATURE_BYTES)) is not None
-    return known is True
 
 
 def open_pictures(root: Path, transform: Transform = to_tensor, *, classes: Sequence[str] | None = None,

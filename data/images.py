@@ -23,6 +23,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, ImageCms, UnidentifiedImageError
 
+from data.tar_files import find_member, read_member
 from utils import check_regular_file
 
 # Extension → Pillow's name of the format. Formats are tried by content, in this order; TGA, without a signature, last.
@@ -66,8 +67,8 @@ def decode_image(path: str | os.PathLike[str], *, content: bytes | None = None,
     The content decides on the format, not the extension. The first call sets Pillow up for this process.
 
     Args:
-        path: the file.
-        content: its bytes, if it lies in an archive.
+        path: the file, which may lie in a tar, see `find_member`.
+        content: its bytes, if they have been read.
         max_pixels: width times height above which nothing is decoded, px.
         reduction: from width and height to the divisor of a JPEG's size while it is decoded: 1, 2, 4 or 8.
 
@@ -76,6 +77,8 @@ def decode_image(path: str | os.PathLike[str], *, content: bytes | None = None,
     """
     _set_up_pillow()
     try:
+        if content is None and (found := find_member(path)):
+            content = read_member(*found)
         size = check_regular_file(path) if content is None else len(content)
         stripped = _strip_png(path, content, max_pixels) if size > _LARGE_FILE else None
         try:

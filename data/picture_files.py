@@ -15,6 +15,7 @@ from data.images import IMAGE_EXTENSIONS, SIGNATURE, SIGNATURE_BYTES
 from data.names import as_text, from_text, nfc
 from data.output_folder import MARKER
 from data.side_files import split_lines
+from data.tar_files import TAR, Member, TarError, index_tar, read_member
 from utils import UserError, expand_wildcard, read_bytes
 
 # Folders of file systems, servers and tools, in lower case; further ones are hidden, with a dot in front.
@@ -44,8 +45,13 @@ _NAMES_SHOWN = 10
 
 
 def artist_of(name: str) -> str | None:
-    """Whose picture `name` is, a "/"-separated path below a root: its first folder in NFC; None without a folder."""
-    folder, separator, _ = name.partition("/")
+    """Whose picture `name` is, a "/"-separated path below a root: its first folder in NFC; None without a folder.
+
+    A tar is no artist's folder: in it, the first folder counts.
+    """
+    folder, separator, rest = name.partition("/")
+    if "/" in rest and folder.lower().endswith(TAR):
+        return artist_of(rest)
     return nfc(folder) if separator else None
 
 
@@ -122,7 +128,7 @@ class PictureFolder:
 
 
 def find_pictures(folder: str | os.PathLike[str], *, recursive: bool = True, extensions: Collection[str] = (),
-                  exclude: Sequence[str] = ()) -> PictureFolder:
+                  exclude: Sequence[str] = (), tars: bool = False) -> PictureFolder:
     """The pictures below `folder`, and what else is there.
 
     A file is a picture if its extension is one of pictures, or unknown and the content begins like a picture. Hidden
@@ -135,12 +141,56 @@ def find_pictures(folder: str | os.PathLike[str], *, recursive: bool = True, ext
         extensions: lower case with a dot; if given, they alone decide, in any case.
         exclude: patterns with * and ? of files and folders to pass over, in any case and in NFC: of names, or with a
             "/" of whole paths below the root.
+        tars: search tar files as if they were folders, too.
 
     Raises:
-        UserError: the folder is missing or cannot be read. One below it that cannot be read is passed over.
+        UserError: the folder is missing or cannot be read, or a tar. A folder below it that cannot be read is passed
+            over.
     """
     found = _Search(Path(folder), frozenset(extensions), tuple(exclude)).run()
+    if tars:
+        found = _open_tars(found, exclude)
     return found if recursive else found.without_folders()
+
+
+def _open_tars(found: PictureFolder, exclude: Sequence[str]) -> PictureFolder:
+    """`found` with the pictures in its tar files."""
+    tars = [name for name, reason in found.passed_over.items() if reason == f"no picture, {TAR}"]
+    inside = {f"{tar}/{name}": problem for tar in tars for name, problem in tar_content(found.root / tar, exclude)}
+    images = sorted([*map(found.name, found.images), *(name for name, problem in inside.items() if not problem)])
+    passed_over = {name: reason for name, reason in found.passed_over.items() if name not in {*tars}}
+    return replace(found, images=[found.root / name for name in images], passed_over=dict(sorted({
+        **passed_over, **{name: problem for name, problem in inside.items() if problem}}.items())))
+
+
+def tar_content(tar: Path, exclude: Sequence[str] = ()) -> Iterator[tuple[str, str | None]]:
+    """The path of all that lies in a tar, and why it is passed over; None for a picture.
+
+    Raises:
+        UserError: it cannot be read, is cut off or damaged, or holds a name that leads out of it.
+    """
+    try:
+        index = index_tar(tar)
+        yield from index.passed_over.items()
+        for name, member in index.members.items():
+            yield name, _member_problem(tar, name, member, exclude)
+    except OSError as error:
+        reason = error if isinstance(error, TarError) else error.strerror
+        raise UserError(f"{tar}, which is damaged or no tar file ({reason})", "a whole, uncompressed .tar file",
+                        "copy it again, or unpack it and pack it anew") from error
+
+
+def _member_problem(tar: Path, name: str, member: Member, exclude: Sequence[str]) -> str | None:
+    """Why a file in a tar is passed over; None for a picture."""
+    if exclude and is_excluded(name, exclude):
+        return "--exclude"
+    last = name.rpartition("/")[2]
+    if last.startswith("."):
+        return "a hidden file"
+    known = picture_name(last)
+    if known is None:
+        known = SIGNATURE.match(read_member(tar, Member(member.offset, min(member.size, SIGNATURE_BYTES)))) is not None
+    return None if known else f"no picture, {PurePosixPath(last).suffix.lower() or 'no ending'}"
 
 
 def list_images(folder: str | os.PathLike[str]) -> list[Path]:

@@ -6,10 +6,11 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from data.image_folder import TAR, ImageFolder, open_pictures
+from data.image_folder import ImageFolder, open_pictures
 from data.image_list import LabelledImages
 from data.names import as_text
 from data.prepare.integrity import SCAN_CACHE, scan_images
+from data.tar_files import TAR
 from data.worker_pool import Progress
 from utils import UserError
 

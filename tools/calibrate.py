@@ -114,10 +114,10 @@ def find_folders(options: CalibrateOptions, search: FolderSearchOptions) -> list
     folder, unknown_dir = options.data_path / "val", options.unknown_dir
     if not folder.is_dir():
         raise UserError(f"no folder {folder}", "val/ with one folder per artist", "check --data-path")
-    known = find_pictures(folder, exclude=search.exclude).without_loose()
+    known = find_pictures(folder, exclude=search.exclude, tars=True).without_loose()
     if unknown_dir is None:
         return [known]
-    unknown = find_pictures(unknown_dir, exclude=search.exclude)
+    unknown = find_pictures(unknown_dir, exclude=search.exclude, tars=True)
     if not unknown.images:
         raise UserError(f"no picture in {unknown_dir}", "at least one", "check --unknown-dir")
     return [known, unknown]
@@ -128,7 +128,7 @@ def find_training(options: CalibrateOptions, search: FolderSearchOptions) -> lis
     folder = options.data_path / "train"
     if options.score in ("probability", "energy") or not folder.is_dir():
         return []
-    found = find_pictures(folder, exclude=search.exclude).without_loose()
+    found = find_pictures(folder, exclude=search.exclude, tars=True).without_loose()
     images = found.images[::-(-len(found.images) // MOST_PICTURES) or 1]
     print(f"{counted(len(images), 'training picture')}, by which the scores tell known artists from unknown ones")
     return [replace(found, images=images)] if images else []

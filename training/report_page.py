@@ -14,6 +14,7 @@ from data.image_list import LabelledImages
 from data.images import DEFAULT_MAX_PIXELS
 from data.names import as_text
 from data.prepare.near_duplicates import find_same_pictures
+from data.tar_files import is_file
 from data.worker_pool import Progress
 from drawing.confusion import CONFUSION
 from drawing.inline import inline_jpeg
@@ -197,7 +198,7 @@ def _find_copies(answers: ValidationAnswers, folder: Path | None, most: int,
     labels = {file: "train" for file in answers.train}
     labels |= {picture.file: ", ".join(answers.classes[label] for label in picture.labels)
                for picture in answers.pictures}
-    paths = {path: file for file in labels if (path := picture_path(folder, file)) and path.is_file()}
+    paths = {path: file for file in labels if (path := picture_path(folder, file)) and is_file(path)}
     if folder is None or not answers.train or len(paths) > most:
         return None, [f"Copies across the sides were not sought among {counted(len(labels), 'picture')}; "
                       "tools/report.py seeks them." if answers.train and most < MOST_SEARCHED else

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import functools
+import io
 import itertools
 import os
 import shutil
@@ -22,6 +23,7 @@ from data.prepare.artist_folders import Picture
 from data.prepare.integrity import find_copies, scan_images
 from data.prepare.near_duplicates import NearDuplicates, find_near_duplicates, scan_looks
 from data.prepare.splits import Links, Split, SplitRule, split_artists
+from data.shards import ShardSample, name_keys, shard_name, write_shards
 from data.side_files import read_text, split_lines
 from data.worker_pool import Progress, map_ordered
 from utils import UserError, write_json, write_text
@@ -42,11 +44,13 @@ class CopySettings:
         method: copied, linked to the source file, or left where they are and listed in split_info.txt alone.
         short_side: copies are reduced to this short side, px; smaller pictures, and with None all, keep their bytes.
         max_pixels: pictures with more are not decoded, px.
+        shard_size: pictures in a WebDataset shard; None for one folder per artist.
     """
 
     method: Method
     short_side: int | None
     max_pixels: int
+    shard_size: int | None = None
 
 
 class LinkError(UserError):
@@ -97,14 +101,18 @@ def write_dataset(folder: Path, source: Path, split: Split, settings: CopySettin
                   progress: Progress) -> None:
     """Fill the empty `folder`: pictures, class_mapping.csv, class_names.json, dataset_info.json, split_info.txt.
 
-    The pictures of `source` are copied, reduced or linked by `workers` processes (see `map_ordered`).
+    The pictures of `source` are copied, reduced or linked by `workers` processes (see `map_ordered`), or packed.
 
     Raises:
         LinkError: links are not possible here.
         UserError: two names are one on this file system.
     """
     files = name_files(split, settings, folder)
-    if settings.method != "list":
+    places = {side: {name: name for name in names} for side, names in files.items()}
+    if settings.shard_size:
+        places = {side: _write_shards(folder / side, source, names, list(split.train), settings, workers=workers,
+                                      progress=progress) for side, names in files.items()}
+    elif settings.method != "list":
         for side, artists in split.sides().items():
             for artist in artists:
                 (folder / side / artist).mkdir(parents=True)
@@ -126,8 +134,27 @@ def write_dataset(folder: Path, source: Path, split: Split, settings: CopySettin
         "near_duplicates": split.near_duplicates, "parted_near_duplicates": split.parted, "groups": split.groups,
         **{kind: {as_text(name): reason for name, reason in names.items()}
            for kind, names in (("damaged", split.damaged), ("passed_over", split.passed_over))}})
-    rows = [f"{side}\t{origin}\t{side}/{name}" for side, names in files.items() for name, origin in names.items()]
+    rows = [f"{side}\t{origin}\t{side}/{places[side][name]}"
+            for side, names in files.items() for name, origin in names.items()]
     write_text(folder / SPLIT_INFO, "\n".join([_SPLIT_COLUMNS, *rows]) + "\n")
+
+
+def _write_shards(folder: Path, source: Path, names: Mapping[str, str], artists: Sequence[str], settings: CopySettings,
+                  *, workers: int | None, progress: Progress) -> dict[str, str]:
+    """Write one side to shards, in the order of a data set of folders; the path below `folder` of each of `names`.
+
+    `names` has the path in the source folder of each path in a data set of folders.
+    """
+    order = sorted(names, key=lambda name: (name.partition("/")[0], name))
+    ids = {artist: number for number, artist in enumerate(artists)}
+    samples = [ShardSample(key=key, file=name, class_id=ids[name.partition("/")[0]], source=names[name])
+               for name, key in zip(order, name_keys(order), strict=True)]
+    jobs = [(Path(os.path.realpath(source / names[name])), Path(name)) for name in order]
+    read = functools.partial(_read_picture, settings=settings)
+    size = settings.shard_size or len(samples)
+    write_shards(folder, samples, map_ordered(read, jobs, workers=workers if settings.short_side else 0,
+                                              progress=progress), size)
+    return {sample.file: f"{shard_name(place, size)}/{sample.picture}" for place, sample in enumerate(samples)}
 
 
 def name_files(split: Split, settings: CopySettings, folder: Path) -> Files:
@@ -193,22 +220,31 @@ def _write_picture(job: tuple[Path, Path], settings: CopySettings) -> None:
                         "names that the output's file system can tell apart", "rename one of them")
     if settings.method != "copy":
         _link(source, target, settings.method)
-    elif settings.short_side is None or not _write_reduced(source, target, settings.short_side, settings.max_pixels):
+    elif reduced := _reduce(job, settings):
+        target.write_bytes(reduced)
+    else:
         shutil.copyfile(source, target)
 
 
-def _write_reduced(source: Path, target: Path, short_side: int, max_pixels: int) -> bool:
-    """False, and nothing is written, if the picture is small already and a copy will do."""
-    image = decode_image(source, max_pixels=max_pixels)
-    scale = min(1.0, short_side / min(image.size))
+def _read_picture(job: tuple[Path, Path], settings: CopySettings) -> bytes:
+    return _reduce(job, settings) or job[0].read_bytes()
+
+
+def _reduce(job: tuple[Path, Path], settings: CopySettings) -> bytes | None:
+    """The bytes of a reduced picture, from a source to a file of this name; None where a copy will do."""
+    source, target = job
+    if settings.short_side is None:
+        return None
+    image = decode_image(source, max_pixels=settings.max_pixels)
+    scale = min(1.0, settings.short_side / min(image.size))
     if scale == 1 and source.suffix == target.suffix:
-        return False
-    image = image.resize([round(side * scale) for side in image.size], Image.Resampling.LANCZOS)
+        return None
+    image, file = image.resize([round(side * scale) for side in image.size], Image.Resampling.LANCZOS), io.BytesIO()
     if target.suffix.lower() == ".png":
-        image.save(target, format="PNG")
+        image.save(file, format="PNG")
     else:
-        image.save(target, format="JPEG", quality=95, subsampling=0)
-    return True
+        image.save(file, format="JPEG", quality=95, subsampling=0)
+    return file.getvalue()
 
 
 def _link(source: Path, target: Path, method: Method) -> None:

@@ -17,6 +17,7 @@ import PIL
 
 from data.images import DEFAULT_MAX_PIXELS, ImageError, decode_image
 from data.side_files import parse_json
+from data.tar_files import find_member
 from data.worker_pool import Progress, map_ordered
 from utils import check_regular_file, read_bytes, write_text
 
@@ -91,10 +92,11 @@ def _key(path: Path) -> str:
 
 def _stamp(path: Path) -> tuple[int, int] | None:
     try:
-        status = path.stat()
+        found = find_member(path)
+        status = (found[0] if found else path).stat()
     except OSError:
         return None
-    return status.st_size, status.st_mtime_ns
+    return found[1].size if found else status.st_size, status.st_mtime_ns
 
 
 def _read_cache(cache: Path, made_with: Mapping[str, object]) -> dict[str, _Verdict]:

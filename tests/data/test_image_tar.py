@@ -15,6 +15,7 @@ from timm.data.readers.reader_image_in_tar import ReaderImageInTar
 from data.image_folder import ImageFolder, ImageTar, open_pictures
 from data.image_list import Draw
 from data.loaders import EvalBatches, Loading, make_loader
+from data.tar_files import read_member
 from data.train_val import find_damaged, open_train, open_val
 from data.transforms import Preprocessing, eval_transform
 from runtime.options import AugmentationOptions
@@ -85,8 +86,8 @@ def test_timms_reader_finds_the_same(packed: Path) -> None:
         (target, Path(name).name) for target, name in zip(mine.targets.tolist(), mine.names, strict=True)]
     assert list(reader.class_name_to_idx) == mine.classes
     for index, (_, _, content) in enumerate(theirs):
-        file, start, size = mine._members[mine.names[index]]
-        assert file.read_bytes()[start:start + size] == content
+        file, _, member = mine._members[mine.names[index]]
+        assert read_member(file, member) == content
 
 
 def test_processes_read_side_by_side(packed: Path) -> None:
@@ -109,7 +110,8 @@ def test_damage_in_a_tar_is_a_value(tmp_path: Path) -> None:
     assert dataset.names == ["a/bad.png", "a/good.png"]
     assert dataset[0].reason == "empty file (0 bytes)"
     assert dataset[1].image.shape == (3, 16, 16)
-    assert find_damaged([dataset], [], workers=0, max_pixels=10**6) == {}
+    assert find_damaged([dataset], [], workers=0, max_pixels=10**6) == {
+        dataset.root / "a" / "bad.png": "empty file (0 bytes)"}
     dataset.root.unlink()
     assert "No such file" in dataset[1].reason
 
