@@ -20,7 +20,7 @@ LEVELS: dict[str, tuple[int, int | None]] = {  # finest and coarsest stride, px,
 
 
 def build(*, backbone: str, dense_task: DenseTask, num_classes: int, channels: int = 256, rois: int = 512,
-          pretrained_backbone: bool = False, **_: Any) -> nn.Module:
+          anchor_scale: float = 1.0, pretrained_backbone: bool = False, **_: Any) -> nn.Module:
     """A network with random weights, or with the backbone's published ones.
 
     Args:
@@ -29,6 +29,7 @@ def build(*, backbone: str, dense_task: DenseTask, num_classes: int, channels: i
         num_classes: without the background.
         channels: of the pyramid and of the heads.
         rois: boxes of each picture that train the heads of Mask R-CNN.
+        anchor_scale: size of anchors as a multiple of the published ones'.
         pretrained_backbone: begin with the weights that timm has for the backbone.
         _: what timm gives to every model, such as the channels of its input.
 
@@ -41,8 +42,8 @@ def build(*, backbone: str, dense_task: DenseTask, num_classes: int, channels: i
     if dense_task == "semantic":
         return SemanticFPN(body, num_classes, colours)
     if dense_task == "boxes":
-        return Retina(body, num_classes, colours)
-    return MaskRCNN(body, num_classes, colours, rois=rois)
+        return Retina(body, num_classes, colours, anchor_scale=anchor_scale)
+    return MaskRCNN(body, num_classes, colours, rois=rois, anchor_scale=anchor_scale)
 
 
 def dense_network(pretrained: bool = False, **kwargs: Any) -> nn.Module:

@@ -81,11 +81,16 @@ class FloatRetinaNetHead(RetinaNetHead):
 
 
 class Retina(OnPyramid, RetinaNet):
-    """A RetinaNet; in training it returns its losses, else for each picture `boxes`, `scores` and `labels`."""
+    """A RetinaNet; in training it returns its losses, else for each picture `boxes`, `scores` and `labels`.
 
-    def __init__(self, backbone: PyramidBackbone, num_classes: int, colours: Colours) -> None:
+    `anchor_scale` is the size of anchors as a multiple of the published ones'.
+    """
+
+    def __init__(self, backbone: PyramidBackbone, num_classes: int, colours: Colours, *,
+                 anchor_scale: float = 1.0) -> None:
+        anchors = Anchors(backbone.strides, [anchor_scale * scale for scale in OCTAVE])
         head = FloatRetinaNetHead(backbone.out_channels, len(RATIOS) * len(OCTAVE), num_classes)
-        super().__init__(backbone, num_classes, anchor_generator=Anchors(backbone.strides, OCTAVE), head=head,
+        super().__init__(backbone, num_classes, anchor_generator=anchors, head=head,
                          proposal_matcher=IouMatcher(0.5, 0.4, 0.0), detections_per_img=100)
         self.transform = Padding(colours)
 
@@ -170,13 +175,15 @@ class MaskRCNN(OnPyramid, GeneralizedRCNN):
     """Mask R-CNN; in training it returns its losses, else for each picture `boxes`, `scores`, `labels` and `masks`.
 
     Masks are probabilities in the boxes, (M, 1, side, side); see `whole_masks`. `rois` boxes of each picture train the
-    heads.
+    heads; `anchor_scale` is the size of anchors as a multiple of the published ones'.
     """
 
-    def __init__(self, backbone: PyramidBackbone, num_classes: int, colours: Colours, *, rois: int = 512) -> None:
+    def __init__(self, backbone: PyramidBackbone, num_classes: int, colours: Colours, *, rois: int = 512,
+                 anchor_scale: float = 1.0) -> None:
         channels, strides = backbone.out_channels, backbone.strides
         matching, kept = IouMatcher(0.7, 0.3, 0.3), {"training": 1000, "testing": 1000}
-        rpn = Proposals(Anchors(strides, RPN_SCALE), FloatRPNHead(channels, len(RATIOS)), 0.7, 0.3, 256, 0.5,
+        anchors = Anchors(strides, [anchor_scale * scale for scale in RPN_SCALE])
+        rpn = Proposals(anchors, FloatRPNHead(channels, len(RATIOS)), 0.7, 0.3, 256, 0.5,
                         {"training": 2000, "testing": 1000}, kept, 0.7)
         rpn.proposal_matcher = matching
         hidden, outputs, pooled = 4 * channels, num_classes + 1, strides[:4]

@@ -12,6 +12,8 @@ from detection.scenes import IGNORED, Scene, Scenes
 from detection.semantic_fpn import resize
 from runtime.networks import DenseTask
 
+MOST_LOGITS = 2**27  # numbers that are resized together
+
 
 class DetectionLearner(nn.Module):
     """RetinaNet or Mask R-CNN on scenes; the losses are added."""
@@ -44,11 +46,28 @@ class SegmentationLearner(nn.Module):
     def forward(self, scenes: Scenes) -> Any:
         """Scenes -> in training, where they have one size, the loss (); else for each the classes (H, W) on disk."""
         if not self.training:
-            return [resize(self.network(as_image(scene)[None]), scene.size)[0].argmax(0) for scene in scenes]
+            return [name_pixels(self.network(as_image(scene)[None]), scene.size) for scene in scenes]
         logits = self.network(torch.stack([as_image(scene) for scene in scenes]))
         pixels = torch.stack([scene.target["pixels"] for scene in scenes]).long()
         loss = F.cross_entropy(logits, pixels, ignore_index=IGNORED, reduction="sum")
         return loss / (pixels != IGNORED).sum().clamp(min=1)
+
+
+def name_pixels(logits: Tensor, size: tuple[int, int]) -> Tensor:
+    """Logits (1, K, H, W) of a picture, resized to height and width -> the class of each pixel, (height, width).
+
+    A few classes at a time: all of a large picture would fill the memory.
+    """
+    best, named = None, torch.empty(0)
+    together = max(1, MOST_LOGITS // (size[0] * size[1]))
+    for start in range(0, logits.shape[1], together):
+        values, numbers = resize(logits[:, start : start + together], size)[0].max(0)
+        if best is None:
+            best, named = values, numbers
+            continue
+        better = values > best
+        best, named = torch.where(better, values, best), torch.where(better, numbers + start, named)
+    return named
 
 
 def as_image(scene: Scene) -> Tensor:

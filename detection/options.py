@@ -15,6 +15,7 @@ from runtime.options import (
     ModelOptions,
     OptimizerOptions,
     RunOptions,
+    TrainedOptions,
     TrainerOptions,
 )
 
@@ -26,10 +27,9 @@ class DenseModelOptions(ModelOptions):
     model: str | None = flag(None, "backbone: an LSNet, or any model of timm with features_only that takes pictures of "
                                    "any size (default: lsnet_t, or what the resumed checkpoint holds)", metavar="NAME",
                              common=True)
-    input_size: int | None = flag(None, "shorter side of a picture in the network, px (default: 800 for objects, 512 "
-                                        "for regions, or the checkpoint's); the longer one is at most 5/3 of it, for "
-                                        "regions 4 times", at_least=32, at_most=LARGEST_SIDE, names=("--img-size",),
-                                  common=True)
+    input_size: int | None = flag(None, "pictures are resized until the shorter side has this length, px (default: 800 "
+                                        "to find objects, 512 to name pixels, or the checkpoint's)", at_least=32,
+                                  at_most=LARGEST_SIDE, names=("--img-size",), common=True)
     channels: int | None = flag(None, "width of the pyramid and the heads, a multiple of 8 (default: 256, or the "
                                       "checkpoint's)", at_least=8, at_most=1024, common=True)
     pretrained: bool = flag(False, "begin with the backbone's published weights, downloaded once", common=True)
@@ -45,6 +45,10 @@ class DetectorOptions(DenseModelOptions):
 
     rois: int | None = flag(None, "boxes of each picture that train Mask R-CNN's heads (default: 512, or the "
                                   "checkpoint's)", at_least=4, at_most=4096)
+    anchor_scale: float | None = flag(
+        None, "size of anchors as a multiple of the published ones, of which the smallest have 32 px (default: "
+              "--input-size / 800, but at least 1/2 and at most 1; 1 for a file of mmdetection; or the checkpoint's)",
+        at_least=0.1, at_most=10)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,6 +111,8 @@ class DenseOptimizerOptions(OptimizerOptions):
     sched: Literal["cosine", "step", "poly"] = flag(  # pyrefly: ignore[bad-override]
         "cosine", "schedule of the learning rate: a cosine, a tenth after 2/3 and again after 11/12 of the epochs "
                   "(step), or a polynomial of power 0.9 (poly)")
+    lr: float = flag(1e-4, "highest learning rate; above 512 pictures per update it is multiplied by n/512, unless "
+                           "--lr-scaling says otherwise", at_least=1e-15, at_most=1000)
     freeze_bn: bool | None = flag(None, "batch norms keep their statistics while their weights learn (default: with "
                                         "--pretrained or --finetune-from)", names=("--set-bn-eval",))
 
@@ -169,3 +175,40 @@ class SegmentationOptions(TrainerOptions):
     optimizing: DenseOptimizerOptions
     distillation: NoTeacher
     run: DenseRunOptions
+
+
+# ---- prediction ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class DenseInferenceOptions(TrainedOptions):
+    """Network and loading."""
+
+    checkpoint: Path = flag(MISSING, "model_best.pth of the training, or a folder with config.json and "
+                                     "model.safetensors")
+    amp: Literal["auto", "bf16", "fp16", "off"] = flag("off", "precision: off is float32, auto bf16 on GPUs that "
+                                                              "compute it and float32 elsewhere")
+    model: None = fixed(None)
+    class_csv: None = fixed(None)
+    batch_size: int = fixed(1)  # a picture's answer shall not depend on others, to whose size it would be padded
+    compile: bool = fixed(False)
+    view: Literal["default"] = fixed("default")
+    draft: bool = fixed(False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectFiles:
+    """Drawings, cut-outs and LabelMe."""
+
+    min_score: float = flag(0.5, "least score of an object that is drawn, cut out, counted or written for LabelMe; the "
+                                 "file of --output has all from 0.05 on", at_least=0, at_most=1, common=True)
+    categories: tuple[str, ...] = flag((), "only objects of these categories, in the same places", metavar="NAME",
+                                       common=True)
+    draw: Path | None = flag(None, "draw a PNG of each picture here, with its objects", writes="folder", common=True)
+    crop_to: Path | None = flag(None, "cut each object out of its picture into this folder, as PICTURE_NUMBER_CATEGORY"
+                                      ".png; crops.csv lists them", writes="folder", common=True)
+    crop_padding: float = flag(0.0, "widen a cut-out on each side by this share of the object's width and height",
+                               at_least=0, at_most=10, common=True)
+    labelme: Path | None = flag(None, "write LabelMe's JSON for each picture here: boxes, or polygons of masks",
+                                writes="folder", common=True)
+    overwrite: bool = flag(False, "replace the folder of --crop-to of an earlier run without asking")

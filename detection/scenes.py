@@ -14,6 +14,10 @@ from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
+from runtime.networks import DenseTask
+
+# Longer side to the shorter one, at most.
+ELONGATED: dict[DenseTask, float] = {"boxes": 1333 / 800, "instances": 1333 / 800, "semantic": 4.0}
 IGNORED = 255  # in a label map: pixels that neither train nor count
 Target = dict[str, Tensor]
 SceneTransform = Callable[[Tensor, Target], tuple[Tensor, Target]]
@@ -42,6 +46,11 @@ class Fit:
         sides = (max(1, int(side * scale + 0.5)) for side in (height, width))
         new_height, new_width = (-(-side // self.multiple) * self.multiple for side in sides)
         return new_height, new_width
+
+
+def evaluation_fit(task: DenseTask, shortest: int) -> Fit:
+    """How large evaluation sees pictures whose shorter side becomes `shortest` px, as published."""
+    return Fit(shortest=shortest, longest=round(ELONGATED[task] * shortest), multiple=32 if task == "semantic" else 1)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -88,7 +97,7 @@ def augment(steps: Sequence[Any]) -> SceneTransform:
         wrapped: dict[str, Tensor] = dict(target)
         if "boxes" in target:
             wrapped["boxes"] = tv_tensors.BoundingBoxes(
-                target["boxes"], format="XYXY", canvas_size=(image.shape[1], image.shape[2]))
+                target["boxes"], format="XYXY", canvas_size=(image.shape[1], image.shape[2]))  # type: ignore[call-overload]
         for name in {"masks", "pixels"} & target.keys():
             wrapped[name] = tv_tensors.Mask(target[name])
         moved, wrapped = transform(tv_tensors.Image(image), wrapped)

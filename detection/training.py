@@ -22,7 +22,7 @@ from detection.metrics import CocoMeter, OverlapMeter
 from detection.options import DetectionOptions, SegmentationOptions
 from detection.published import load_published
 from detection.pyramid import Colours, features_with
-from detection.scenes import Fit
+from detection.scenes import Fit, evaluation_fit
 from evaluation.evaluator import Evaluation
 from runtime.checkpoint import Checkpoint, check_classes
 from runtime.networks import Architecture, DenseTask, check_name, load_weights
@@ -35,9 +35,16 @@ from utils import UserError, counted
 
 DEFAULT_BACKBONE, CHANNELS, ROIS = "lsnet_t", 256, 512
 SHORTEST: dict[str, int] = {"boxes": 800, "instances": 800, "semantic": 512}  # px
-ELONGATED: dict[str, float] = {"boxes": 1333 / 800, "instances": 1333 / 800, "semantic": 4.0}
 Options = TypeVar("Options", bound=TrainerOptions)
 Images = TypeVar("Images", bound=DenseImages)
+
+
+def usual_anchor_scale(input_size: int) -> float:
+    """The size of anchors, as a multiple of the published ones', for pictures of this shorter side in px.
+
+    Objects shrink with the pictures; anchors below twice the stride would leave gaps.
+    """
+    return min(1.0, max(0.5, input_size / SHORTEST["boxes"]))
 
 
 class FirstOutput(torch.nn.Module):
@@ -81,9 +88,7 @@ class DenseSpec(TrainerSpec[Options, Images], Generic[Options, Images]):
 
     def fit(self, preprocessing: Preprocessing) -> Fit:
         """How large evaluation sees pictures."""
-        shortest = preprocessing.input_size
-        return Fit(shortest=shortest, longest=round(ELONGATED[self.dense_task] * shortest),
-                   multiple=32 if self.dense_task == "semantic" else 1)
+        return evaluation_fit(self.dense_task, preprocessing.input_size)
 
     def set_eval_transform(self, val_set: Images, preprocessing: Preprocessing) -> None:
         """Resize only."""
@@ -93,7 +98,7 @@ class DenseSpec(TrainerSpec[Options, Images], Generic[Options, Images]):
                        source: Checkpoint | None) -> tuple[Architecture, Preprocessing]:
         """The network of the checkpoint, which no flag may contradict, or of the flags."""
         flags: Any = self.options.model
-        asked = {"dense_task": self.dense_task, "channels": flags.channels, **self._own_flags()}
+        asked = {"dense_task": self.dense_task, "channels": flags.channels, **self.own_flags()}
         if checkpoint:
             found = checkpoint.resolve(flags.model, dense=True)
             saved = {**found.architecture.model_args, "input_size": found.preprocessing.input_size}
@@ -105,16 +110,19 @@ class DenseSpec(TrainerSpec[Options, Images], Generic[Options, Images]):
             return found.architecture, found.preprocessing
         name = flags.model or (source.saved.architecture if source else None) or DEFAULT_BACKBONE
         check_name(name)
-        usual = {"channels": CHANNELS, "rois": ROIS}
+        size = flags.input_size or SHORTEST[self.dense_task]
+        is_published = source is not None and any(key.startswith("neck.") for key in source.evaluated)
+        usual = {"channels": CHANNELS, "rois": ROIS, "anchor_scale": 1.0 if is_published else usual_anchor_scale(size)}
         arguments: dict[str, Any] = {key: usual.get(key) if value is None else value for key, value in asked.items()}
         if arguments["channels"] % 8:
             raise UserError(f"--channels {arguments['channels']}", "a multiple of 8", "choose another")
         colours = Colours.of(name)
         return Architecture(name=name, num_classes=outputs, model_args=arguments), Preprocessing(
-            input_size=flags.input_size or SHORTEST[self.dense_task], crop_pct=1.0, interpolation="bilinear",
+            input_size=size, crop_pct=1.0, interpolation="bilinear",
             mean=colours.mean, std=colours.std)
 
-    def _own_flags(self) -> dict[str, Any]:
+    def own_flags(self) -> dict[str, Any]:
+        """The arguments of the network that only this task has, as flags say them."""
         return {}
 
     def load_source(self, network: Any, source: Checkpoint, classes: list[str]) -> str:
@@ -172,8 +180,11 @@ class DetectionSpec(DenseSpec[DetectionOptions, DetectionImages]):
         """As --task says."""
         return self.options.find.task
 
-    def _own_flags(self) -> dict[str, Any]:
-        return {"rois": self.options.model.rois} if self.dense_task == "instances" else {}
+    def own_flags(self) -> dict[str, Any]:
+        """Size of the anchors, and of Mask R-CNN the boxes that train it."""
+        flags = self.options.model
+        rois = {"rois": flags.rois} if self.dense_task == "instances" else {}
+        return {"anchor_scale": flags.anchor_scale, **rois}
 
     def find_data(self, checkpoint: Checkpoint | None) -> list[str]:
         """No data; raises a `UserError` if flags miss a file or do not fit the task, or faster-coco-eval is missing."""

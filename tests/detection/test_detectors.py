@@ -158,3 +158,14 @@ def test_boxes_stay_exact_under_autocast():
     with torch.autocast("cpu", dtype=torch.bfloat16):
         losses = network(images, targets)
     assert {loss.dtype for loss in losses.values()} == {torch.float32}
+
+
+@pytest.mark.parametrize(("task", "side"), [("boxes", 32), ("instances", 32)])
+def test_anchors_have_the_published_size_times_the_scale(task, side):
+    for scale in (1.0, 0.5):
+        network = build(task, anchor_scale=scale)
+        generator = network.anchor_generator if task == "boxes" else network.rpn.anchor_generator
+        cells = torch.cat(generator.cell_anchors)
+        areas = (cells[:, 2] - cells[:, 0]) * (cells[:, 3] - cells[:, 1])
+        assert areas.min().sqrt().item() == pytest.approx(scale * side)
+        assert areas.max().sqrt().item() >= scale * 500

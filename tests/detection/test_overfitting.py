@@ -17,10 +17,10 @@ from tests.detection.sets import write_ade20k, write_coco
 FIT = Fit(shortest=64, longest=96)
 
 
-def learn(task, dataset, meter, backbone, channels, *, updates, lr):
+def learn(task, dataset, meter, *, updates, lr):
     """The figures on `dataset` after so many updates on all of it."""
     torch.manual_seed(0)
-    network = dense_network(dense_task=task, backbone=backbone, num_classes=4, channels=channels, rois=32)
+    network = dense_network(dense_task=task, backbone="lsnet_t", num_classes=4, channels=64, rois=64, anchor_scale=0.5)
     learner = wrap(network, task).train()
     optimizer = torch.optim.AdamW(learner.parameters(), lr, weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, updates)
@@ -43,17 +43,16 @@ def learn(task, dataset, meter, backbone, channels, *, updates, lr):
 @pytest.mark.parametrize("task", ["boxes", "instances"])
 def test_objects_of_eight_pictures(task, tmp_path):
     pytest.importorskip("faster_coco_eval", reason="the packages of requirements-detection.txt are not installed")
-    path = write_coco(tmp_path, "pictures", 8, size=(64, 64), shapes=2)
+    path = write_coco(tmp_path, "pictures", 8)
     kinds = ("box", "mask") if task == "instances" else ("box",)
     coco = read_coco(path, path.with_suffix(""), masks=task == "instances")
-    # Enlarged: the smallest anchors have 32 px.
-    dataset = DetectionImages(coco, path.with_suffix(""), Fit(shortest=128, longest=128))
-    figures = learn(task, dataset, CocoMeter(dataset, kinds), "test_resnet", 32, updates=250, lr=2e-3)
+    dataset = DetectionImages(coco, path.with_suffix(""), FIT)
+    figures = learn(task, dataset, CocoMeter(dataset, kinds), updates=200, lr=1e-3)
     assert all(figures[f"{kind}_ap50"] >= 95 for kind in kinds)
 
 
 @pytest.mark.exhaustive
 def test_regions_of_eight_pictures(tmp_path):
     dataset, _ = open_ade20k(write_ade20k(tmp_path, train=8, val=1, size=(64, 64)), "training", FIT)
-    figures = learn("semantic", dataset, OverlapMeter(dataset), "lsnet_t", 64, updates=200, lr=1e-3)
+    figures = learn("semantic", dataset, OverlapMeter(dataset), updates=200, lr=1e-3)
     assert figures["miou"] >= 95

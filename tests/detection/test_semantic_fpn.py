@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
+from detection import learner
 from detection.architecture import dense_network
 from detection.semantic_fpn import SemanticHead
 from tests.model import golden
@@ -45,3 +46,12 @@ def test_dropout_takes_whole_channels_in_training_only():
     assert not torch.equal(head(levels), head(levels))
     head.eval()
     assert torch.equal(head(levels), head(levels))
+
+
+def test_classes_of_a_large_picture_are_named_a_few_at_a_time(monkeypatch):
+    logits = torch.randn(1, 7, 5, 6, generator=torch.Generator().manual_seed(0))
+    logits[:, 5] = logits[:, 2]  # of equals, the first is named
+    expected = F.interpolate(logits, (20, 31), mode="bilinear", align_corners=False)[0].argmax(0)
+    for most in (1, 2 * 20 * 31, 2**27):
+        monkeypatch.setattr(learner, "MOST_LOGITS", most)
+        assert torch.equal(learner.name_pixels(logits, (20, 31)), expected)

@@ -246,9 +246,20 @@ def test_a_published_detector_is_taken_whole_or_its_backbone(tmp_path: Path) -> 
         line = spec.load_source(network, checkpoint, [str(number) for number in range(classes)])
         assert ("all of it" in line) == whole
         own = {published_key("boxes", key)[0]: value for key, value in network.state_dict().items()}
+        architecture, _ = spec.choose_network(classes, None, checkpoint)
+        assert architecture.model_args["anchor_scale"] == 1
         same = {key for key, value in own.items() if torch.equal(value, state[key])}
         assert (same == set(state)) == whole
         assert same >= {key for key in state if key.startswith("backbone.")}
+
+
+@pytest.mark.parametrize(("more", "scale"), [
+    ([], 1), (["--input-size", "128"], 0.5), (["--input-size", "600"], 0.75), (["--input-size", "1200"], 1),
+    (["--input-size", "128", "--anchor-scale", "0.8"], 0.8)])
+def test_anchors_shrink_with_small_pictures(more: list[str], scale: float) -> None:
+    spec = DetectionSpec(train_detection.build_parser().read(["--data-path", ".", "--val-ann", "x", *more]))
+    architecture, _ = spec.choose_network(3, None, None)
+    assert architecture.model_args["anchor_scale"] == scale
 
 
 # ---- refusals --------------------------------------------------------------------------------------------------------
@@ -290,6 +301,7 @@ def test_nothing_to_learn_from_is_an_error(sets: Path, tmp_path: Path, capsys: p
 
 @pytest.mark.parametrize(("task", "more", "found"), [
     ("instances", ["--channels", 32], "--channels 32; expected 16"), ("boxes", [], "--task boxes; expected instances"),
+    ("instances", ["--anchor-scale", 1], "--anchor-scale 1.0; expected 0.5"),
     ("instances", ["--input-size", 96], "--input-size 96; expected 64"), ("semantic", [], "of another trainer")])
 def test_a_resumed_run_cannot_become_another(task: str, more: list[object], found: str, sets: Path,
                                              trained: dict[str, Path], tmp_path: Path,
