@@ -19,7 +19,7 @@ from data.names import as_text, line_problem, nfc
 from data.picture_files import find_pictures
 from data.side_files import read_large_json
 from detection.masks import Polygons, RunLengths, Side, area, pack
-from utils import UserError, counted
+from utils import UserError, counted, write_json
 
 NAMED = 10  # annotations or pictures of one kind that are named; more are counted
 Number = Annotated[int, Meta(ge=-(2**53), le=2**53)]
@@ -137,6 +137,20 @@ def read_coco(path: Path, root: Path, *, classes: Sequence[str] | None = None, m
     return CocoSet(classes=classes, category_ids=[by_name.get(name, -1 - label) for label, name in enumerate(classes)],
                    pictures=pictures, has_masks=masks, notes=[f"{path}: {line}" for line in (
                        *_lines([*problems, *missing]), *_counts(pictures, len(unlisted), root))])
+
+
+def write_coco(path: Path, pictures: Sequence[AnnotatedPicture], classes: Sequence[str], category_ids: Sequence[int],
+               **more: Any) -> None:
+    """Write what `read_coco` reads, masks as COCO's text of run lengths; `more` are entries of the file besides."""
+    annotations = [{"id": each.id, "image_id": picture.id, "category_id": category_ids[each.label],
+                    "bbox": list(each.box), "area": each.area, "iscrowd": int(each.is_crowd)} | (
+                        {} if each.mask is None else {"segmentation": {
+                            "size": [picture.height, picture.width], "counts": each.mask.decode("ascii")}})
+                   for picture in pictures for each in picture.instances]
+    write_json(path, {"images": [{"id": each.id, "file_name": each.name, "height": each.height, "width": each.width}
+                                 for each in pictures],
+                      "categories": [{"id": number, "name": name} for number, name in
+                                     zip(category_ids, classes, strict=True)], "annotations": annotations, **more})
 
 
 def _categories(path: Path, categories: Sequence[_Category]) -> dict[int, str]:

@@ -20,6 +20,7 @@ from tests.test_readme import SCRIPTS
 
 QUIET = {"train_artist_style.py", "train_artist_multilabel.py", "train_distillation.py", "train_detection.py",
          "train_segmentation.py", "main.py",  # by their trainer
+         "predict_detection.py", "predict_segmentation.py", "tools/make_detection_set.py",  # their own tests
          "tools/export_model.py",  # tests/tools/test_export_model.py, which is skipped without its packages
          "tools/push_to_hub.py",  # tests/tools/test_push_to_hub.py
          "serve_artist.py",  # runs until it is stopped
