@@ -65,13 +65,15 @@ def main(argv: list[str] | None = None) -> int:
         with output_lock(flags.plot, wait=True):
             plot(records, workload, machine, flags.plot)
     fastest = min(measurements, key=lambda each: each.seconds).model
-    print_next("train_artist_style.py", "--model", fastest.partition("@")[0].partition(":")[0], "--data-path", PICTURES)
+    trainer = {"classes": "train_artist_style.py", "semantic": "train_segmentation.py"}.get(
+        workload.task, "train_detection.py")
+    print_next(trainer, "--model", fastest.partition("@")[0].partition(":")[0], "--data-path", PICTURES)
     return EXIT_DONE
 
 
 def make_record(measured: Measurement, first: Measurement, workload: Workload) -> dict[str, Any]:
     """The figures of one network as plain Python, for the table, the plot and --json."""
-    published = PUBLISHED.get(re.split("[:@]", measured.model)[0])
+    published = PUBLISHED.get(re.split("[:@]", measured.model)[0]) if workload.task == "classes" else None
     return {"model": measured.model, "images_per_second": workload.pictures / measured.seconds,
             "seconds": measured.seconds, "spread": measured.spread,
             "times_as_fast_as_first": measured.times_as_fast_as(first), "peak_bytes": measured.peak_bytes,

@@ -91,8 +91,10 @@ def count_parameters(network: nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
 
 
-def _first(result: Tensor | tuple[Tensor, ...]) -> Tensor:
-    return result if isinstance(result, Tensor) else result[0]
+def _first(result: Any) -> Tensor:
+    while not isinstance(result, Tensor):
+        result = next(iter(result.values() if isinstance(result, dict) else result))
+    return result
 
 
 def _parts(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:

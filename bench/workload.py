@@ -11,13 +11,12 @@ from timm.models import reparameterize_model
 from torch import Tensor, nn
 
 from bench.formulations import FORMULATIONS, replace_ls_convolutions
+from bench.networks import create_network
 from runtime.folding import fold
-from runtime.networks import check_input_size, make_architecture
 from runtime.options import Workload
 from runtime.placement import Placement, inductor_or_eager
 from utils import UserError
 
-CLASSES = 1000
 PLAIN = "plain-"  # before a formulation: the whole network in PyTorch's own memory format (NCHW)
 Step = Callable[[], None]
 
@@ -38,11 +37,12 @@ def prepare(name: str, workload: Workload, placement: Placement) -> tuple[nn.Mod
     for mode in modes:
         workload = _with_mode(workload, mode)
     preset, colon, formulation = name.partition(":")
-    network = make_architecture(preset, CLASSES, input_size=workload.resolution).create()
-    check_input_size(network, preset, workload.resolution)
+    network = create_network(preset, workload.task, None, (workload.resolution, workload.resolution))
     if colon and not replace_ls_convolutions(network, formulation.removeprefix(PLAIN)):
         raise UserError(f"the unknown model {name}", f"a preset of LSNet before the colon, behind it one of "
                         f"{', '.join(FORMULATIONS)}", "correct --model")
+    if workload.task != "classes":
+        return network, _prepare_dense(network, workload, placement, plain=formulation.startswith(PLAIN))
     is_plain = formulation.startswith(PLAIN)
     if is_plain:
         network.get_submodule("patch_embed").register_forward_pre_hook(lambda _, inputs: inputs[0].contiguous())
@@ -58,6 +58,25 @@ def prepare(name: str, workload: Workload, placement: Placement) -> tuple[nn.Mod
     network = placement.move_network(network.eval()).to(dtype)
     run = _compile(network) if workload.compile else network
     return network, _inference(run, placement.move_images(images).to(dtype))
+
+
+def _prepare_dense(network: Any, workload: Workload, placement: Placement, *, plain: bool) -> Step:
+    """The step of a detector or segmenter; its weights stay in float32, and lower precisions are autocast's."""
+    if workload.train or workload.compile or plain:
+        raise UserError(f"--task {workload.task} with --train, compilation or {PLAIN}…", "inference as it is",
+                        "leave one of them away")
+    if workload.fuse:
+        network.backbone.fold()
+    dtype = getattr(torch, workload.dtype)
+    placement = dataclasses.replace(placement, amp=None if dtype == torch.float32 else dtype)
+    network = placement.move_network(network)
+    images = placement.move_images(torch.rand(workload.pictures, 3, workload.resolution, workload.resolution))
+
+    def step() -> None:
+        with torch.inference_mode(), placement.autocast():
+            network(images)
+
+    return step
 
 
 def _with_mode(workload: Workload, mode: str) -> Workload:

@@ -116,6 +116,7 @@ class DensePredictor:
         self.placement = Placement.resolve(options.device, amp=options.amp)
         network: Any = spec.architecture.create().eval()
         load_weights(network, checkpoint.evaluated, checkpoint.path)
+        network.backbone.fold()
         network.backbone.register_forward_hook(self._check)
         self._learner = wrap(self.placement.move_network(network), self.task).eval()
         self._fit, self._is_finite = evaluation_fit(self.task, spec.preprocessing.input_size), True

@@ -22,6 +22,7 @@ from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor, nn
 
 import model  # noqa: F401 - registers the presets
+from model.lsnet import LSNet
 from runtime.networks import REFUSALS, check_name, is_lsnet, takes_input_size
 from utils import UserError
 
@@ -169,6 +170,11 @@ class PyramidBackbone(nn.Module):
         finer = self.strides.index(strides[-count])
         coarser = len(self.strides) - finer - count
         self.neck = Pyramid(body.feature_info.channels()[-count:], channels, finer=finer, coarser=coarser)
+
+    def fold(self) -> None:
+        """Fold the norms and branches of an LSNet for inference, in place; other backbones stay as they are."""
+        if isinstance(whole := getattr(self.body, "model", None), LSNet):
+            self.body.model = whole.for_inference()
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Images (B, 3, H, W) -> levels (B, C, H, W) by their number, finest first."""

@@ -16,11 +16,14 @@ from utils import UserError
 FeatureKind = Literal["pooled", "style", "both"]
 BackendName = Literal["torch", "onnx", "openvino"]
 ResultFormat = Literal["json", "jsonl", "csv"]
+CountedTask = Literal["classes", "boxes", "instances", "semantic"]
 DEFAULT_CLUSTERS, MOST_CLUSTERS_TRIED = 8, 100
 COMPONENTS = 128  # principal components of standardised features
 NEIGHBOURS = 20  # pictures of a gallery that vote
 LARGEST_SIDE, LARGEST_DIM = 4096, 65536  # of a network's input, px; of its features: what readers of checkpoints take
 MOST_WORKERS = 1024  # processes
+TASK_HELP = ("what the network names: the class of a picture; or, with the model as backbone, boxes (RetinaNet), "
+             "instances (Mask R-CNN) or the class of each pixel (semantic, Semantic FPN)")
 REPEATS = 3  # of a picture in an epoch with repeated augmentation
 
 
@@ -429,6 +432,7 @@ class LabelledFolderOptions:
 class Workload:
     """What is timed."""
 
+    task: CountedTask = flag("classes", TASK_HELP, common=True)
     batch_size: int | None = flag(None, "pictures per batch (default: 32, for --latency 1)", at_least=1, common=True)
     resolution: int = flag(224, "side of the square input, px", at_least=32, at_most=LARGEST_SIDE, common=True)
     device: str = flag("auto", "auto, cpu, cuda, cuda:N or mps", common=True)

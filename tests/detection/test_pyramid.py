@@ -82,3 +82,14 @@ def test_levels_have_their_strides(name, finest, coarsest, strides):
 def test_other_backbones_are_refused(name, arguments, message):
     with pytest.raises(UserError, match=message):
         PyramidBackbone(name, 16, finest=8, coarsest=128, **arguments)
+
+
+@torch.no_grad()
+def test_a_folded_backbone_gives_the_same_levels():
+    backbone = golden.fill(PyramidBackbone("lsnet_t", 16, finest=8, coarsest=128))
+    images = torch.rand(1, 3, 96, 130, dtype=torch.float64)
+    before, count = backbone(images), sum(each.numel() for each in backbone.parameters())
+    backbone.fold()
+    for key, level in backbone(images).items():
+        torch.testing.assert_close(level, before[key])
+    assert sum(each.numel() for each in backbone.parameters()) < count

@@ -7,6 +7,7 @@ import re
 import pytest
 
 import flops
+from detection.architecture import dense_network
 
 
 def rows(text: str) -> dict[str, list[str]]:
@@ -52,3 +53,25 @@ def test_unfolded_networks_cost_more(capsys: pytest.CaptureFixture[str]) -> None
 def test_an_unknown_model_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert flops.main(["--model", "lsnet_q"]) == 2
     assert "unknown model lsnet_q" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("task", "parts"), [("boxes", ["backbone", "head"]), ("semantic", ["backbone", "head"]),
+                                             ("instances", ["backbone", "rpn", "roi_heads"])])
+def test_detectors_and_segmenters(task: str, parts: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert flops.main(["--model", "lsnet_t", "--task", task, "--resolution", "64", "96", "--detail"]) == 0
+    text = capsys.readouterr().out
+    found = rows(text)
+    network = dense_network(dense_task=task, backbone="lsnet_t", num_classes=150 if task == "semantic" else 80)
+    summary = re.split("  +", next(line for line in text.splitlines() if line.startswith("lsnet_t ")))
+    assert float(summary[1]) == pytest.approx(sum(each.numel() for each in network.parameters()) / 1e6, abs=0.01)
+    assert float(summary[2]) < float(summary[1])
+    assert float(summary[3]) == pytest.approx(sum(float(found[part][2]) for part in parts
+                                                  if part != "roi_heads") / 1000, abs=0.02)
+    assert "One picture of 64 x 96 px" in text
+    assert ("without the heads" in text) == (task == "instances")
+
+
+def test_a_classifier_sees_squares(capsys: pytest.CaptureFixture[str]) -> None:
+    for sides, found in ((["64", "96"], "--resolution 64 96 with --task classes"), (["1000"] * 3, "--resolution 1000")):
+        assert flops.main(["--resolution", *sides]) == 2
+        assert found in capsys.readouterr().err

@@ -40,6 +40,17 @@ def test_other_workloads(capsys: pytest.CaptureFixture[str], flag: str, unit: st
     assert capsys.readouterr().out.splitlines()[1].split()[1] == unit
 
 
+@pytest.mark.parametrize("task", ["boxes", "semantic", pytest.param("instances", marks=pytest.mark.slow)])
+def test_detectors_and_segmenters(task: str, capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ["--task", task, "--rounds", "1", "--seconds", "0.01", "--resolution", "64", "--latency", "--device", "cpu"]
+    assert speed.main(["--model", "lsnet_t", "lsnet_t@bfloat16", *flags]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines if "lsnet_t" in line][:2] == ["lsnet_t", "lsnet_t@bfloat16"]
+    assert ("train_segmentation.py" if task == "semantic" else "train_detection.py") in lines[-1]
+    assert speed.main(["--model", "lsnet_t", *flags, "--train"]) == 2
+    assert f"--task {task} with --train" in capsys.readouterr().err
+
+
 def test_an_unknown_formulation_is_told_before_anything_is_timed(capsys: pytest.CaptureFixture[str]) -> None:
     assert speed.main(["--model", "test_resnet", "lsnet_t:plain", *SHORT]) == 2
     error = capsys.readouterr().err
