@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 MARKER = ".lsnet_output.json"  # in every folder made here; lists its files
 # These may be added to a folder later and are no loss: file managers and trainers make them again.
-_IGNORED = re.compile(rf"\.DS_Store|Thumbs\.db|desktop\.ini|{re.escape(SCAN_CACHE)}|\..+\.lock")
+_IGNORED = re.compile(rf"\.DS_Store|Thumbs\.db|desktop\.ini|{re.escape(SCAN_CACHE)}|\..+\.(lock|partial)")
 _OUTSIDE_CAUSES = {errno.ENOSPC, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG,
                    getattr(errno, "EDQUOT", errno.ENOSPC)}
 _NO_LOCKS = {getattr(errno, name) for name in ("ENOLCK", "ENOTSUP", "EOPNOTSUPP", "ENOSYS") if hasattr(errno, name)}
@@ -172,9 +172,9 @@ def new_folder(target: Path, *, made_by: str, overwrite: bool, sources: Sequence
         building.mkdir()
         identity = _identity(building)
         try:
-            _mark(building, made_by)
+            mark_output(building, made_by)
             yield building
-            _mark(building, made_by)
+            mark_output(building, made_by)
             if hasattr(os, "sync"):  # a power cut after the swap must not leave empty files
                 os.sync()
             if _identity(building) != identity or set(_files_in(building)) != _listed_files(building):
@@ -283,9 +283,13 @@ def _files_in(folder: Path) -> Iterator[str]:
                 yield Path(parent, name).relative_to(folder).as_posix()
 
 
-def _mark(folder: Path, made_by: str) -> None:
+def mark_output(folder: Path, made_by: str, coming: Sequence[str] = ()) -> None:
+    """Note the files of `folder`, and those that are `coming`, as made by the command `made_by`.
+
+    A later run may delete them with the folder.
+    """
     content = {"about": "Lists what a later run with --overwrite may delete.", "made_by": made_by,
-               "files": sorted(_files_in(folder))}
+               "files": sorted({*_files_in(folder), *coming})}
     write_text(folder / MARKER, json.dumps(content, indent=0))
 
 

@@ -6,7 +6,7 @@ import difflib
 import functools
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
@@ -16,19 +16,32 @@ import numpy as np
 
 from data.csv_files import read_table, write_rows
 from data.names import as_text, nfc
-from data.output_folder import new_folder, output_lock, read_swapped, replace_together
+from data.output_folder import (
+    check_apart,
+    mark_output,
+    new_folder,
+    output_lock,
+    read_swapped,
+    replace_together,
+    report_write_errors,
+)
 from data.picture_files import artist_of, find_pictures
 from data.side_files import read_json
 from runtime.options import COMPONENTS
+from search.gallery_changes import Change, Content, apply_changes, changed_sizes, find_changes, next_change
 from search.neighbours import normalised
+from search.rows import Rows
 from search.standardisation import STANDARDISATION, Standardisation
 from search.vectors import FEATURES, LONGEST, FeatureSpace, read_matrix, write_features
 from utils import UserError, counted, write_array, write_json
 
-FORMAT = "lsnet-gallery-1"
+FORMAT, MADE_BY = "lsnet-gallery-1", "tools/build_gallery.py"
 ABOUT, PICTURES, MEANS = "gallery.json", "pictures.csv", "means.npy"
 VECTORS, VECTOR_NAMES = "vectors.npy", "vectors.csv"  # of an export
+OF_PICTURES = ("calibration.json", "calibration.npz")  # what is of all its pictures, and goes with a change
 COLUMNS = ("row", "artist", "image")
+# A gallery of fewer pictures is written whole, as is one of which more than a share was changed, or often.
+SMALL, CHANGED_SHARE, MOST_CHANGES = 10_000, 1 / 16, 256
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -41,13 +54,13 @@ class Gallery:
         standardisation: the map to these, fitted when the gallery was written.
         images: one name per row, each once, such as `Artist/0001.jpg`.
         artists: one per row.
-        features: (N, D) float32, raw.
+        features: (N, D) float32, raw; they may lie on disk, and in several parts.
     """
 
     space: FeatureSpace
     images: Sequence[str]
     artists: Sequence[str]
-    features: np.ndarray
+    features: Rows
     components: int | None = None
     standardisation: Standardisation | None = None
 
@@ -103,7 +116,7 @@ class Gallery:
         groups = np.split(np.argsort(self.numbers, kind="stable"), np.cumsum([*self.sizes.values()])[:-1])
         return np.stack([self.features[rows].mean(axis=0, dtype=np.float64) for rows in groups]).astype(np.float32)
 
-    def comparable(self, rows: np.ndarray) -> np.ndarray:
+    def comparable(self, rows: Rows) -> Rows:
         """Raw features (N, D) as they are compared: (N, K) float32."""
         return self.standardisation.apply(rows) if self.standardisation else rows
 
@@ -112,7 +125,7 @@ class Gallery:
         replaced = set(added.images)
         kept = self.select([image not in replaced for image in self.images])
         return replace(self, images=[*kept.images, *added.images], artists=[*kept.artists, *added.artists],
-                       features=np.concatenate([kept.features, added.features]))
+                       features=np.concatenate([np.asarray(kept.features), np.asarray(added.features)]))
 
     def without(self, artist: str) -> Gallery:
         """All pictures but those of `artist`.
@@ -120,12 +133,7 @@ class Gallery:
         Raises:
             UserError: there is no such artist, or no other.
         """
-        if nfc(artist) not in self.sizes:
-            close = difflib.get_close_matches(artist, self.sizes, n=3) or list(self.sizes)[:3]
-            raise UserError(f"no artist {artist!r} in the gallery", f"one of its {len(self.sizes)}, such as "
-                            f"{', '.join(close)}", "check the name")
-        if len(self.sizes) == 1:
-            raise UserError(f"{artist}, the gallery's only artist", "one that is not the last", "delete the folder")
+        _check_removable(artist, self.sizes)
         return self.select([other != nfc(artist) for other in self.artists])
 
     def standardised(self) -> Gallery:
@@ -139,6 +147,16 @@ class Gallery:
         rows = np.flatnonzero(chosen).tolist()
         return replace(self, images=[self.images[row] for row in rows], artists=[self.artists[row] for row in rows],
                        features=self.features[rows])
+
+
+def _check_removable(artist: str, sizes: Mapping[str, int]) -> None:
+    """Raise a `UserError` if `artist` is none of those in `sizes`, or the only one."""
+    if nfc(artist) not in sizes:
+        close = difflib.get_close_matches(artist, sizes, n=3) or list(sizes)[:3]
+        raise UserError(f"no artist {artist!r} in the gallery", f"one of its {len(sizes)}, such as "
+                        f"{', '.join(close)}", "check the name")
+    if len(sizes) == 1:
+        raise UserError(f"{artist}, the gallery's only artist", "one that is not the last", "delete the folder")
 
 
 def image_names(folder: Path, names: Sequence[str]) -> list[str]:
@@ -159,14 +177,22 @@ def find_images(folders: Iterable[Path]) -> dict[str, Path]:
 # ---- files -----------------------------------------------------------------------------------------------------------
 
 
+class _Artist(msgspec.Struct):
+    """An artist in gallery.json."""
+
+    artist: str
+    pictures: Annotated[int, msgspec.Meta(ge=1)]
+
+
 class _About(msgspec.Struct):
-    """What gallery.json must say."""
+    """What gallery.json must say, of the files that were written whole."""
 
     format: Literal["lsnet-gallery-1"]
     model: str
     feature_dim: Annotated[int, msgspec.Meta(ge=1, le=LONGEST)]
     pictures: Annotated[int, msgspec.Meta(ge=1)]
     components: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    artists: list[_Artist] = []
 
 
 def write_gallery(folder: Path, gallery: Gallery, *, overwrite: bool, sources: Sequence[Path] = (),
@@ -185,8 +211,8 @@ def write_gallery(folder: Path, gallery: Gallery, *, overwrite: bool, sources: S
     Raises:
         UserError: `folder` may not be replaced, or the answer was no.
     """
-    with new_folder(folder, made_by="tools/build_gallery.py", overwrite=overwrite, sources=sources) as building:
-        write_features(building, gallery.images, gallery.features, gallery.space)
+    with new_folder(folder, made_by=MADE_BY, overwrite=overwrite, sources=sources) as building:
+        write_features(building, gallery.images, np.asarray(gallery.features), gallery.space)
         write_array(building / MEANS, gallery.means)
         _write_names(building / PICTURES, gallery)
         if fitted := gallery.standardised().standardisation:
@@ -210,7 +236,7 @@ def read_gallery(folder: Path, space: FeatureSpace | None = None) -> Gallery:
 
 def _read_state(folder: Path, space: FeatureSpace | None) -> Gallery:
     action = "check the path, or build the gallery again"
-    about = read_json(folder / ABOUT, _About, expected="a gallery that tools/build_gallery.py made", action=action)
+    about = _read_about(folder)
     features = read_matrix(folder / FEATURES)
     rows = [row for _, row in read_table(folder / PICTURES, COLUMNS)]
     if not about.pictures == len(rows) == len(features) or features.shape[1] != about.feature_dim:
@@ -227,8 +253,71 @@ def _read_state(folder: Path, space: FeatureSpace | None) -> Gallery:
     standardisation = None if about.components is None else Standardisation.read(folder, about.feature_dim)
     if about.components is not None and standardisation is None:
         raise UserError(f"no {folder / STANDARDISATION}", "the whole gallery", action)
-    return Gallery(space=own, images=[image for _, _, image in rows], artists=[artist for _, artist, _ in rows],
-                   features=features, components=about.components, standardisation=standardisation)
+    changes = [Change.read(file, about.feature_dim) for file in find_changes(folder)]
+    content = apply_changes(Content(images=[image for _, _, image in rows], artists=[artist for _, artist, _ in rows],
+                                    features=features), changes)
+    if not content.images:
+        raise UserError(f"{folder} whose changes left no picture", "at least one", action)
+    return Gallery(space=own, images=content.images, artists=content.artists, features=content.features,
+                   components=about.components, standardisation=standardisation)
+
+
+def change_gallery(folder: Path, *, added: Gallery | None = None, removed: str | None = None,
+                   space: FeatureSpace | None = None, sources: Sequence[Path] = ()) -> dict[str, int]:
+    """Add the pictures of `added` to the gallery in `folder`, or remove an artist; pictures of each artist afterwards.
+
+    Pictures of the same name are replaced. A large gallery gets a file in changes/, and its other files stay, until
+    these are worth writing anew; its standardisation stays as long. A kill at any moment leaves the gallery before the
+    change or after it. The calibration goes.
+
+    Raises:
+        UserError: there is no gallery, `added` is of another network or kind of features, or see `Gallery.without`.
+    """
+    with output_lock(folder, wait=True):
+        asked = added.space if added else space
+        about, files = _read_about(folder), find_changes(folder)
+        sizes, changed = changed_sizes({each.artist: each.pictures for each in about.artists}, files)
+        changed += len(added.images) if added else sizes.get(nfc(removed or ""), 0)
+        if (about.pictures < SMALL or changed > about.pictures * CHANGED_SHARE or len(files) >= MOST_CHANGES
+                or not about.artists):
+            earlier = read_gallery(folder, asked)
+            gallery = earlier.with_pictures(added) if added else earlier.without(removed or "")
+            write_gallery(folder, gallery, overwrite=True, sources=sources)
+            return gallery.sizes
+        if asked:
+            own = FeatureSpace.read(folder, about.feature_dim) or FeatureSpace(model=about.model)
+            _check_space(folder, own, asked, artists=len(sizes))
+        if added:
+            check_apart(folder, sources)
+            replaced = _find_replaced(added, sizes, folder)
+            after = dict(Counter(sizes) - Counter(replaced) + Counter(added.artists))
+            change = Change(images=added.images, artists=added.artists, features=np.asarray(added.features),
+                            replaced=replaced)
+        else:
+            _check_removable(removed or "", sizes)
+            after = {artist: size for artist, size in sizes.items() if artist != nfc(removed or "")}
+            change = Change(images=(), artists=(), features=np.empty((0, about.feature_dim), np.float32),
+                            removed=[nfc(removed or "")])
+        with report_write_errors(folder):
+            file = next_change(folder)
+            mark_output(folder, MADE_BY, [file.relative_to(folder).as_posix()])
+            change.write(file)
+            for name in OF_PICTURES:
+                (folder / name).unlink(missing_ok=True)
+        return dict(sorted(after.items()))
+
+
+def _find_replaced(added: Gallery, sizes: Mapping[str, int], folder: Path) -> list[str]:
+    """The artist of each row that `added` replaces; only where the artist is known, names in `folder` are read."""
+    if not sizes.keys() & {*added.artists, *(artist_of(image) or "" for image in added.images)}:
+        return []
+    earlier, images = read_gallery(folder), {*added.images}
+    return [artist for image, artist in zip(earlier.images, earlier.artists, strict=True) if image in images]
+
+
+def _read_about(folder: Path) -> _About:
+    return read_json(folder / ABOUT, _About, expected="a gallery that tools/build_gallery.py made",
+                     action="check the path, or build the gallery again")
 
 
 def _check_space(folder: Path, own: FeatureSpace, asked: FeatureSpace, *, artists: int) -> None:
@@ -250,7 +339,7 @@ def export_gallery(gallery: Gallery, folder: Path) -> None:
     other features must be standardised before they are compared with these.
     """
     with output_lock(folder), replace_together(folder, (VECTORS, STANDARDISATION, VECTOR_NAMES)) as building:
-        write_array(building / VECTORS, normalised(gallery.comparable(gallery.features)))
+        write_array(building / VECTORS, normalised(np.asarray(gallery.comparable(gallery.features))))
         if gallery.standardisation:
             gallery.standardisation.write(building)
         _write_names(building / VECTOR_NAMES, gallery)

@@ -39,7 +39,7 @@ class GallerySearch:
             raise UserError(f"features of {length} numbers for a gallery of {expected}", "features of one network",
                             "give the gallery and the features of the same checkpoint")
         names, gallery = list(self.gallery.sizes), self.gallery
-        features = gallery.comparable(features)
+        features = np.asarray(gallery.comparable(features))
         rows, scores = self.pictures.nearest(features, max(top_k, self.neighbours))
         votes = vote(gallery.numbers[rows[:, :self.neighbours]], scores[:, :self.neighbours], self.sizes)
         means, closeness = self.means.nearest(features, top_k)

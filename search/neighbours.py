@@ -6,6 +6,8 @@ from typing import Literal
 
 import numpy as np
 
+from search.rows import Rows, row_blocks
+
 Metric = Literal["cosine", "dot", "l2"]
 SCORES: dict[Metric, str] = {"cosine": "cosine_similarity", "dot": "dot_product", "l2": "l2_distance"}
 QUERIES, ROWS = 256, 16384  # compared at a time: 16 MiB of scores
@@ -17,13 +19,15 @@ class Index:
     """Finds the nearest rows of a matrix by comparing with all of them, block by block.
 
     Attributes:
-        rows: (N, D) float32; it may be a memory map.
+        rows: (N, D) float32; they may lie on disk, and in several parts.
         metric: what "near" means.
     """
 
-    def __init__(self, rows: np.ndarray, metric: Metric = "cosine") -> None:
+    def __init__(self, rows: Rows, metric: Metric = "cosine") -> None:
         self.rows, self.metric = rows, metric
-        self._squares = np.concatenate([np.einsum("nd,nd->n", block, block) for block in _blocks(rows, ROWS)])
+        squares = np.concatenate([np.einsum("nd,nd->n", block, block) for _, block in row_blocks(rows, ROWS)])
+        # What each score is divided by, or reduced by; the query's own length does not change its order.
+        self._norms = 1 / np.maximum(np.sqrt(squares), np.finfo(np.float32).tiny) if metric == "cosine" else squares / 2
 
     def nearest(self, queries: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
         """The `count` nearest rows of each query, nearest first; equally near ones in the order of the rows.
@@ -47,18 +51,20 @@ class Index:
         """The `count` rows that are nearest to each query in float32: (Q, count) int64, in any order."""
         best, ids = np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64)
         buffer = np.empty((len(queries), min(ROWS, len(self.rows))), np.float32)  # once: fresh memory is slow
-        for number, block in enumerate(_blocks(self.rows, ROWS)):
+        for start, block in row_blocks(self.rows, ROWS):
             closeness = np.matmul(queries, block.T, out=buffer[:, :len(block)])
-            squares = self._squares[number * ROWS:][:len(block)]
-            if self.metric == "cosine":  # the query's own length does not change its order
-                closeness /= np.maximum(np.sqrt(squares), np.finfo(np.float32).tiny)
+            norms = self._norms[start:start + len(block)]
+            if self.metric == "cosine":
+                closeness *= norms
             elif self.metric == "l2":
-                closeness -= squares / 2
+                closeness -= norms
             columns = np.arange(len(block))
             if best.shape[1] == count:  # most blocks have few rows that are nearer than those found before
                 columns = np.flatnonzero((closeness > best.min(axis=1)[:, None]).any(axis=0))
+            if not len(columns):
+                continue
             best = np.hstack([best, closeness[:, columns]])
-            ids = np.hstack([ids, np.broadcast_to(columns + number * ROWS, (len(queries), len(columns)))])
+            ids = np.hstack([ids, np.broadcast_to(columns + start, (len(queries), len(columns)))])
             if best.shape[1] > count:
                 kept = np.argpartition(best, -count, axis=1)[:, -count:]
                 best, ids = np.take_along_axis(best, kept, 1), np.take_along_axis(ids, kept, 1)

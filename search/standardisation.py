@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from runtime.options import COMPONENTS
+from search.rows import Rows
 from search.vectors import BLOCK, Vectors, read_matrix
 from utils import UserError, write_array
 
@@ -35,7 +36,7 @@ class Standardisation:
     matrix: np.ndarray
 
     @classmethod
-    def fit(cls, rows: np.ndarray, blocks: Sequence[int], components: int = COMPONENTS) -> Standardisation:
+    def fit(cls, rows: Rows, blocks: Sequence[int], components: int = COMPONENTS) -> Standardisation:
         """The standardisation of `rows`, (N, D) float32, which may be a memory map.
 
         Of the rows scaled by `block_scale`, the first principal components are kept, each divided by the fourth root
@@ -58,7 +59,7 @@ class Standardisation:
         matrix = np.asarray(found.components_, np.float64) * scale / np.sqrt(np.sqrt(variance))
         return cls(mean.astype(np.float32), matrix.astype(np.float32))
 
-    def apply(self, rows: np.ndarray) -> np.ndarray:
+    def apply(self, rows: Rows) -> np.ndarray:
         """`rows`, (N, D), standardised: (N, K) float32."""
         return np.concatenate([(rows[start:start + BLOCK] - self.mean) @ self.matrix.T
                                for start in range(0, len(rows) or 1, BLOCK)])

@@ -294,6 +294,23 @@ def read_arrays(file: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
     return arrays
 
 
+def read_texts(file: Path, names: Sequence[str]) -> dict[str, list[str]]:
+    """The texts in the arrays called `names` of an .npz.
+
+    Raises:
+        UserError: it cannot be read, or lacks one.
+    """
+    try:
+        check_regular_file(file)
+        with zipfile.ZipFile(file) as archive:
+            arrays = {name: _unpack(archive, name) for name in names}
+        if odd := [name for name, array in arrays.items() if array.ndim != 1 or array.dtype.kind != "U"]:
+            raise ValueError(f"{odd[0]} of shape {arrays[odd[0]].shape}, type {arrays[odd[0]].dtype}")
+    except _READER_ERRORS as error:
+        raise _no_vectors(file, error) from error
+    return {name: array.tolist() for name, array in arrays.items()}
+
+
 def _map_array(path: Path) -> np.ndarray:
     """The array in a .npy file as a memory map."""
     size = check_regular_file(path)

@@ -19,7 +19,7 @@ from inference.label_records import LabelChoice, make_label_record
 from inference.modes import MODES, InferenceRequest
 from inference.predictor import Failure, Prediction, Predictor
 from inference.records import make_record
-from search.gallery import Gallery, read_gallery, write_gallery
+from search.gallery import Gallery, change_gallery, read_gallery
 from search.gallery_search import GallerySearch
 from serving.batching import Answer, Batcher, Upload
 from utils import UserError
@@ -124,16 +124,17 @@ class Service:
             reason = failures[0]["error"] if failures else "none was sent"
             raise UserError(f"no picture that can be read ({reason})", "at least one", "send others")
         with self.changing, output_lock(self._gallery_folder, wait=True):
-            earlier = self._read().gallery
-            added = Gallery(space=earlier.space, images=[*rows], artists=[artist] * len(rows),
-                            features=np.stack([*rows.values()]))
-            self._write(earlier.with_pictures(added))
+            change_gallery(self._gallery_folder, added=Gallery(
+                space=self.predictor.space, images=[*rows], artists=[artist] * len(rows),
+                features=np.stack([*rows.values()])))
+            self.search = self._read()
         return {"artist": artist, "added": len(rows), "failures": failures}
 
     def remove(self, artist: str) -> None:
         """Remove an artist; raises a `UserError` if there is none of that name, or no other."""
         with self.changing, output_lock(self._gallery_folder, wait=True):
-            self._write(self._read().gallery.without(artist))
+            change_gallery(self._gallery_folder, removed=artist, space=self.predictor.space)
+            self.search = self._read()
 
     @property
     def _gallery_folder(self) -> Path:
@@ -143,10 +144,6 @@ class Service:
 
     def _read(self) -> GallerySearch:
         return GallerySearch(read_gallery(self._gallery_folder, self.predictor.space), neighbours=self.neighbours)
-
-    def _write(self, gallery: Gallery) -> None:
-        write_gallery(self._gallery_folder, gallery, overwrite=True)
-        self.search = self._read()
 
 
 def check_artist(name: str) -> str:

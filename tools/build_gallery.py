@@ -21,7 +21,15 @@ from runtime.arguments import Parser, check_target, flag, flag_name
 from runtime.next_step import PICTURES, network_flags, print_next
 from runtime.options import COMPONENTS, NEIGHBOURS, FeatureOptions, FolderSearchOptions
 from runtime.text_table import RULE, format_table
-from search.gallery import VECTOR_NAMES, VECTORS, Gallery, export_gallery, read_gallery, write_gallery
+from search.gallery import (
+    VECTOR_NAMES,
+    VECTORS,
+    Gallery,
+    change_gallery,
+    export_gallery,
+    read_gallery,
+    write_gallery,
+)
 from search.standardisation import STANDARDISATION
 from utils import EXIT_DONE, EXIT_PARTIAL, UserError, command, counted
 
@@ -89,12 +97,11 @@ def main(argv: list[str] | None = None) -> int:
                    flags.export / "vectors.npy")
         return EXIT_DONE
     check_target("--gallery", flags.gallery, "folder")
-    gallery, failures, fitted = change(flags)
+    sizes, failures, fitted = change(flags)
     if failures:
         from inference.records import print_failures
         print_failures(failures)
-    print(f"{counted(len(gallery.images), 'picture')} by {counted(len(gallery.sizes), 'artist')} are in "
-          f"{flags.gallery}")
+    print(f"{counted(sum(sizes.values()), 'picture')} by {counted(len(sizes), 'artist')} are in {flags.gallery}")
     if fitted:
         from evaluation.gallery_verdicts import format_fitted
         print(*format_fitted(fitted), sep="\n")
@@ -108,36 +115,53 @@ def main(argv: list[str] | None = None) -> int:
     return EXIT_PARTIAL if failures else EXIT_DONE
 
 
-def change(flags: Flags) -> tuple[Gallery, list[tuple[Path, str]], Fitted | None]:
-    """Build, change or calibrate the gallery; its content, what could not be read, and the calibration if any."""
-    failures: list[tuple[Path, str]] = []
+def change(flags: Flags) -> tuple[dict[str, int], list[tuple[Path, str]], Fitted | None]:
+    """Build, change or calibrate the gallery.
+
+    Returns:
+        pictures of each artist, what could not be read, and the calibration if any.
+    """
     if flags.images_dir:
         with output_lock(flags.gallery):
             gallery, failures = extract(flags.images_dir, flags)
-            return gallery, failures, write(gallery, flags, sources=[flags.images_dir])
-    added = None
-    if flags.add:
-        added, failures = extract(flags.add, flags, read_gallery(flags.gallery))
+            return gallery.sizes, failures, write(gallery, flags, sources=[flags.images_dir])
+    added, failures = extract(flags.add, flags, read_gallery(flags.gallery)) if flags.add else (None, [])
+    sources = [flags.add] if flags.add else []
     with output_lock(flags.gallery, wait=True):  # the work is done: only now is there something to wait for
+        if not flags.calibrate:
+            was_calibrated = is_calibrated(flags.gallery)
+            sizes = change_gallery(flags.gallery, added=added, removed=flags.remove, sources=sources)
+            tell_uncalibrated(flags.gallery, was_calibrated=was_calibrated)
+            return sizes, failures, None
         gallery = read_gallery(flags.gallery, added.space if added else None)
         if added:
             gallery = gallery.with_pictures(added)
         elif flags.remove:
             gallery = gallery.without(flags.remove)
-        return gallery, failures, write(gallery, flags, sources=[flags.add] if flags.add else [])
+        return gallery.sizes, failures, write(gallery, flags, sources=sources)
+
+
+def is_calibrated(folder: Path) -> bool:
+    """Whether the gallery in `folder` has a calibration."""
+    from evaluation.calibration import CALIBRATION
+    return (folder / CALIBRATION).exists()
+
+
+def tell_uncalibrated(folder: Path, *, was_calibrated: bool) -> None:
+    """Print that the calibration of a changed gallery is gone, if it had one."""
+    if was_calibrated:
+        print(f"the calibration of {folder} was of its earlier pictures, and is gone: no verdicts until --calibrate")
 
 
 def write(gallery: Gallery, flags: Flags, sources: Sequence[Path]) -> Fitted | None:
-    """Write the gallery, with its calibration where that is asked for, which is returned."""
-    from evaluation.calibration import CALIBRATION
+    """Write the whole gallery, with its calibration where that is asked for, which is returned."""
     overwrite = flags.overwrite or not flags.images_dir
     if not flags.calibrate:
-        was_calibrated = (flags.gallery / CALIBRATION).exists()
+        was_calibrated = is_calibrated(flags.gallery)
         write_gallery(flags.gallery, gallery, overwrite=overwrite, sources=sources)
-        if was_calibrated:
-            print(f"the calibration of {flags.gallery} was of its earlier pictures, and is gone: no verdicts until "
-                  "--calibrate")
+        tell_uncalibrated(flags.gallery, was_calibrated=was_calibrated)
         return None
+    from evaluation.calibration import CALIBRATION
     from evaluation.gallery_verdicts import calibrate_gallery
     fitted = calibrate_gallery(gallery, NEIGHBOURS, flags.error_rate, None if flags.score == "auto" else flags.score)
     write_gallery(flags.gallery, gallery, overwrite=overwrite, sources=sources,

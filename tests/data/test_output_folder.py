@@ -193,7 +193,7 @@ def kill_at(monkeypatch: pytest.MonkeyPatch, function: str, call: int) -> None:
         monkeypatch.setattr(data.output_folder, "_delete", lambda folder: None)
 
 
-@pytest.mark.parametrize(("function", "call"), [("_mark", 2), ("rename", 1), ("rename", 2), ("_delete", 1)])
+@pytest.mark.parametrize(("function", "call"), [("mark_output", 2), ("rename", 1), ("rename", 2), ("_delete", 1)])
 def test_after_a_kill_the_next_run_finds_a_good_folder_and_tidies_up(target: Path, answer, function: str,
                                                                      call: int) -> None:
     make(target, "old")
