@@ -8,6 +8,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from runtime.class_parallel import Ranked
 from runtime.processes import gather
 from utils import UserError
 
@@ -37,12 +38,16 @@ class ClassificationMeter:
         self._support, self._hits = (torch.zeros(num_classes, dtype=torch.int64) for _ in range(2))
         self._confusions: Counter[tuple[int, int]] = Counter()
 
-    def update(self, number: int, logits: torch.Tensor, targets: torch.Tensor) -> None:
-        """Count batch `number`: `logits` (B, classes), `targets` (B,) int64."""
-        best = logits.topk(min(5, self.num_classes)).indices
+    def update(self, number: int, logits: torch.Tensor | Ranked, targets: torch.Tensor) -> None:
+        """Count batch `number`: `logits` (B, classes), or what is known of them, `targets` (B,) int64."""
+        count = min(5, self.num_classes)
+        if isinstance(logits, Ranked):
+            best, loss = logits.ids[:, :count], (logits.total - logits.own).double()
+        else:
+            best = logits.topk(count).indices
+            loss = F.cross_entropy(logits.float(), targets, reduction="none").double()
         ranked = best == targets[:, None]
         right = ranked[:, 0]
-        loss = F.cross_entropy(logits.float(), targets, reduction="none").double()
         self.sums[number] = torch.stack([right.sum().double(), ranked.sum().double(), loss.sum(),
                                          loss.new_tensor(len(targets))])
         self._support += targets.bincount(minlength=self.num_classes).cpu()

@@ -23,6 +23,7 @@ from data.image_list import LabelledImages
 from data.names import as_text, named_file
 from data.side_files import read_json
 from evaluation.evaluator import Evaluation, Meter
+from runtime.class_parallel import Ranked
 from runtime.networks import classifier_names
 from runtime.placement import Placement, count_cores, device_name
 from runtime.processes import gather
@@ -206,19 +207,23 @@ class _AnswerMeter:
         """Count batch `number`; `outputs` are those of `_WithClassifierInput`."""
         answers, features = outputs
         self.meter.update(number, answers, targets)
-        logits = (answers[0] if isinstance(answers, tuple) else answers).float()
+        found = answers[0] if isinstance(answers, tuple) else answers
+        rows = _of_ranked(found, targets) if isinstance(found, Ranked) else self._of_logits(found.float(), targets)
+        mapped: list[int] = [] if features is None else [*range(number % self._stride, len(rows), self._stride)]
+        kept_features = np.empty((0, 0), np.float32) if features is None else features.float().cpu().numpy()[mapped]
+        self._parts[number] = rows, kept_features, mapped
+
+    def _of_logits(self, logits: torch.Tensor, targets: torch.Tensor) -> list[AnsweredPicture]:
         one = targets.ndim == 1
         shares = logits.softmax(1) if one else logits.sigmoid()
-        kept = min(shares.shape[1], max(FEWEST_ANSWERS, MOST_ANSWERS // self._pictures))
-        highest, ids = (part.tolist() for part in shares.nan_to_num().topk(kept))
+        highest, ids = (part.tolist() for part in shares.nan_to_num().topk(
+            count_kept(shares.shape[1], self._pictures)))
         rows: list[AnsweredPicture] = []
         for row, target in enumerate(targets):
             labels = [int(target)] if one else target.nonzero()[:, 0].tolist()
             rows.append(AnsweredPicture("", labels, _rounded(shares[row, labels].tolist()),
                                         list(zip(ids[row], _rounded(highest[row]), strict=True))))
-        mapped: list[int] = [] if features is None else [*range(number % self._stride, len(rows), self._stride)]
-        kept_features = np.empty((0, 0), np.float32) if features is None else features.float().cpu().numpy()[mapped]
-        self._parts[number] = rows, kept_features, mapped
+        return rows
 
     def result(self) -> dict[str, float]:
         """The other meter's figures."""
@@ -239,6 +244,19 @@ class _AnswerMeter:
             places += [start + place for place in mapped]
             start += len(rows)
         return np.concatenate(found) if found else np.empty((0, 0), np.float32), places
+
+
+def count_kept(classes: int, pictures: int) -> int:
+    """How many answers are kept of each of so many pictures."""
+    return min(classes, max(FEWEST_ANSWERS, MOST_ANSWERS // max(1, pictures)))
+
+
+def _of_ranked(found: Ranked, targets: torch.Tensor) -> list[AnsweredPicture]:
+    highest, own = ((logits - found.total.view(-1, *(1,) * (logits.ndim - 1))).exp().nan_to_num()
+                    for logits in (found.logits, found.own))
+    return [AnsweredPicture("", [label], _rounded([share]), list(zip(ids, _rounded(shares), strict=True)))
+            for label, share, ids, shares in zip(targets.tolist(), own.tolist(), found.ids.tolist(), highest.tolist(),
+                                                 strict=True)]
 
 
 def _rounded(shares: Sequence[float]) -> list[float]:

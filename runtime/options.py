@@ -131,6 +131,14 @@ class ProbeOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ScaleOptions:
+    """Many artists on several processes."""
+
+    head_parallel: bool = flag(False, "divide the classifier among the processes: each keeps its artists' rows, with "
+                                      "their moments and moving average; for about 100,000 artists or more")
+
+
+@dataclass(frozen=True, kw_only=True)
 class NamedRecipeOptions:
     """Recipe."""
 
@@ -518,6 +526,7 @@ class ArtistOptions(FolderTrainerOptions):
     long_tail: LongTailOptions
     retrieval: RetrievalOptions
     probe: ProbeOptions
+    scale: ScaleOptions
     named_recipe: NamedRecipeOptions
 
 

@@ -17,6 +17,7 @@ from evaluation.evaluator import Evaluation
 from evaluation.retrieval import add_retrieval
 from losses import ClassificationLoss, ContrastiveLoss
 from runtime.checkpoint import Checkpoint, check_classes
+from runtime.class_parallel import DividedLoss
 from runtime.networks import WithFeatures
 from runtime.options import ArtistOptions, LongTailOptions
 from runtime.placement import Placement
@@ -24,6 +25,7 @@ from runtime.processes import gather_rows
 from training.augmentation import make_mix
 from training.engine import Task
 from training.run_folder import CLASS_MAPPING, SPLIT
+from training.scale import divides_head
 from training.teacher import add_teacher
 from training.trainer import FolderSpec
 from utils import UserError
@@ -43,8 +45,10 @@ class ArtistSpec(FolderSpec[ArtistOptions]):
         long_tail, classes = self.options.long_tail, train_set.classes
         mix = make_mix(self.augmentation, len(classes))
         weights = sampling_weights(long_tail.sampler, train_set.targets)
-        label_loss = ClassificationLoss(self.augmentation.smoothing,
-                                        logit_adjustment(long_tail, train_set.targets, weights, len(classes)))
+        smoothing = self.augmentation.smoothing
+        adjustment = logit_adjustment(long_tail, train_set.targets, weights, len(classes))
+        label_loss = (DividedLoss(len(classes), smoothing, adjustment) if divides_head(self.scale)
+                      else ClassificationLoss(smoothing, adjustment))
         criterion = add_teacher(label_loss, self.options.distillation, classes, preprocessing, placement)
         if long_tail.contrastive_weight:
             if mix:

@@ -18,8 +18,12 @@ from data.image_list import Batch, LabelledImages, refill
 from data.loaders import EvalBatches, Loading, TrainBatches, WorkersLost, make_loader
 from data.output_folder import replace_together
 from drawing.plots import training_curves
+from evaluation.class_parallel import divide_evaluation
 from evaluation.evaluator import Evaluation, Meter, check_gone, check_lost, evaluate_loader, log_failures
+from evaluation.validation_answers import count_kept
 from runtime.checkpoint import LATEST, Checkpoint, publish_best, save_checkpoint
+from runtime.class_parallel import divided_names
+from runtime.divided_state import whole_state
 from runtime.logbook import Logbook
 from runtime.networks import Architecture
 from runtime.options import OptimizerOptions, RunOptions
@@ -78,12 +82,14 @@ class Run:
         """Assemble a run at its beginning.
 
         `network` is at `placement`, with its first weights; `architecture` builds it again. The classes of `train_set`
-        are the rows of its head, and `val_set` has the same. Every checkpoint stores `config`, which is plain Python;
-        inference reads `preprocessing` from it. checkpoint.pth also stores which `pictures` the data set had. `cheaper`
-        is advised where the run takes hours.
+        are the rows of its head, which may be divided among ranks, and `val_set` has the same. Every checkpoint stores
+        `config`, which is plain Python; inference reads `preprocessing` from it. checkpoint.pth also stores which
+        `pictures` the data set had. `cheaper` is advised where the run takes hours.
         """
         self.pictures = pictures
-        self.task, self.architecture, self.placement = task, architecture, placement
+        self.architecture, self.placement = architecture, placement
+        self.task = replace(task, evaluation=divide_evaluation(
+            task.evaluation, lambda: self.state.evaluated, count_kept(len(train_set.classes), len(val_set))))
         self.train_set, self.val_set = train_set, val_set
         self.options, self.optimizing = options, optimizing
         self.config = config
@@ -124,7 +130,11 @@ class Run:
         if frozen is not self._frozen:  # DistributedDataParallel must be made for the parameters that have gradients
             self._frozen = frozen
             self.forward: torch.nn.Module = self.learner
-            if world_size() > 1:
+            own = divided_names(self.learner)  # each rank has its own rows, and no gradient for those of others
+            is_shared = any(parameter.requires_grad for name, parameter in self.learner.named_parameters()
+                            if name not in own)
+            if world_size() > 1 and is_shared:
+                DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(self.learner, own)
                 device = self.placement.device
                 self.forward = DistributedDataParallel(self.learner,
                                                        device_ids=[device] if device.type == "cuda" else None)
@@ -325,10 +335,12 @@ class Run:
             "model_args": architecture.model_args}}
 
     def _publish(self, figures: dict[str, float], meter: Meter, logbook: Logbook) -> None:
+        weights = whole_state(self.state.evaluated)  # which all ranks gather
         if rank() == 0:
             position = self.state.position
             evaluated, architecture = self.task.publish(self.state.evaluated, self.architecture)
-            content = {**self._metadata(architecture), "model": evaluated.state_dict(), "epoch": position.epoch,
+            content = {**self._metadata(architecture), "model": weights if evaluated is self.state.evaluated
+                       else evaluated.state_dict(), "epoch": position.epoch,
                        "step": position.step, "best_metric": position.best_metric, "metrics": figures}
             with replace_together(self.options.output_dir, PUBLISHED) as folder:
                 publish_best(folder, content, evaluated, architecture)
@@ -341,14 +353,16 @@ class Run:
         Raises:
             UserError: a weight is not finite; then the file stays as it was.
         """
-        if not all(parameter.isfinite().all() for parameter in self.state.network.parameters()):
+        finite = all(parameter.isfinite().all() for parameter in self.state.network.parameters())
+        if not all(gather(finite)):
             position = self.state.position
             raise UserError(f"weights that are not finite after epoch {position.epoch}, update {position.step}",
                             "finite ones", "lower --lr, or resume the last checkpoint with another --seed")
+        content = self.state.as_content()
         if rank() == 0:
             pictures = {"pictures": self.pictures.as_content()} if self.pictures else {}
             save_checkpoint(self.options.output_dir / name, {
-                **self._metadata(self.architecture), **self.state.as_content(), **pictures})
+                **self._metadata(self.architecture), **content, **pictures})
         gather(None)
 
     def restore(self, checkpoint: Checkpoint, *, exact: bool = True) -> str:

@@ -15,6 +15,7 @@ from timm.utils import ModelEmaV3
 from timm.utils.agc import adaptive_clip_grad
 
 from model.layers import NormLinear
+from runtime.class_parallel import gradient_norm
 from runtime.networks import classifier_names
 from runtime.options import OptimizerOptions
 from utils import UserError
@@ -121,11 +122,10 @@ class Clipping:
 
     def __call__(self) -> torch.Tensor:
         """Clip in place; the norm before clipping, (), float."""
-        gradients = [p.grad for p in self.network.parameters() if p.grad is not None]
-        if self.mode == "norm" and self.limit:
-            return torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.limit)
-        norm = torch.nn.utils.get_total_norm(gradients)
-        if self.limit and self.mode == "value":
+        norm = gradient_norm(self.network)
+        if self.limit and self.mode == "norm":
+            torch.nn.utils.clip_grads_with_norm_(self.network.parameters(), self.limit, norm)
+        elif self.limit and self.mode == "value":
             torch.nn.utils.clip_grad_value_(self.network.parameters(), self.limit)
         elif self.limit:
             adaptive_clip_grad(model_parameters(self.network, exclude_head=True), self.limit, norm_type=2.0)

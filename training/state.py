@@ -13,6 +13,7 @@ from timm.scheduler.scheduler import Scheduler
 from timm.utils import ModelEmaV3
 
 from runtime.checkpoint import LATEST, Checkpoint, dense
+from runtime.divided_state import own_moments, own_state, whole_optimizer, whole_state
 from runtime.networks import load_weights
 from utils import UserError
 
@@ -75,10 +76,10 @@ class TrainingState:
         return self.position.epoch * self.updates_per_epoch + self.position.step
 
     def as_content(self) -> dict[str, Any]:
-        """All of it as tensors and plain Python, for a checkpoint."""
-        return {**asdict(self.position), "per_update": self.per_update, "model": self.network.state_dict(),
-                "model_ema": self.ema.module.state_dict() if self.ema else None,
-                "optimizer": self.optimizer.state_dict(), "lr_scheduler": self.schedule.state_dict(),
+        """All of it as tensors and plain Python, for a checkpoint; whole on the first rank only. All ranks call it."""
+        return {**asdict(self.position), "per_update": self.per_update, "model": whole_state(self.network),
+                "model_ema": whole_state(self.ema.module) if self.ema else None,
+                "optimizer": whole_optimizer(self.optimizer, self.network), "lr_scheduler": self.schedule.state_dict(),
                 "scaler": self.scaler.state_dict()}
 
     def restore(self, checkpoint: Checkpoint) -> None:
@@ -91,9 +92,10 @@ class TrainingState:
         if not content.get("optimizer"):
             raise UserError(f"{checkpoint.path}, which holds weights only", f"a {LATEST} or checkpoint_<epoch>.pth",
                             "resume from one of these, or start from the weights with --finetune-from")
-        load_weights(self.network, checkpoint.model, checkpoint.path)
+        load_weights(self.network, own_state(self.network, checkpoint.model), checkpoint.path)
         if self.ema:
-            load_weights(self.ema.module, content.get("model_ema") or checkpoint.model, checkpoint.path)
+            average = content.get("model_ema") or checkpoint.model
+            load_weights(self.ema.module, own_state(self.ema.module, average), checkpoint.path)
         try:
             self._restore_parts(content)
         except (AttributeError, KeyError, IndexError, RuntimeError, TypeError, ValueError) as error:
@@ -110,8 +112,9 @@ class TrainingState:
                   for mine, found in zip(own["param_groups"], saved["param_groups"], strict=True)]
         if not _agree(groups, own["param_groups"]):  # but for switches, which an older torch does not know
             raise ValueError("its settings, or the weights they are for")
-        _check_moments(saved["state"], [weight for group in self.optimizer.param_groups for weight in group["params"]])
-        self.optimizer.load_state_dict({"state": saved["state"], "param_groups": groups})
+        moments = own_moments(self.optimizer, self.network, saved["state"])
+        _check_moments(moments, [weight for group in self.optimizer.param_groups for weight in group["params"]])
+        self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
         if content.get("scaler"):
             if not _agree(content["scaler"], self.scaler.state_dict()):
                 raise ValueError("its loss scaling")

@@ -19,13 +19,15 @@ from data.loaders import Loading
 from data.output_folder import output_lock
 from data.train_val import check_two_classes, find_damaged, leave_out, name_missing, open_train, open_val
 from data.transforms import Preprocessing, eval_transform
+from evaluation.class_parallel import divide_evaluation
 from evaluation.evaluator import Evaluation, Evaluator
 from evaluation.validation_answers import PictureFiles, keep_answers
 from runtime.checkpoint import BEST, Checkpoint, check_classes, is_published, read_checkpoint
+from runtime.class_parallel import divide_classifier
 from runtime.logbook import Logbook
 from runtime.networks import Architecture, check_input_size, load_weights
 from runtime.next_step import print_next
-from runtime.options import FolderTrainerOptions, ProbeOptions, TrainerOptions
+from runtime.options import FolderTrainerOptions, ProbeOptions, ScaleOptions, TrainerOptions
 from runtime.placement import WORKERS, Placement
 from runtime.processes import on_first_rank, process_group, rank, world_size
 from runtime.progress import progress
@@ -45,6 +47,7 @@ from training.recipe import (
 )
 from training.report_page import report_ended_run
 from training.run_folder import closing_lines, find_checkpoint, open_output
+from training.scale import check_scale, divides_head, scale_network, without_probe
 from training.start import (
     DEFAULT_MODEL,
     adapt_network,
@@ -166,6 +169,11 @@ class TrainerSpec(ABC, Generic[Options, Images]):
         return getattr(self.options, "probe", ProbeOptions())
 
     @property
+    def scale(self) -> ScaleOptions:
+        """How the network is divided among processes, which only the artist trainer asks."""
+        return getattr(self.options, "scale", ScaleOptions())
+
+    @property
     def named_recipe(self) -> str | None:
         """The value of --recipe, which only the artist trainers have."""
         return self.options.named_recipe.recipe if hasattr(self.options, "named_recipe") else None
@@ -232,6 +240,7 @@ def run_trainer(spec: TrainerSpec[Any, Any]) -> int:
         check_probe(spec.options, spec.probe)
     elif spec.probe != ProbeOptions():
         raise UserError("--probe-views or --feature-kind without --linear-probe", "a probe", "add --linear-probe")
+    check_scale(spec.options, spec.scale)
     placement = Placement.resolve(options.device, channels_last=options.channels_last, amp=options.amp)
     with process_group(placement.device) as line, contextlib.ExitStack() as held:
         if not options.eval:  # before the checkpoint is read: another run might go on from it meanwhile
@@ -288,6 +297,7 @@ def prepare_run(spec: TrainerSpec[Any, Any], checkpoint: Checkpoint | None,
     if recipe:
         lines.append(describe_recipe(recipe, options.given, preprocessing.input_size, len(train_set)))
     network, beginning = _begin_network(spec, architecture, checkpoint, source, train_set)
+    beginning += scale_network(network, architecture, classes, spec.scale)
     check_input_size(network, architecture.name, preprocessing.input_size)
     optimizing = replace(options.optimizing, model_ema=False) if spec.probe.linear_probe else options.optimizing
     run = Run(task=_make_task(spec, train_set, val_set, train_preprocessing, placement),
@@ -367,10 +377,12 @@ def evaluate_checkpoint(spec: TrainerSpec[Any, Any], checkpoint: Checkpoint | No
     network = architecture.create()
     check_input_size(network, architecture.name, preprocessing.input_size)
     load_weights(network, checkpoint.evaluated, checkpoint.path)
+    if divides_head(spec.scale):
+        divide_classifier(network)
     network = placement.move_network(spec.prepare_network(network, preprocessing))
     loading = Loading(batch_size=data.batch_size, num_workers=placement.choose_workers(data.num_workers), rank=rank(),
                       world_size=world_size())
-    evaluation = spec.make_evaluation(classes)
+    evaluation = divide_evaluation(spec.make_evaluation(classes), lambda: network, min(5, len(classes)))
     meter = evaluation.make_meter()
     with Logbook(None, is_writer=rank() == 0) as logbook:
         for line in [*data_lines, *lines, *name_missing(val_set, NOT_MEASURED)]:
@@ -387,6 +399,8 @@ def evaluate_checkpoint(spec: TrainerSpec[Any, Any], checkpoint: Checkpoint | No
 def _with_recipe(spec: TrainerSpec[Any, Any], train_set: LabelledImages, checkpoint: Checkpoint | None,
                  source: Checkpoint | None, placement: Placement) -> tuple[TrainerSpec[Any, Any], Recipe | None]:
     """`spec` with the flags that a recipe chooses, or that the run of `checkpoint` has; the recipe, if one chose."""
+    if spec.scale.head_parallel:
+        spec = spec.with_options(without_probe(spec.options))
     options = spec.options
     is_asked = spec.has_recipe or options.run.head_init is not None
     start = describe_start(options, source, train_set.classes) if is_asked and not checkpoint else None

@@ -1,0 +1,78 @@
+"""Training with a classifier divided among processes: what cannot go with it, and whether the processes agree."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+
+from runtime.class_parallel import divide_classifier
+from runtime.networks import Architecture
+from runtime.options import ArtistOptions, ScaleOptions
+from runtime.processes import gather, world_size
+from utils import UserError
+
+ELEMENTWISE = ("adamw", "adam", "nadam", "nadamw", "sgd", "momentum", "lion")  # others weigh whole tensors or rows
+
+
+def check_scale(options: ArtistOptions, scale: ScaleOptions) -> None:
+    """Raise a `UserError` if flags are given that a divided classifier cannot go with."""
+    if not scale.head_parallel:
+        return
+    run, augmentation = options.run, options.augmentation
+    refused = {
+        "--mixup or --cutmix": bool(augmentation.mixup or augmentation.cutmix),
+        "a teacher": options.distillation.kind != "none",
+        "--contrastive-weight": bool(options.long_tail.contrastive_weight),
+        "--linear-probe": options.probe.linear_probe,
+        "--head-init probe": run.head_init == "probe",
+        "--compile": run.compile,
+        "--amp fp16": run.amp == "fp16",
+    }
+    if found := next((name for name, is_given in refused.items() if is_given), None):
+        raise UserError(f"--head-parallel with {found}", "one of the two", "leave one of the two away")
+    if options.optimizing.opt not in ELEMENTWISE:
+        raise UserError(f"--head-parallel with --opt {options.optimizing.opt}, which needs whole weights",
+                        f"one of {', '.join(ELEMENTWISE)}", "choose one of them, or leave --head-parallel away")
+
+
+def without_probe(options: ArtistOptions) -> ArtistOptions:
+    """`options` with --head-init none, where no flag says it: a probe is fitted on one process."""
+    if not options.scale.head_parallel or "head_init" in options.given:
+        return options
+    return replace(options, run=replace(options.run, head_init="none"), given=options.given | {"head_init"})
+
+
+def divides_head(scale: ScaleOptions) -> bool:
+    """Whether the classifier is divided: with one process it stays whole."""
+    return scale.head_parallel and world_size() > 1
+
+
+def scale_network(network: torch.nn.Module, architecture: Architecture, classes: Sequence[str],
+                  scale: ScaleOptions) -> list[str]:
+    """Divide the classifier of `network`, with its first weights, where `scale` says so; lines for the log.
+
+    Raises:
+        UserError: the ranks disagree about the network or its classes, or see `divide_classifier`.
+    """
+    digest = hashlib.blake2b("\0".join(classes).encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+    check_agreement({"--head-parallel": scale.head_parallel, "the model": architecture.name,
+                     "the number of classes": len(classes), "the digest of the classes' names": digest})
+    if not scale.head_parallel:
+        return []
+    if world_size() == 1:
+        return ["--head-parallel with one process: the classifier stays whole"]
+    return [divide_classifier(network)]
+
+
+def check_agreement(said: dict[str, object]) -> None:
+    """Raise a `UserError`, on every rank, that names the first entry of `said` in which ranks differ."""
+    everywhere = gather(said)
+    for number, other in enumerate(everywhere):
+        for name, value in everywhere[0].items():
+            if other[name] != value:
+                raise UserError(f"processes that disagree: {name} is {value} on rank 0, but {other[name]} on rank "
+                                f"{number}", "the same flags and the same data set everywhere",
+                                "start all processes with the same command and the same pictures")
