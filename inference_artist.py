@@ -239,7 +239,7 @@ def make_request(flags: Flags, mode: Mode, predictor: Predictor) -> InferenceReq
     """
     from evaluation.gallery_verdicts import read_calibrated
     from search.gallery import read_gallery
-    from search.gallery_search import GallerySearch
+    from search.gallery_search import open_search
     checkpoint = flags.network.checkpoint
     if mode.names_artists and checkpoint:
         predictor.check_task("classification", checkpoint)
@@ -252,7 +252,7 @@ def make_request(flags: Flags, mode: Mode, predictor: Predictor) -> InferenceReq
     if flags.gallery:
         gallery, verdicts = (read_calibrated(flags.gallery, predictor.space, flags.neighbours) if flags.calibration
                              else (read_gallery(flags.gallery, predictor.space), None))
-        search = GallerySearch(gallery, neighbours=flags.neighbours)
+        search = open_search(flags.gallery, gallery, neighbours=flags.neighbours)
     return InferenceRequest(mode=mode, top_k=flags.top_k, threshold=flags.threshold, calibration=calibration,
                             space=predictor.space, gallery=flags.gallery, search=search, verdicts=verdicts)
 

@@ -38,7 +38,8 @@ from utils import UserError, counted, write_array, write_json
 FORMAT, MADE_BY = "lsnet-gallery-1", "tools/build_gallery.py"
 ABOUT, PICTURES, MEANS = "gallery.json", "pictures.csv", "means.npy"
 VECTORS, VECTOR_NAMES = "vectors.npy", "vectors.csv"  # of an export
-OF_PICTURES = ("calibration.json", "calibration.npz")  # what is of all its pictures, and goes with a change
+HNSW = "hnsw.npz"
+OF_PICTURES = ("calibration.json", "calibration.npz", HNSW)  # what is of all its pictures, and goes with a change
 COLUMNS = ("row", "artist", "image")
 # A gallery of fewer pictures is written whole, as is one of which more than a share was changed, or often.
 SMALL, CHANGED_SHARE, MOST_CHANGES = 10_000, 1 / 16, 256

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from data.names import nfc
 from search.gallery import Gallery
+from search.hnsw import read_index
 from search.neighbours import Index, vote
 from utils import UserError
 
@@ -16,10 +18,11 @@ from utils import UserError
 class GallerySearch:
     """Finds the nearest pictures and artists of a gallery."""
 
-    def __init__(self, gallery: Gallery, *, neighbours: int) -> None:
-        """Index `gallery`; the nearest `neighbours` pictures vote for the artist."""
+    def __init__(self, gallery: Gallery, *, neighbours: int, index: Index | None = None) -> None:
+        """Index `gallery`, unless it has an `index` of its pictures; the nearest `neighbours` vote for the artist."""
         self.gallery, self.neighbours = gallery, neighbours
-        self.pictures, self.means = (Index(gallery.comparable(rows)) for rows in (gallery.features, gallery.means))
+        self.pictures = index or Index(gallery.comparable(gallery.features))
+        self.means = Index(gallery.comparable(gallery.means))
         self.sizes = np.array(list(gallery.sizes.values()))
 
     def find(self, features: np.ndarray, top_k: int) -> list[dict[str, Any]]:
@@ -51,6 +54,20 @@ class GallerySearch:
             "artists_by_mean": [{"artist": names[number], "cosine_similarity": score} for number, score in
                                 zip(means[query], closeness[query].tolist(), strict=True)],
         } for query in range(len(features))]
+
+
+def open_search(folder: Path, gallery: Gallery, *, neighbours: int) -> GallerySearch:
+    """The search of the `gallery` that was read in `folder`, by its HNSW index where that is of its pictures.
+
+    A line is printed where there is one that cannot be used.
+
+    Raises:
+        UserError: the index is damaged.
+    """
+    index, lines = read_index(folder, gallery)
+    for line in lines:
+        print(line)
+    return GallerySearch(gallery, neighbours=neighbours, index=index)
 
 
 def format_matches(match: Mapping[str, Any]) -> list[str]:

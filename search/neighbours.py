@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Literal
 
 import numpy as np
@@ -25,9 +26,12 @@ class Index:
 
     def __init__(self, rows: Rows, metric: Metric = "cosine") -> None:
         self.rows, self.metric = rows, metric
-        squares = np.concatenate([np.einsum("nd,nd->n", block, block) for _, block in row_blocks(rows, ROWS)])
-        # What each score is divided by, or reduced by; the query's own length does not change its order.
-        self._norms = 1 / np.maximum(np.sqrt(squares), np.finfo(np.float32).tiny) if metric == "cosine" else squares / 2
+
+    @functools.cached_property
+    def _norms(self) -> np.ndarray:
+        """What scores are multiplied with, or reduced by, (N,); the query's own length does not change its order."""
+        squares = np.concatenate([np.einsum("nd,nd->n", block, block) for _, block in row_blocks(self.rows, ROWS)])
+        return 1 / np.maximum(np.sqrt(squares), np.finfo(np.float32).tiny) if self.metric == "cosine" else squares / 2
 
     def nearest(self, queries: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
         """The `count` nearest rows of each query, nearest first; equally near ones in the order of the rows.

@@ -300,15 +300,24 @@ def read_texts(file: Path, names: Sequence[str]) -> dict[str, list[str]]:
     Raises:
         UserError: it cannot be read, or lacks one.
     """
+    return {name: array.tolist() for name, array in _read_lists(file, names, "U").items()}
+
+
+def read_counts(file: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """The whole numbers in the arrays called `names` of an .npz, (N,) each; raises a `UserError` as `read_texts`."""
+    return _read_lists(file, names, "iu")
+
+
+def _read_lists(file: Path, names: Sequence[str], kinds: str) -> dict[str, np.ndarray]:
     try:
         check_regular_file(file)
         with zipfile.ZipFile(file) as archive:
             arrays = {name: _unpack(archive, name) for name in names}
-        if odd := [name for name, array in arrays.items() if array.ndim != 1 or array.dtype.kind != "U"]:
+        if odd := [name for name, array in arrays.items() if array.ndim != 1 or array.dtype.kind not in kinds]:
             raise ValueError(f"{odd[0]} of shape {arrays[odd[0]].shape}, type {arrays[odd[0]].dtype}")
     except _READER_ERRORS as error:
         raise _no_vectors(file, error) from error
-    return {name: array.tolist() for name, array in arrays.items()}
+    return arrays
 
 
 def _map_array(path: Path) -> np.ndarray:

@@ -20,7 +20,7 @@ from inference.modes import MODES, InferenceRequest
 from inference.predictor import Failure, Prediction, Predictor
 from inference.records import make_record
 from search.gallery import Gallery, change_gallery, read_gallery
-from search.gallery_search import GallerySearch
+from search.gallery_search import GallerySearch, open_search
 from serving.batching import Answer, Batcher, Upload
 from utils import UserError
 
@@ -143,7 +143,8 @@ class Service:
         return self.folder
 
     def _read(self) -> GallerySearch:
-        return GallerySearch(read_gallery(self._gallery_folder, self.predictor.space), neighbours=self.neighbours)
+        gallery = read_gallery(self._gallery_folder, self.predictor.space)
+        return open_search(self._gallery_folder, gallery, neighbours=self.neighbours)
 
 
 def check_artist(name: str) -> str:

@@ -6,6 +6,7 @@ Example: python tools/build_gallery.py --images-dir my_pictures --checkpoint my_
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import MISSING, dataclass, replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from runtime.next_step import PICTURES, network_flags, print_next
 from runtime.options import COMPONENTS, NEIGHBOURS, FeatureOptions, FolderSearchOptions
 from runtime.text_table import RULE, format_table
 from search.gallery import (
+    HNSW,
     VECTOR_NAMES,
     VECTORS,
     Gallery,
@@ -41,7 +43,7 @@ GalleryScoreChoice = Literal["auto", "probability", "neighbours", "mahalanobis",
 
 @dataclass(frozen=True, kw_only=True)
 class Flags:
-    """One of --images-dir, --add, --remove, --list and --export, or --calibrate."""
+    """One of --images-dir, --add, --remove, --list, --export, --calibrate, --index."""
 
     gallery: Path = flag(MISSING, "folder of the gallery", metavar="FOLDER")
     images_dir: Path | None = flag(None, "build it from this folder, which holds one folder of pictures per artist",
@@ -61,6 +63,8 @@ class Flags:
     calibrate: bool = flag(False, "alone, or with --images-dir, --add or --remove: learn from its own pictures, left "
                                   "out in turn, when a searched picture's artist is confident, possible or unknown",
                            common=True)
+    index: bool = flag(False, "alone, or with --images-dir, --add or --remove: store an HNSW index, by which large "
+                              "galleries are searched faster and nearly exactly (requirements-faiss.txt)", common=True)
     error_rate: float = flag(0.05, "for --calibrate: most of the confident answers that may be wrong, and most of the "
                                    "known artists' pictures that may be called unknown", above=0, below=1)
     score: GalleryScoreChoice = flag(
@@ -97,11 +101,16 @@ def main(argv: list[str] | None = None) -> int:
                    flags.export / "vectors.npy")
         return EXIT_DONE
     check_target("--gallery", flags.gallery, "folder")
+    if flags.index:
+        from search.hnsw import library
+        library()  # missing before the work, not after it
     sizes, failures, fitted = change(flags)
     if failures:
         from inference.records import print_failures
         print_failures(failures)
     print(f"{counted(sum(sizes.values()), 'picture')} by {counted(len(sizes), 'artist')} are in {flags.gallery}")
+    if flags.index:
+        print(store_index(flags.gallery))
     if fitted:
         from evaluation.gallery_verdicts import format_fitted
         print(*format_fitted(fitted), sep="\n")
@@ -127,6 +136,8 @@ def change(flags: Flags) -> tuple[dict[str, int], list[tuple[Path, str]], Fitted
             return gallery.sizes, failures, write(gallery, flags, sources=[flags.images_dir])
     added, failures = extract(flags.add, flags, read_gallery(flags.gallery)) if flags.add else (None, [])
     sources = [flags.add] if flags.add else []
+    if not (added or flags.remove or flags.calibrate):
+        return read_gallery(flags.gallery).sizes, failures, None
     with output_lock(flags.gallery, wait=True):  # the work is done: only now is there something to wait for
         if not flags.calibrate:
             was_calibrated = is_calibrated(flags.gallery)
@@ -139,6 +150,15 @@ def change(flags: Flags) -> tuple[dict[str, int], list[tuple[Path, str]], Fitted
         elif flags.remove:
             gallery = gallery.without(flags.remove)
         return gallery.sizes, failures, write(gallery, flags, sources=sources)
+
+
+def store_index(folder: Path) -> str:
+    """Make the index of the gallery in `folder`; a line that says so."""
+    from search.hnsw import write_index
+    start = time.monotonic()
+    with output_lock(folder, wait=True):
+        write_index(folder, read_gallery(folder))
+    return f"{HNSW} is in {folder}, made in {time.monotonic() - start:.0f} s"
 
 
 def is_calibrated(folder: Path) -> bool:
@@ -180,13 +200,14 @@ def check_export(folder: Path) -> None:
 def check_flags(flags: Flags) -> None:
     """Raise a `UserError` unless the flags say one thing to do, and nothing that it does not need."""
     tasks = [name for name in ("images_dir", "add", "remove", "list", "export") if getattr(flags, name)]
-    if len(tasks) != 1 and not (flags.calibrate and not tasks):
+    if len(tasks) != 1 and (tasks or not (flags.calibrate or flags.index)):
         raise UserError(f"{len(tasks)} of --images-dir, --add, --remove, --list and --export", "one of them, or "
-                        "--calibrate", "give one")
+                        "--calibrate or --index", "give one")
     if not flags.calibrate and (others := sorted(flags.given & {"error_rate", "score"})):
         raise UserError(f"{flag_name(others[0])} without --calibrate", "both", f"leave {flag_name(others[0])} away")
-    if flags.calibrate and flags.export:
-        raise UserError("--calibrate with --export", "one of them", "calibrate first, then export")
+    if flags.export and (flags.calibrate or flags.index):
+        raise UserError(f"--{'calibrate' if flags.calibrate else 'index'} with --export", "one of them",
+                        "give one first, then the other")
     if flags.fix_list and not (flags.images_dir or flags.add):
         raise UserError("--fix-list without --images-dir or --add", "pictures that it tells of", "leave it away")
     if flags.pca and not flags.images_dir:
