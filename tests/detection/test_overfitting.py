@@ -43,8 +43,8 @@ def learn(task, dataset, meter, *, updates, lr):
 @pytest.mark.parametrize("task", ["boxes", "instances"])
 def test_objects_of_eight_pictures(task, tmp_path):
     pytest.importorskip("faster_coco_eval", reason="the packages of requirements-detection.txt are not installed")
-    # Of one shape: others are padded to a common size in training, but seen alone afterwards, and at 64 px the last stage
-    # has two cells of the one and four of the other.
+    # Of one shape: others are padded to a common size in training, but seen alone afterwards, and at 64 px the last
+    # stage has two cells of the one and four of the other.
     path = write_coco(tmp_path, "pictures", 8, size=(64, 64))
     kinds = ("box", "mask") if task == "instances" else ("box",)
     coco = read_coco(path, path.with_suffix(""), masks=task == "instances")
