@@ -25,6 +25,7 @@ from utils import UserError
 for package in PACKAGES["onnx"]:
     pytest.importorskip(package, reason="the packages of requirements-export.txt are not installed")
 CLASSES = 5
+TIMES = 4  # of torch's own error in float32, where the network magnifies rounding
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -44,28 +45,50 @@ def expected(network: torch.nn.Module, pixels: np.ndarray, form: Form) -> tuple[
     """Probabilities, logits and features in torch, from the definition and not through `PixelNetwork`."""
     images = (torch.from_numpy(pixels).double() / 255 - torch.tensor(MEAN)) / torch.tensor(STD)
     with torch.inference_mode():
-        features, logits = features_and_logits(network, images.permute(0, 3, 1, 2).float(), *form.kinds)
+        images = images.permute(0, 3, 1, 2).to(next(network.parameters()).dtype)
+        features, logits = features_and_logits(network, images, *form.kinds)
     scaled = logits / form.temperature
     return tuple(each.numpy() for each in (scaled.sigmoid() if form.sigmoid else scaled.softmax(1), logits, features))
 
 
+def errors(answers: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Of each picture, how far its features (B, D) are from true ones, as a share of their length."""
+    return np.asarray(np.linalg.norm(answers - truth, axis=1) / np.linalg.norm(truth, axis=1))
+
+
+def check_answers(found: tuple[np.ndarray, ...], own: tuple[np.ndarray, ...], truth: tuple[np.ndarray, ...]) -> None:
+    """Probabilities within 1e-4 of torch in float64 and features within 1e-3, or `TIMES` the error of torch in float32.
+
+    A network whose weights are no training's may magnify rounding: with `lsnet_xl_artist` as filled here, torch's own
+    float32 answers to 1 of 64 pictures differ from its float64 answers by 24 in a logit. So few may be such.
+    """
+    wrong, usual = (np.abs(each[0] - truth[0]).max(1) for each in (found, own))
+    assert (wrong < np.maximum(1e-4, TIMES * usual)).all()
+    features, usual_features = errors(found[2], truth[2]), errors(own[2], truth[2])
+    assert (features < np.maximum(1e-3, TIMES * usual_features)).all()
+    steady = (usual < 1e-4) & (usual_features < 1e-3)
+    assert steady.mean() > 0.95
+    first, second = np.sort(truth[0], axis=1)[:, :-3:-1].T
+    clear = steady & (first - second > 2e-4)
+    assert clear.any()
+    assert (found[0].argmax(1) == truth[0].argmax(1))[clear].all()
+    print(f"{len(wrong)} pictures, {steady.sum()} steady: probabilities {wrong[steady].max():.1e} (torch float32 "
+          f"{usual[steady].max():.1e}), features {features[steady].max():.1e} ({usual_features[steady].max():.1e}); "
+          f"all: {wrong.max():.1e} ({usual.max():.1e}), {features.max():.1e} ({usual_features.max():.1e})")
+
+
 def check(network: Any, size: int, form: Form, path: Path, batches: tuple[int, ...] = (1, 3, 64)) -> ExportedNetwork:
     """Export `network` and compare it with torch on pictures, in batches of these sizes."""
+    exact = copy.deepcopy(network).double()
     folded = network.for_inference() if hasattr(network, "for_inference") else network
     write_onnx(PixelNetwork(copy.deepcopy(folded), preprocessing(size), form), size, path)
     exported = ExportedNetwork(path, "onnx", threads=1)
     for batch in batches:
         pixels = waves(batch, size)
-        probabilities, logits, features = expected(network, pixels, form)
+        own, truth = expected(network, pixels, form), expected(exact, pixels, form)
         found = exported.run(pixels)
-        assert found["logits"].shape == logits.shape
-        assert np.abs(found["probabilities"] - probabilities).max() < 1e-4
-        distance = np.linalg.norm(found["features"] - features, axis=1)
-        assert (distance < 1e-3 * np.linalg.norm(features, axis=1)).all()
-        first, second = np.sort(probabilities, axis=1)[:, :-3:-1].T
-        clear = first - second > 2e-4
-        assert clear.any()
-        assert (found["probabilities"].argmax(1) == probabilities.argmax(1))[clear].all()
+        assert found["logits"].shape == own[1].shape
+        check_answers((found["probabilities"], found["logits"], found["features"]), own, truth)
     return exported
 
 
@@ -122,6 +145,23 @@ class Fourier(torch.nn.Module):
 
     def forward_head(self, maps: torch.Tensor, pre_logits: bool = False) -> torch.Tensor:
         return maps.mean(1)[:, :CLASSES]
+
+
+def test_the_comparison_fails_on_one_wrong_answer_and_on_many_unsteady_ones() -> None:
+    truth = np.full((40, 5), 0.2), np.zeros((40, 5)), np.ones((40, 7))
+    close = truth[0] + 1e-6, truth[1], truth[2] * (1 + 1e-5)
+    truth[0][:, 0] += 0.01
+    close[0][:, 0] += 0.01
+    check_answers(close, close, truth)
+    for place in (0, 2):
+        wrong = [each.copy() for each in close]
+        wrong[place][3] += 0.01
+        with pytest.raises(AssertionError):
+            check_answers(tuple(wrong), close, truth)
+        check_answers(tuple(wrong), tuple(wrong), truth)  # one picture of which torch itself is unsure
+        wrong[place][:3] += 0.01
+        with pytest.raises(AssertionError):
+            check_answers(tuple(wrong), tuple(wrong), truth)
 
 
 def test_an_operator_that_onnx_lacks_is_a_line(tmp_path: Path) -> None:
