@@ -86,7 +86,7 @@ class ImageFolder(LabelledImages):
 
     def leave_out(self, damaged: Collection[Path]) -> None:
         """Forget these files; the others keep their order."""
-        kept = [index for index in range(len(self)) if self.path(index) not in damaged]
+        kept = [index for index in range(len(self)) if self.path(index) not in damaged] if damaged else range(len(self))
         self.names = [self.names[index] for index in kept]
         self.targets = self.targets[kept]
 

@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from data.images import IMAGE_EXTENSIONS, SIGNATURE, SIGNATURE_BYTES
 from data.names import as_text, from_text, nfc
@@ -57,12 +57,21 @@ def artist_of(name: str) -> str | None:
 
 def picture_name(name: str) -> bool | None:
     """Whether a file of this name is a picture; None where only the content can say."""
-    extension = PurePosixPath(name).suffix.lower()
+    extension = _extension(name)
     return True if extension in IMAGE_EXTENSIONS else False if extension in OTHER_EXTENSIONS else None
+
+
+def _extension(name: str) -> str:
+    """What `PurePosixPath.suffix` says, in lower case; a million paths take seconds less."""
+    last = name.rpartition("/")[2]
+    dot = last.rfind(".")
+    return last[dot:].lower() if 0 < dot < len(last) - 1 else ""
 
 
 def is_excluded(name: str, exclude: Sequence[str]) -> bool:
     """Whether one of the patterns fits the "/"-separated path `name`, see `find_pictures`."""
+    if not exclude:
+        return False
     name = nfc(name).casefold()
     patterns = [nfc(pattern.replace(os.sep, "/")).strip("/").casefold() for pattern in exclude]
     return any(fnmatchcase(name if "/" in pattern else name.rpartition("/")[2], pattern) for pattern in patterns)
@@ -89,7 +98,14 @@ class PictureFolder:
 
     def name(self, image: Path) -> str:
         """The path of `image` relative to the root, "/"-separated."""
+        path, start = os.fspath(image), f"{self.root}{os.sep}"
+        if path.startswith(start):  # a tenth of the time, which counts with a million pictures
+            return path[len(start):].replace(os.sep, "/")
         return image.relative_to(self.root).as_posix()
+
+    def is_loose(self, image: Path) -> bool:
+        """Whether `image` lies directly in the root."""
+        return "/" not in self.name(image)
 
     def artist(self, image: Path) -> str:
         """Whose picture `image` is, see `artist_of`; a loose one is of the artist that the root is named after."""
@@ -97,13 +113,13 @@ class PictureFolder:
 
     def without_loose(self) -> PictureFolder:
         """The same with the pictures that lie directly in the root among what is passed over."""
-        loose = {image.name: "a picture in no artist's folder" for image in self.images if image.parent == self.root}
-        return replace(self, images=[image for image in self.images if image.parent != self.root],
+        loose = {image.name: "a picture in no artist's folder" for image in self.images if self.is_loose(image)}
+        return replace(self, images=[image for image in self.images if not self.is_loose(image)],
                        passed_over=self.passed_over | loose)
 
     def without_folders(self) -> PictureFolder:
         """The same without what lies in folders below the root; the pictures there are among what is passed over."""
-        images = [image for image in self.images if image.parent == self.root]
+        images = list(filter(self.is_loose, self.images))
         inside = dict.fromkeys(map(self.name, self.images), "a picture in a sub-folder, without --recursive")
         outside = {name: reason for name, reason in self.passed_over.items() if "/" not in name}
         return replace(self, images=images, folders=[], unreadable=[], passed_over=outside | {
@@ -182,7 +198,7 @@ def tar_content(tar: Path, exclude: Sequence[str] = ()) -> Iterator[tuple[str, s
 
 def _member_problem(tar: Path, name: str, member: Member, exclude: Sequence[str]) -> str | None:
     """Why a file in a tar is passed over; None for a picture."""
-    if exclude and is_excluded(name, exclude):
+    if is_excluded(name, exclude):
         return "--exclude"
     last = name.rpartition("/")[2]
     if last.startswith("."):
@@ -190,7 +206,7 @@ def _member_problem(tar: Path, name: str, member: Member, exclude: Sequence[str]
     known = picture_name(last)
     if known is None:
         known = SIGNATURE.match(read_member(tar, Member(member.offset, min(member.size, SIGNATURE_BYTES)))) is not None
-    return None if known else f"no picture, {PurePosixPath(last).suffix.lower() or 'no ending'}"
+    return None if known else f"no picture, {_extension(last) or 'no ending'}"
 
 
 def list_images(folder: str | os.PathLike[str]) -> list[Path]:
@@ -292,7 +308,7 @@ class _Search:
                 self.images.append(name)
 
     def _file_problem(self, name: str) -> str | None:
-        extension = PurePosixPath(name).suffix.lower()
+        extension = _extension(name)
         counts = extension in self.extensions if self.extensions else picture_name(name)
         if counts is None:
             counts = _begins_like_picture(self.root / name)
