@@ -11,6 +11,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from runtime.networks import classifier_names
 from runtime.processes import gather, rank, world_size
@@ -188,7 +189,7 @@ def gradient_norm(network: nn.Module) -> Tensor:
                         if parameter.grad is not None and (id(parameter) in own) is is_own] for is_own in (False, True))
     norm = nn.utils.get_total_norm(shared)
     if not divided:
-        return norm
+        return norm.full_tensor() if isinstance(norm, DTensor) else norm
     square = nn.utils.get_total_norm(divided).square()
     torch.distributed.all_reduce(square)
     return (norm.to(square.device).square() + square).sqrt()

@@ -136,6 +136,8 @@ class ScaleOptions:
 
     head_parallel: bool = flag(False, "divide the classifier among the processes: each keeps its artists' rows, with "
                                       "their moments and moving average; for about 100,000 artists or more")
+    fsdp: bool = flag(False, "divide all weights, gradients, moments and the moving average among the processes "
+                             "(torch's fully_shard), for networks that fit on no single GPU with them")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,7 +23,7 @@ from evaluation.evaluator import Evaluation, Meter, check_gone, check_lost, eval
 from evaluation.validation_answers import count_kept
 from runtime.checkpoint import LATEST, Checkpoint, publish_best, save_checkpoint
 from runtime.class_parallel import divided_names
-from runtime.divided_state import whole_state
+from runtime.divided_state import is_finite, whole_state
 from runtime.logbook import Logbook
 from runtime.networks import Architecture
 from runtime.options import OptimizerOptions, RunOptions
@@ -34,6 +34,7 @@ from training.epoch_meter import EpochMeter
 from training.optim import Clipping, make_ema, make_optimizer, make_schedule, scale_lr, set_training_mode
 from training.pictures import Pictures
 from training.run_folder import CURVES, EPOCH_CHECKPOINT, PUBLISHED
+from training.sharding import Sharded, shard
 from training.state import Position, TrainingState
 from training.time_left import Cheaper, RunClock
 from utils import Interrupted, UserError, counted, mix_seed, seed_everything
@@ -78,20 +79,21 @@ class Run:
     def __init__(self, *, task: Task, network: torch.nn.Module, architecture: Architecture, config: dict[str, Any],
                  train_set: LabelledImages, val_set: LabelledImages, loading: Loading, optimizing: OptimizerOptions,
                  options: RunOptions, placement: Placement, pictures: Pictures | None = None,
-                 cheaper: Cheaper | None = None) -> None:
+                 cheaper: Cheaper | None = None, fsdp: bool = False) -> None:
         """Assemble a run at its beginning.
 
         `network` is at `placement`, with its first weights; `architecture` builds it again. The classes of `train_set`
         are the rows of its head, which may be divided among ranks, and `val_set` has the same. Every checkpoint stores
         `config`, which is plain Python; inference reads `preprocessing` from it. checkpoint.pth also stores which
-        `pictures` the data set had. `cheaper` is advised where the run takes hours.
+        `pictures` the data set had. `cheaper` is advised where the run takes hours. With `fsdp`, all weights are
+        divided among the ranks.
         """
         self.pictures = pictures
         self.architecture, self.placement = architecture, placement
         self.task = replace(task, evaluation=divide_evaluation(
             task.evaluation, lambda: self.state.evaluated, count_kept(len(train_set.classes), len(val_set))))
         self.train_set, self.val_set = train_set, val_set
-        self.options, self.optimizing = options, optimizing
+        self.options, self.optimizing, self.fsdp = options, optimizing, fsdp
         self.config = config
         self.train_batches = TrainBatches(len(train_set), loading, seed=options.seed,
                                           accumulation=optimizing.accumulation_steps, weights=task.sampling_weights,
@@ -103,10 +105,13 @@ class Run:
         self.val_loader = make_loader(val_set, val_batches, loading, lasting=True)
         per_update = loading.batch_size * loading.world_size * optimizing.accumulation_steps
         self.lr = scale_lr(optimizing, per_update)
+        ema = make_ema(network, optimizing)
+        if fsdp:
+            shard(network, ema, placement.device)
         optimizer = make_optimizer(network, optimizing, self.lr)
         updates = self.train_batches.updates
         self.state = TrainingState(
-            network=network, ema=make_ema(network, optimizing), optimizer=optimizer,
+            network=network, ema=ema, optimizer=optimizer,
             schedule=make_schedule(optimizer, optimizing, self.lr, updates), scaler=placement.make_scaler(),
             updates_per_epoch=updates, per_update=per_update, position=Position())
         self.state.schedule.step_update(0)
@@ -133,7 +138,7 @@ class Run:
             own = divided_names(self.learner)  # each rank has its own rows, and no gradient for those of others
             is_shared = any(parameter.requires_grad for name, parameter in self.learner.named_parameters()
                             if name not in own)
-            if world_size() > 1 and is_shared:
+            if world_size() > 1 and is_shared and not self.fsdp:
                 DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(self.learner, own)
                 device = self.placement.device
                 self.forward = DistributedDataParallel(self.learner,
@@ -178,6 +183,8 @@ class Run:
         forward = self.forward
         exchange = (contextlib.nullcontext() if last or not isinstance(forward, DistributedDataParallel)
                     else forward.no_sync())
+        if isinstance(forward, Sharded):
+            forward.set_requires_gradient_sync(last)
         with exchange:
             with self.placement.autocast():
                 loss = self.task.criterion(forward(images), targets, images) / parts
@@ -310,14 +317,22 @@ class Run:
             for buffer in self.state.evaluated.buffers():
                 torch.distributed.broadcast(buffer, 0)
         meter = evaluation.make_meter()
-        network = evaluation.wrap_model(self.state.evaluated)
-        figures = evaluate_loader(network, self.val_loader, meter, self.placement, logbook)
+        evaluated = self._gather_evaluated()
+        figures = evaluate_loader(evaluation.wrap_model(evaluated), self.val_loader, meter, self.placement, logbook)
         logbook.log(evaluation.format_line(figures))
         position.stale += 1
         if figures[evaluation.monitor] > position.best_metric:
             position.best_metric, position.stale = figures[evaluation.monitor], 0
-            self._publish(figures, meter, logbook)
+            self._publish(figures, meter, logbook, evaluated)
         return figures
+
+    def _gather_evaluated(self) -> torch.nn.Module:
+        """The network to evaluate. Of one whose weights are divided, a whole copy: ranks then need not be in step."""
+        if not self.fsdp:
+            return self.state.evaluated
+        network = self.placement.move_network(self.architecture.create())
+        network.load_state_dict(whole_state(self.state.evaluated, everywhere=True))
+        return network
 
     def finish_probe(self, logbook: Logbook, epoch: int) -> None:
         """Evaluate a network whose classifier is fitted, and write the files of a run of `epoch` epochs."""
@@ -334,12 +349,12 @@ class Run:
             **self.config, "architecture": architecture.name, "num_classes": architecture.num_classes,
             "model_args": architecture.model_args}}
 
-    def _publish(self, figures: dict[str, float], meter: Meter, logbook: Logbook) -> None:
-        weights = whole_state(self.state.evaluated)  # which all ranks gather
+    def _publish(self, figures: dict[str, float], meter: Meter, logbook: Logbook, whole: torch.nn.Module) -> None:
+        weights = whole_state(whole)  # which all ranks gather
         if rank() == 0:
             position = self.state.position
-            evaluated, architecture = self.task.publish(self.state.evaluated, self.architecture)
-            content = {**self._metadata(architecture), "model": weights if evaluated is self.state.evaluated
+            evaluated, architecture = self.task.publish(whole, self.architecture)
+            content = {**self._metadata(architecture), "model": weights if evaluated is whole
                        else evaluated.state_dict(), "epoch": position.epoch,
                        "step": position.step, "best_metric": position.best_metric, "metrics": figures}
             with replace_together(self.options.output_dir, PUBLISHED) as folder:
@@ -353,8 +368,7 @@ class Run:
         Raises:
             UserError: a weight is not finite; then the file stays as it was.
         """
-        finite = all(parameter.isfinite().all() for parameter in self.state.network.parameters())
-        if not all(gather(finite)):
+        if not all(gather(is_finite(self.state.network))):
             position = self.state.position
             raise UserError(f"weights that are not finite after epoch {position.epoch}, update {position.step}",
                             "finite ones", "lower --lr, or resume the last checkpoint with another --seed")

@@ -1,4 +1,4 @@
-"""Training with a classifier divided among processes: what cannot go with it, and whether the processes agree."""
+"""Training with weights divided among processes: what cannot go with it, and whether the processes agree."""
 
 from __future__ import annotations
 
@@ -18,29 +18,32 @@ ELEMENTWISE = ("adamw", "adam", "nadam", "nadamw", "sgd", "momentum", "lion")  #
 
 
 def check_scale(options: ArtistOptions, scale: ScaleOptions) -> None:
-    """Raise a `UserError` if flags are given that a divided classifier cannot go with."""
-    if not scale.head_parallel:
+    """Raise a `UserError` if flags are given that a divided network cannot go with."""
+    if scale == ScaleOptions():
         return
-    run, augmentation = options.run, options.augmentation
+    run, augmentation, asked = options.run, options.augmentation, "--fsdp" if scale.fsdp else "--head-parallel"
     refused = {
-        "--mixup or --cutmix": bool(augmentation.mixup or augmentation.cutmix),
+        "--head-parallel": scale.fsdp and scale.head_parallel,
+        "--mixup or --cutmix": scale.head_parallel and bool(augmentation.mixup or augmentation.cutmix),
         "a teacher": options.distillation.kind != "none",
         "--contrastive-weight": bool(options.long_tail.contrastive_weight),
         "--linear-probe": options.probe.linear_probe,
         "--head-init probe": run.head_init == "probe",
+        "--freeze-backbone": scale.fsdp and bool(run.freeze_backbone),
+        f"--clip-mode {options.optimizing.clip_mode}": scale.fsdp and options.optimizing.clip_mode != "norm",
         "--compile": run.compile,
         "--amp fp16": run.amp == "fp16",
     }
     if found := next((name for name, is_given in refused.items() if is_given), None):
-        raise UserError(f"--head-parallel with {found}", "one of the two", "leave one of the two away")
+        raise UserError(f"{asked} with {found}", "one of the two", "leave one of the two away")
     if options.optimizing.opt not in ELEMENTWISE:
-        raise UserError(f"--head-parallel with --opt {options.optimizing.opt}, which needs whole weights",
-                        f"one of {', '.join(ELEMENTWISE)}", "choose one of them, or leave --head-parallel away")
+        raise UserError(f"{asked} with --opt {options.optimizing.opt}, which needs whole weights",
+                        f"one of {', '.join(ELEMENTWISE)}", f"choose one of them, or leave {asked} away")
 
 
 def without_probe(options: ArtistOptions) -> ArtistOptions:
     """`options` with --head-init none, where no flag says it: a probe is fitted on one process."""
-    if not options.scale.head_parallel or "head_init" in options.given:
+    if options.scale == ScaleOptions() or "head_init" in options.given:
         return options
     return replace(options, run=replace(options.run, head_init="none"), given=options.given | {"head_init"})
 
@@ -48,6 +51,11 @@ def without_probe(options: ArtistOptions) -> ArtistOptions:
 def divides_head(scale: ScaleOptions) -> bool:
     """Whether the classifier is divided: with one process it stays whole."""
     return scale.head_parallel and world_size() > 1
+
+
+def divides_all(scale: ScaleOptions) -> bool:
+    """Whether all weights are."""
+    return scale.fsdp and world_size() > 1
 
 
 def scale_network(network: torch.nn.Module, architecture: Architecture, classes: Sequence[str],
@@ -58,13 +66,14 @@ def scale_network(network: torch.nn.Module, architecture: Architecture, classes:
         UserError: the ranks disagree about the network or its classes, or see `divide_classifier`.
     """
     digest = hashlib.blake2b("\0".join(classes).encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
-    check_agreement({"--head-parallel": scale.head_parallel, "the model": architecture.name,
+    check_agreement({"--head-parallel": scale.head_parallel, "--fsdp": scale.fsdp, "the model": architecture.name,
                      "the number of classes": len(classes), "the digest of the classes' names": digest})
-    if not scale.head_parallel:
+    if scale == ScaleOptions():
         return []
     if world_size() == 1:
-        return ["--head-parallel with one process: the classifier stays whole"]
-    return [divide_classifier(network)]
+        return ["one process: nothing is divided"]
+    return [divide_classifier(network)] if scale.head_parallel else [
+        f"all weights are divided among {world_size()} processes, and whole in evaluations"]
 
 
 def check_agreement(said: dict[str, object]) -> None:

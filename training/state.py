@@ -13,7 +13,7 @@ from timm.scheduler.scheduler import Scheduler
 from timm.utils import ModelEmaV3
 
 from runtime.checkpoint import LATEST, Checkpoint, dense
-from runtime.divided_state import own_moments, own_state, whole_optimizer, whole_state
+from runtime.divided_state import own_moments, own_state, whole_optimizer, whole_shapes, whole_state
 from runtime.networks import load_weights
 from utils import UserError
 
@@ -112,8 +112,8 @@ class TrainingState:
                   for mine, found in zip(own["param_groups"], saved["param_groups"], strict=True)]
         if not _agree(groups, own["param_groups"]):  # but for switches, which an older torch does not know
             raise ValueError("its settings, or the weights they are for")
+        _check_moments(saved["state"], whole_shapes(self.optimizer, self.network))
         moments = own_moments(self.optimizer, self.network, saved["state"])
-        _check_moments(moments, [weight for group in self.optimizer.param_groups for weight in group["params"]])
         self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
         if content.get("scaler"):
             if not _agree(content["scaler"], self.scaler.state_dict()):
@@ -139,12 +139,12 @@ def _agree(found: Any, own: Any) -> bool:
     return type(found) is type(own)
 
 
-def _check_moments(state: dict[int, dict[str, Any]], weights: list[torch.Tensor]) -> None:
+def _check_moments(state: dict[int, dict[str, Any]], shapes: list[torch.Size]) -> None:
     """Raise a `ValueError` unless each tensor is dense and has the shape of its weight, or part of its dimensions."""
     for index, moments in state.items():
         for name, moment in moments.items():
             if isinstance(moment, torch.Tensor):
-                dimensions = iter(weights[index].shape)
+                dimensions = iter(shapes[index])
                 if dense(moment) is None or not all(size == 1 or size in dimensions for size in moment.shape):
                     raise ValueError(f"its {name} fits no weights")
             elif name.startswith("exp_avg") or name == "momentum_buffer" or not isinstance(moment, int | float | None):

@@ -47,7 +47,7 @@ from training.recipe import (
 )
 from training.report_page import report_ended_run
 from training.run_folder import closing_lines, find_checkpoint, open_output
-from training.scale import check_scale, divides_head, scale_network, without_probe
+from training.scale import check_scale, divides_all, divides_head, scale_network, without_probe
 from training.start import (
     DEFAULT_MODEL,
     adapt_network,
@@ -304,7 +304,8 @@ def prepare_run(spec: TrainerSpec[Any, Any], checkpoint: Checkpoint | None,
               network=placement.move_network(network), architecture=architecture,
               config=_make_config(spec, architecture, preprocessing), train_set=train_set, val_set=val_set,
               loading=loading, optimizing=optimizing, options=options.run, placement=placement,
-              pictures=pictures, cheaper=_cheaper(spec, architecture, preprocessing, checkpoint))
+              pictures=pictures, cheaper=_cheaper(spec, architecture, preprocessing, checkpoint),
+              fsdp=divides_all(spec.scale))
     return spec, run, [*lines, *beginning, *([run.restore(checkpoint, exact=not changes)] if checkpoint else [])]
 
 
@@ -399,7 +400,7 @@ def evaluate_checkpoint(spec: TrainerSpec[Any, Any], checkpoint: Checkpoint | No
 def _with_recipe(spec: TrainerSpec[Any, Any], train_set: LabelledImages, checkpoint: Checkpoint | None,
                  source: Checkpoint | None, placement: Placement) -> tuple[TrainerSpec[Any, Any], Recipe | None]:
     """`spec` with the flags that a recipe chooses, or that the run of `checkpoint` has; the recipe, if one chose."""
-    if spec.scale.head_parallel:
+    if spec.scale != ScaleOptions():
         spec = spec.with_options(without_probe(spec.options))
     options = spec.options
     is_asked = spec.has_recipe or options.run.head_init is not None

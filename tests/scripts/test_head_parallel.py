@@ -79,7 +79,7 @@ def test_a_divided_classifier_learns_what_a_whole_one_does_and_goes_on_elsewhere
     ("--mixup 0.2", "--head-parallel with --mixup or --cutmix"), ("--linear-probe", "--linear-probe"),
     ("--teacher-model test_vit", "a teacher"), ("--contrastive-weight 1", "--contrastive-weight"),
     ("--pretrained --head-init probe", "--head-init probe"), ("--compile", "--compile"), ("--amp fp16", "fp16"),
-    ("--opt lamb", "--opt lamb, which needs whole weights")])
+    ("--opt lamb", "--opt lamb, which needs whole weights"), ("--fsdp", "--fsdp with --head-parallel")])
 def test_what_cannot_go_together_is_refused(data: Path, tmp_path: Path, flags: str, found: str,
                                             capsys: pytest.CaptureFixture) -> None:
     output = tmp_path / "run"
