@@ -34,9 +34,8 @@ def lay_map(picture: Image.Image, values: np.ndarray, box: Box, of: tuple[int, i
         of: width and height of the picture that `box` is in px of.
     """
     size = (min(PLACES, values.shape[1]), min(PLACES, values.shape[0]))
-    centred = np.asarray(Image.fromarray(values - values.mean()).resize(size, Image.Resampling.BOX))
-    strongest = np.percentile(np.abs(centred), STRONGEST) or 1.0
-    plane = Image.fromarray(centred / np.float32(strongest))
+    means = Image.fromarray(values - values.mean()).resize(size, Image.Resampling.BOX)
+    plane = Image.fromarray(_scale(np.asarray(means)))
     scale = (picture.width / of[0], picture.height / of[1])
     edges = [round(edge * scale[place % 2]) for place, edge in enumerate(box)]
     width, height = max(1, edges[2] - edges[0]), max(1, edges[3] - edges[1])
@@ -50,6 +49,16 @@ def lay_map(picture: Image.Image, values: np.ndarray, box: Box, of: tuple[int, i
         mask = Image.fromarray((255 * COVER * np.clip(part, 0, 1)).astype(np.uint8))
         below.paste(ImageColor.getrgb(colour), (0, 0), mask)
     return Image.composite(below, _pale(picture, UNSEEN), seen)
+
+
+def grey_map(values: np.ndarray) -> Image.Image:
+    """A map (H, W) float32 as a grey picture of a px per place: 128 is its mean, 255 the strongest above it."""
+    return Image.fromarray(np.rint(127.5 + 127.5 * np.clip(_scale(values - values.mean()), -1, 1)).astype(np.uint8))
+
+
+def _scale(centred: np.ndarray) -> np.ndarray:
+    """Values of which all but the strongest are from -1 to 1."""
+    return centred / np.float32(np.percentile(np.abs(centred), STRONGEST) or 1.0)
 
 
 def lay_mixture(picture: Image.Image, ids: np.ndarray, shares: np.ndarray, colours: Sequence[str]) -> Image.Image:

@@ -30,7 +30,6 @@ from runtime.options import FeatureKind
 from utils import UserError
 
 FEWEST = 7  # places per side that a map of 224 px has behind a stride of 32; chosen with the stages, see BENCHMARKS.md
-_HOOKED = threading.Lock()  # held while hooks keep the outputs of a network's stages
 Target = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # features (B, D), logits (B, classes) -> values (B, K)
 
 
@@ -105,15 +104,21 @@ def _explain_stages(network: Any, images: torch.Tensor, target: Target, *kinds: 
 
 @contextlib.contextmanager
 def _keep_stages(backbone: Any) -> Iterator[list[torch.Tensor]]:
-    """The outputs of the stages of `style_stages`, as they come, in a list; the first is where differentiation ends."""
+    """The outputs of the stages of `style_stages`, as they come, in a list; the first is where differentiation ends.
+
+    Only what this thread runs is kept: others may run the same network meanwhile.
+    """
     kept: list[torch.Tensor] = []
+    own = threading.get_ident()
 
     def keep(module: torch.nn.Module, inputs: Any, output: torch.Tensor) -> torch.Tensor:
+        if threading.get_ident() != own:
+            return output
         kept.append(output if output.requires_grad else output.detach().requires_grad_())
         return kept[-1].clone()  # what follows may change its input in place
 
     names = [backbone.feature_info[stage]["module"] for stage in style_stages(backbone)]
-    with _HOOKED, contextlib.ExitStack() as hooks:
+    with contextlib.ExitStack() as hooks:
         for name in names:
             hooks.callback(backbone.get_submodule(name).register_forward_hook(keep).remove)
         yield kept

@@ -48,6 +48,7 @@ class Explanation(NamedTuple):
     problem: str = ""  # why a part is missing
 
 
+Choose = Callable[[torch.Tensor], torch.Tensor]  # logits (B, classes) -> ids (B, K) int64
 Explain = Callable[[Path, Record], Explanation]  # of a picture's file and record; raises `ImageError`
 
 
@@ -95,6 +96,57 @@ def check_explained(predictor: Predictor) -> None:
     check_maps(network, predictor.preprocessing.input_size, predictor.source)
 
 
+class FoundMaps(NamedTuple):
+    """The maps of K artists of one picture.
+
+    Attributes:
+        ids: the artists' class ids.
+        probabilities: (K,) float32, 0 to 1.
+        planes: (K, H, W) float32.
+        box: the part of the picture that they cover.
+    """
+
+    ids: list[int]
+    probabilities: np.ndarray
+    planes: np.ndarray
+    box: Box
+
+
+class ArtistMaps:
+    """Maps of the artists that a network names, of one picture at a time; safe to ask from many threads."""
+
+    def __init__(self, predictor: Predictor) -> None:
+        """Take the network; raises a `UserError` if it has no class maps."""
+        check_explained(predictor)
+        self.predictor, self.views = predictor, Views(predictor.preprocessing, "default")
+        self.classes = list(predictor.classes or ())
+
+    def chooser(self, said: str, name: str = "--explain-artist") -> Choose:
+        """Which artists are meant by what was said as `name`: top1, top3 or an artist's name.
+
+        Raises:
+            UserError: the network has no such artist.
+        """
+        if said in FIRST:
+            count = min(FIRST[said], len(self.classes))
+            return lambda logits: logits.topk(count, dim=1).indices
+        names = [nfc(name) for name in self.classes]
+        if nfc(said) not in names:
+            close = difflib.get_close_matches(nfc(said), names, n=3) or names[:3]
+            raise UserError(f"{name} {said}, whom the network does not know", "top1, top3 or one of "
+                            f"{len(names)} names, such as {', '.join(close)}", "check the spelling")
+        number = names.index(nfc(said))
+        return lambda logits: torch.full((len(logits), 1), number, device=logits.device)
+
+    def find(self, picture: Image.Image, choose: Choose) -> FoundMaps:
+        """The maps of the artists that `choose` takes."""
+        target = class_target(choose, softmax=self.predictor.task != "multilabel")
+        maps, logits = explain(self.predictor.network, self.predictor.prepare(self.views(picture)), target)
+        ids = choose(logits)[0].tolist()
+        return FoundMaps(ids, self.predictor.probabilities(logits)[0, ids].cpu().numpy(), maps[0].cpu().numpy(),
+                         seen_box(self.predictor.preprocessing, picture.size))
+
+
 class ClassMaps:
     """Explains pictures by maps of the artists that the network names, or of one by name."""
 
@@ -104,31 +156,15 @@ class ClassMaps:
         Raises:
             UserError: the network has no such artist, or no class maps.
         """
-        check_explained(predictor)
-        self.predictor, self.grid, self.max_pixels = predictor, options.explain_grid, network.max_pixels
-        self.classes, self.views = list(predictor.classes or ()), Views(predictor.preprocessing, "default")
-        self.choose = self._chooser(options.explain_artist or "top1")
-        self.target = class_target(self.choose, softmax=predictor.task != "multilabel")
-
-    def _chooser(self, said: str) -> Callable[[torch.Tensor], torch.Tensor]:
-        if said in FIRST:
-            count = min(FIRST[said], len(self.classes))
-            return lambda logits: logits.topk(count, dim=1).indices
-        names = [nfc(name) for name in self.classes]
-        if nfc(said) not in names:
-            close = difflib.get_close_matches(nfc(said), names, n=3) or names[:3]
-            raise UserError(f"--explain-artist {said}, whom the network does not know", "top1, top3 or one of "
-                            f"{len(names)} names, such as {', '.join(close)}", "check the spelling")
-        number = names.index(nfc(said))
-        return lambda logits: torch.full((len(logits), 1), number, device=logits.device)
+        self.maps, self.grid, self.max_pixels = ArtistMaps(predictor), options.explain_grid, network.max_pixels
+        self.predictor, self.classes = predictor, self.maps.classes
+        self.choose = self.maps.chooser(options.explain_artist or "top1")
 
     def __call__(self, path: Path, record: Record) -> Explanation:
         """See `Explain`."""
         picture = decode_image(path, max_pixels=self.max_pixels)
-        maps, logits = explain(self.predictor.network, self.predictor.prepare(self.views(picture)), self.target)
-        ids = self.choose(logits)[0].tolist()
-        shares, planes = self.predictor.probabilities(logits)[0, ids].cpu(), maps[0].cpu().numpy()
-        artists, box, small = [self.classes[number] for number in ids], self._box(picture), shrink(picture)
+        ids, shares, planes, box = self.maps.find(picture, self.choose)
+        artists, small = [self.classes[number] for number in ids], shrink(picture)
         tiles = [Tile(picture=small, file=path.name)]
         tiles += [Tile(picture=lay_map(small, plane, box, picture.size), file="", caption=f"{share:.0%} {artist}")
                   for plane, share, artist in zip(planes, shares.tolist(), artists, strict=True)]
@@ -138,11 +174,8 @@ class ClassMaps:
                 tiles += self._mixture(picture, small)
             except UserError as error:
                 problem = str(error)
-        arrays = {"maps": planes, "artists": np.array(artists), "probabilities": shares.numpy(), "box": np.array(box)}
+        arrays = {"maps": planes, "artists": np.array(artists), "probabilities": shares, "box": np.array(box)}
         return Explanation(f"where the network sees whom; {MEANING}", tiles, arrays, problem)
-
-    def _box(self, picture: Image.Image) -> Box:
-        return seen_box(self.predictor.preprocessing, picture.size)
 
     def _mixture(self, picture: Image.Image, small: Image.Image) -> list[Tile]:
         """The picture under the artist of each part, and the key of their colours."""

@@ -18,6 +18,7 @@ from starlette.staticfiles import StaticFiles
 
 from data.names import as_text
 from serving.batching import Answer, QueueFull, Upload
+from serving.explainer import Form
 from serving.guard import Guard
 from serving.metrics import Metrics
 from serving.options import ServiceOptions
@@ -28,6 +29,11 @@ from utils import UserError, is_disk_full
 PAGE = Path(__file__).parent / "page"
 TopK = Annotated[int, Query(ge=1, le=1000, description="artists, and pictures of the gallery, at most")]
 Threshold = Annotated[float, Query(ge=0, le=1, description="least probability of an artist that is named")]
+Explained = Annotated[str, Query(min_length=1, max_length=LONGEST_NAME,
+                                 description="name of an artist that the network knows; top1 or top3 for its answers")]
+MapForm = Annotated[Form, Query(description="overlay: each map laid over the picture in grey, red where it speaks for "
+                                            "the artist more than its mean, blue less, pale not seen; values: a grey "
+                                            "px per place of the map, 128 its mean")]
 ArtistName = Annotated[str, Query(min_length=1, max_length=LONGEST_NAME)]
 _FORM = {"type": "object", "required": ["files"], "properties": {"files": {
     "type": "array", "minItems": 1, "items": {"type": "string", "format": "binary"}}}}
@@ -47,7 +53,7 @@ _ERRORS: dict[int | str, dict[str, Any]] = {status: {"description": text, "conte
 
 def make_app(service: Service, options: ServiceOptions, key: str | None) -> Any:
     """The ASGI application."""
-    metrics = Metrics(lambda: len(service.batcher.waiting))
+    metrics = Metrics(service.batcher.count_waiting)
     service.batcher.note = metrics.batches.observe
 
     @asynccontextmanager
@@ -62,6 +68,7 @@ def make_app(service: Service, options: ServiceOptions, key: str | None) -> Any:
     _add_facts(app, service, options, metrics)
     uploads = Uploads(options)
     _add_questions(app, service, uploads, metrics)
+    _add_maps(app, service, uploads, metrics)
     _add_gallery(app, service, uploads, options, metrics)
     _add_page(app)
     return Guard(app, options, key)
@@ -72,11 +79,15 @@ async def ask(service: Service, uploads: list[Upload], metrics: Metrics) -> list
     try:
         futures = service.batcher.submit(uploads)
     except QueueFull:
-        raise HTTPException(429, "the queue is full; try again soon", {"retry-after": "1"}) from None
+        raise _queue_full() from None
     answers = await asyncio.gather(*map(asyncio.wrap_future, futures))
     for answer in answers:
         metrics.pictures.labels("failed" if hasattr(answer, "reason") else "answered").inc()
     return answers
+
+
+def _queue_full() -> HTTPException:
+    return HTTPException(429, "the queue is full; try again soon", {"retry-after": "1"})
 
 
 def _add_errors(app: FastAPI) -> None:
@@ -130,7 +141,7 @@ def _add_facts(app: FastAPI, service: Service, options: ServiceOptions, metrics:
     @app.get("/health", tags=["service"])
     async def health() -> dict[str, Any]:
         """Whether the service answers, and how many pictures wait."""
-        return {"status": "ok", "waiting": len(service.batcher.waiting)}
+        return {"status": "ok", "waiting": service.batcher.count_waiting()}
 
     @app.get("/metrics", tags=["service"], responses={401: _ERRORS[401]}, response_class=PlainTextResponse)
     async def figures() -> Response:
@@ -179,6 +190,29 @@ def _add_questions(app: FastAPI, service: Service, uploads: Uploads, metrics: Me
         """Classify and search at once, whichever of both there is; also 200 where no picture can be read."""
         parts = tuple(part for part in service.parts if part != "features")
         return await answer(request, Question(parts=parts, top_k=top_k, threshold=threshold), strict=False)
+
+
+def _add_maps(app: FastAPI, service: Service, uploads: Uploads, metrics: Metrics) -> None:
+
+    @app.post("/api/explain", tags=["pictures"], openapi_extra=_BODY, responses=_ERRORS)
+    async def explain(request: Request, artist: Explained = "top1", form: MapForm = "overlay") -> Response:
+        """Where one picture speaks for an artist: class maps with probabilities, as PNG in data: addresses."""
+        explainer = service.explainer
+        if explainer is None:
+            raise HTTPException(404, service.unexplained)
+        choose = explainer.choose(artist)
+        async with uploads.read(request) as pictures:
+            if len(pictures) > 1:
+                raise HTTPException(413, f"{len(pictures)} pictures; one per request is explained")
+            try:
+                work = service.batcher.submit_work(lambda: explainer.explain(pictures[0], choose, form))
+            except QueueFull:
+                raise _queue_full() from None
+            record = await asyncio.wrap_future(work)
+        metrics.pictures.labels("failed" if "error" in record else "explained").inc()
+        if "error" in record:
+            return JSONResponse({"error": record["error"], "results": [record]}, 422)
+        return JSONResponse({"results": [record]})
 
 
 def _add_gallery(app: FastAPI, service: Service, uploads: Uploads, options: ServiceOptions, metrics: Metrics) -> None:

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from PIL import Image
@@ -22,6 +22,7 @@ from runtime.options import InferenceOptions
 from runtime.placement import MOST_LANES
 
 Answer = Prediction | Failure
+Result = TypeVar("Result")
 GPU_LANES = 2  # one decodes while the network of the other runs
 
 
@@ -69,6 +70,7 @@ class Batcher:
         self.views = Views(predictor.preprocessing, options.view)
         self.lock = threading.Lock()
         self.waiting: deque[Waiting] = deque()
+        self.others = 0  # pieces of other work that wait or run
         cores = torch.get_num_threads()
         lanes = predictor.placement.choose_lanes(MOST_LANES) if predictor.placement.device.type == "cpu" else GPU_LANES
         self.lanes = ThreadPoolExecutor(lanes, "lane", torch.set_num_threads, (max(1, cores // lanes),))
@@ -81,13 +83,37 @@ class Batcher:
         """
         futures: list[Future[Answer]] = [Future() for _ in uploads]
         with self.lock:
-            if len(self.waiting) + len(uploads) > self.capacity:
-                raise QueueFull
+            self._check_room(len(uploads))
             self.waiting.extend(zip(uploads, futures, strict=True))
         for _ in uploads:  # those that find nothing left to do end at once
             batch: list[Waiting] = []
             self.lanes.submit(self._run_batch, batch).add_done_callback(functools.partial(_settle, batch))
         return futures
+
+    def submit_work(self, work: Callable[[], Result]) -> Future[Result]:
+        """The result to come of other work on one picture, done by a lane in its turn; it has room like a picture.
+
+        Raises:
+            QueueFull: there is none.
+        """
+        with self.lock:
+            self._check_room(1)
+            self.others += 1
+        future = self.lanes.submit(work)
+        future.add_done_callback(self._end_work)
+        return future
+
+    def count_waiting(self) -> int:
+        """Pictures that wait, and those of other work that also run."""
+        return len(self.waiting) + self.others
+
+    def _check_room(self, count: int) -> None:
+        if self.count_waiting() + count > self.capacity:
+            raise QueueFull
+
+    def _end_work(self, done: Future[Any]) -> None:
+        with self.lock:
+            self.others -= 1
 
     def close(self) -> None:
         """Answer what waits, then end the lanes."""

@@ -22,6 +22,7 @@ from inference.records import make_record
 from search.gallery import Gallery, change_gallery, read_gallery
 from search.gallery_search import GallerySearch, open_search
 from serving.batching import Answer, Batcher, Upload
+from serving.explainer import Explainer
 from utils import UserError
 
 Part = Literal["classify", "features", "search"]
@@ -52,6 +53,8 @@ class Service:
         parts: what can be asked.
         folder: of the gallery; None without one.
         search: the search in it.
+        explainer: makes class maps; None where the network has none.
+        unexplained: why, and what works instead.
     """
 
     def __init__(self, predictor: Predictor, batcher: Batcher, *, calibration: Calibration | None = None,
@@ -65,9 +68,18 @@ class Service:
         self.folder, self.neighbours = gallery, neighbours
         self.changing = threading.Lock()
         self.search = self._read() if gallery else None
+        self.explainer, self.unexplained = self._make_explainer()
         can: dict[Part, bool] = {"classify": predictor.classes is not None, "features": True,
                                  "search": self.search is not None}
         self.parts: tuple[Part, ...] = tuple(part for part in get_args(Part) if can[part])
+
+    def _make_explainer(self) -> tuple[Explainer | None, str]:
+        if self.predictor.classes is None:
+            return None, "the network names no artists, so it has no class maps; start the service with one that does"
+        try:
+            return Explainer(self.predictor, max_pixels=self.batcher.options.max_pixels), ""
+        except UserError as error:
+            return None, f"no class maps: {error}"
 
     @property
     def is_multilabel(self) -> bool:
@@ -78,8 +90,8 @@ class Service:
         """What can be asked, of which network."""
         return {"parts": self.parts, "task": self.predictor.task or "classification",
                 "artists": [*(self.predictor.classes or ())], "calibrated": self.calibration is not None,
-                "network": self.predictor.fingerprint, "feature_kind": self.predictor.space.feature_kind,
-                "feature_dim": sum(self.predictor.space.blocks)}
+                "explains": self.explainer is not None, "network": self.predictor.fingerprint,
+                "feature_kind": self.predictor.space.feature_kind, "feature_dim": sum(self.predictor.space.blocks)}
 
     def record(self, upload: Upload, answer: Answer, question: Question) -> Record:
         """The record of one picture, with its `name`; as inference_artist.py and predict_artist_multilabel.py write."""

@@ -26,6 +26,12 @@ const showProgress = () => {
   tell(words.progress(done.length, entries.length, done.filter(({record}) => record.error).length));
 };
 
+// A data: address of the picture with the map of an artist over it.
+const locate = async (file, artist) => {
+  const path = `/api/explain?artist=${encodeURIComponent(artist)}`;
+  return (await askPatiently(path, {method: "POST", files: [file]})).results[0].maps[0].image;
+};
+
 const answer = async ({file, entry, shown}) => {
   const picture = await thumbnail(file);
   if (picture) shown.show(picture);
@@ -36,7 +42,7 @@ const answer = async ({file, entry, shown}) => {
     entry.record = {name: entry.name, error: error.message};
     if (error.status === 401) askForKey();
   }
-  shown.fill(entry.record, tell);
+  shown.fill(entry.record, tell, about.explains ? (artist) => locate(file, artist) : null);
   showProgress();
 };
 

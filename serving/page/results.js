@@ -20,13 +20,14 @@ export const named = (name) => {
   return box;
 };
 
-const line = (name, figure) => {
+// `button` is a function that makes one for a name, or null.
+const line = (name, figure, button = null) => {
   const row = element("div", "name");
-  row.append(named(name), element("span", "", figure));
+  row.append(named(name), element("span", "figure", figure), ...(button ? [button(name)] : []));
   return row;
 };
 
-const bars = (entries) => {
+const bars = (entries, button = null) => {
   const list = element("ul", "list");
   for (const [name, value] of entries.filter(([, value], number) => !number || value >= LEAST)) {
     const item = element("li");
@@ -34,13 +35,13 @@ const bars = (entries) => {
     const filled = element("i");
     filled.style.width = `${100 * value}%`;
     bar.append(filled);
-    item.append(line(name, percent(value)), bar);
+    item.append(line(name, percent(value), button), bar);
     list.append(item);
   }
   return list;
 };
 
-const stack = (labels) => {
+const stack = (labels, button) => {
   const bar = element("div", "stack");
   const list = element("ul", "list");
   bar.setAttribute("aria-hidden", "true");
@@ -51,7 +52,7 @@ const stack = (labels) => {
     part.style.background = colour;
     bar.append(part);
     const item = element("li");
-    const row = line(label, `${percent(ratio)} (${percent(confidence)})`);
+    const row = line(label, `${percent(ratio)} (${percent(confidence)})`, button);
     const key = element("i", "key");
     key.style.background = colour;
     row.firstChild.prepend(key);
@@ -110,24 +111,66 @@ export const card = (name) => {
   const body = element("div", "body");
   body.append(element("h2", "", name), element("p", "soft", words.waiting));
   box.append(picture, body);
+  let shown = picture;
   return {
     box,
     show: (blob) => {
       const image = Object.assign(element("img"), {alt: "", src: URL.createObjectURL(blob)});
       image.addEventListener("load", () => URL.revokeObjectURL(image.src), {once: true});
       picture.replaceWith(image);
+      shown = image;
     },
-    fill: (record, told) => body.replaceChildren(element("h2", "", name), ...parts(record, told)),
+    fill: (record, told, locate) => body.replaceChildren(
+      element("h2", "", name), ...parts(record, told, locate && mapButtons(shown, told, locate))),
   };
 };
 
-const parts = (record, told) => {
+// Makes the buttons of a card that lay the map of an artist over its picture, or take it away; one map at a time.
+const mapButtons = (picture, told, locate) => {
+  const map = element("img");
+  const meaning = element("p", "soft meaning");
+  const found = new Map(); // by artist, data: addresses
+  let pressed = null;
+  map.hidden = meaning.hidden = true;
+  picture.after(map, meaning);
+  const press = (button, name, image) => {
+    pressed?.setAttribute("aria-pressed", "false");
+    pressed = button;
+    button?.setAttribute("aria-pressed", "true");
+    picture.hidden = Boolean(button);
+    map.hidden = meaning.hidden = !button;
+    if (button) Object.assign(map, {src: image, alt: words.mapOf(name)});
+    meaning.textContent = button ? words.mapMeaning(name) : "";
+    told(button ? words.mapShown(name) : words.mapHidden);
+  };
+  return (name) => {
+    const button = element("button", "map", words.map);
+    button.setAttribute("aria-label", words.mapOf(name));
+    button.setAttribute("aria-pressed", "false");
+    button.addEventListener("click", async () => {
+      if (button === pressed) return press(null);
+      if (button.ariaBusy === "true") return undefined;
+      button.ariaBusy = "true";
+      try {
+        if (!found.has(name)) found.set(name, await locate(name));
+        return press(button, name, found.get(name));
+      } catch (error) {
+        return told(error.message);
+      } finally {
+        button.ariaBusy = "false";
+      }
+    });
+    return button;
+  };
+};
+
+const parts = (record, told, button) => {
   if (record.error) return [element("p", "bad", record.error)];
   const shown = [];
   const add = (title, content) => shown.push(element("h3", "", title), content);
   if (record.verdict) shown.push(element("p", `verdict ${record.verdict}`, words[record.verdict](record.classification[0]?.class_name)));
-  if (record.classification) add(words.artists, bars(record.classification.map((each) => [each.class_name, worth(each)])));
-  if (record.labels?.length) add(words.shares, stack(record.labels));
+  if (record.classification) add(words.artists, bars(record.classification.map((each) => [each.class_name, worth(each)]), button));
+  if (record.labels?.length) add(words.shares, stack(record.labels, button));
   if (record.labels?.length === 0) shown.push(element("p", "soft", words.nobody));
   if (record.artists_by_neighbours) add(words.byVote, bars(record.artists_by_neighbours.slice(0, 3).map((each) => [each.artist, each.share])));
   if (record.pictures) {

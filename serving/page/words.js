@@ -15,6 +15,8 @@ const english = {
   confident: (name) => `Confident: ${name}`, possible: (name) => `Possible: ${name}`, unknown: () => "Unknown: none of the artists it knows",
   artists: "Artists", shares: "Shares of the artists", nearest: "Nearest in the gallery", byVote: "By the nearest pictures",
   pictures: (count) => `${count}`, copy: "Copy tags", booru: "Copy Danbooru tags", copied: "Copied.", cannotCopy: "The browser does not allow copying.",
+  map: "Map", mapOf: (name) => `Map of ${name} over the picture`, mapShown: (name) => `The map of ${name} is shown.`, mapHidden: "The picture is shown.",
+  mapMeaning: (name) => `Red: speaks for ${name} more than the picture's mean. Blue: less. Pale: not seen by the network.`,
   nobody: "No artist", waiting: "Waiting …", lost: "The service cannot be reached.", tooLarge: (limit) => `larger than ${limit} MiB`,
 };
 
@@ -33,6 +35,8 @@ const chinese = {
   confident: (name) => `确定：${name}`, possible: (name) => `可能：${name}`, unknown: () => "未知：不是它认识的画师",
   artists: "画师", shares: "各画师的比重", nearest: "图库中最相近的图片", byVote: "按最相近的图片",
   pictures: (count) => `${count} 张`, copy: "复制标签", booru: "复制 Danbooru 标签", copied: "已复制。", cannotCopy: "浏览器不允许复制。",
+  map: "热图", mapOf: (name) => `在图上显示 ${name} 的热图`, mapShown: (name) => `已显示 ${name} 的热图。`, mapHidden: "已恢复原图。",
+  mapMeaning: (name) => `红色：比全图平均更像 ${name}；蓝色：更不像；发白：网络没有看到的部分。`,
   nobody: "没有画师", waiting: "等待中……", lost: "无法连接服务。", tooLarge: (limit) => `超过 ${limit} MiB`,
 };
 

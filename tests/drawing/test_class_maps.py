@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image, ImageColor
 
-from drawing.class_maps import SIDE, draw_legend, lay_map, lay_mixture, shrink
+from drawing.class_maps import SIDE, draw_legend, grey_map, lay_map, lay_mixture, shrink
 from drawing.palette import PAPER
 
 
@@ -23,6 +23,16 @@ def test_red_lies_where_values_are_high_within_the_box_and_nothing_outside() -> 
     assert excess(laid, (140, 50)) > 80
     assert excess(laid, (60, 50)) < -80
     assert excess(laid, (20, 50)) == excess(laid, (180, 50)) == 0
+
+
+def test_a_grey_map_has_a_pixel_per_place_and_its_mean_in_the_middle() -> None:
+    values = np.array([[-3.0, 0.0, 1.0], [0.0, 2.0, 0.0]], np.float32)
+    grey = grey_map(values)
+    assert (grey.size, grey.mode) == ((3, 2), "L")
+    assert np.asarray(grey)[0, 0] == 0
+    assert {*np.asarray(grey)[values == 0].tolist()} == {128}
+    assert np.asarray(grey)[1, 1] > np.asarray(grey)[0, 2] > 128
+    assert {*np.asarray(grey_map(np.ones((2, 2), np.float32))).flat} == {128}
 
 
 def test_a_map_without_differences_colours_nothing_and_a_box_may_be_larger_than_the_picture() -> None:

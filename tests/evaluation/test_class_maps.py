@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -124,6 +125,22 @@ def test_where_few_places_are_read_maps_are_grad_cam_of_the_middle_stages(make: 
         cam = (kept[0].grad.mean((2, 3), keepdim=True) * kept[0]).sum(1) * kept[0][0, 0].numel()
         expected += F.interpolate(cam[:, None], (16, 16), mode="bilinear")[:, 0].detach()
     torch.testing.assert_close(maps[:, 0], expected, rtol=1e-3, atol=1e-3)
+
+
+def test_what_other_threads_run_meanwhile_is_neither_kept_nor_changed(make: Make, images: torch.Tensor) -> None:
+    network = make()
+    with torch.no_grad():
+        expected = network(images)
+
+    @torch.inference_mode()  # of which no output could be differentiated
+    def run() -> torch.Tensor:
+        return network(images)
+
+    with class_maps._keep_stages(network) as stages, ThreadPoolExecutor(1) as other:
+        assert torch.equal(other.submit(run).result(), expected)
+        assert not stages
+        network(images)
+        assert len(stages) == len(style_stages(network))
 
 
 def test_a_classifier_that_reads_no_place_is_told(make: Make) -> None:

@@ -104,6 +104,34 @@ def test_pictures_are_answered_and_saved(opened: Callable[..., Any], data_set: P
     assert page.locator(".card").count() == 0
 
 
+@pytest.mark.parametrize(("locale", "scheme", "button", "meaning"), [
+    ("en", "light", "Map of artist_1 over the picture", "Red: speaks for artist_1 more"),
+    ("zh-CN", "dark", "在图上显示 artist_1 的热图", "红色")])
+def test_a_map_is_laid_over_the_picture_and_taken_away_by_keyboard(
+        opened: Callable[..., Any], data_set: Path, locale: str, scheme: str, button: str, meaning: str) -> None:
+    page = opened(locale=locale, color_scheme=scheme, viewport={"width": 390, "height": 800})
+    page.set_input_files("#files", str(data_set / "val" / "artist_1" / "val_0.png"))
+    page.wait_for_selector("#progress[value='1']", state="attached")
+    card = page.locator(".card")
+    pressed = card.get_by_role("button", name=button, exact=True)
+    assert pressed.get_attribute("aria-pressed") == "false"
+    pressed.focus()
+    page.keyboard.press("Enter")
+    shown = card.get_by_role("img", name=button)
+    shown.wait_for()
+    assert shown.evaluate("image => image.decode().then(() => image.naturalWidth)") > 100
+    assert pressed.get_attribute("aria-pressed") == "true"
+    assert page.evaluate("document.activeElement.className") == "map"
+    assert card.locator(".meaning").inner_text().startswith(meaning)
+    assert "artist_1" in page.inner_text("#told")
+    assert card.locator("img:visible").count() == 1
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    page.keyboard.press("Enter")
+    shown.wait_for(state="hidden")
+    assert pressed.get_attribute("aria-pressed") == "false"
+    assert card.locator("img:visible").count() == 1
+
+
 def test_an_artist_is_added_and_removed(opened: Callable[..., Any], data_set: Path) -> None:
     page = opened(locale="en")
     page.on("dialog", lambda dialog: dialog.accept())

@@ -130,7 +130,25 @@ def test_base64_is_taken(service: int, pictures: list[tuple[str, bytes]]) -> Non
         each["class_name"] for each in second["classification"]]
 
 
+def test_a_picture_is_explained(service: int, pictures: list[tuple[str, bytes]]) -> None:
+    assert ask(service, "GET", "/api/about")[1]["explains"] is True
+    first = ask(service, "POST", "/api/classify", **form(pictures[0]))[1]["results"][0]["classification"]
+    status, answer = ask(service, "POST", "/api/explain?artist=top3", **form(pictures[0]))
+    record = answer["results"][0]
+    assert (status, record["name"], len(record["box"])) == (200, pictures[0][0], 4)
+    assert [each["class_name"] for each in record["maps"]] == [each["class_name"] for each in first]
+    assert [each["probability"] for each in record["maps"]] == pytest.approx([each["probability"] for each in first])
+    picture = base64.b64decode(record["maps"][0]["image"].removeprefix("data:image/png;base64,"))
+    assert picture.startswith(b"\x89PNG")
+    assert 'lsnet_pictures_total{outcome="explained"}' in ask(service, "GET", "/metrics")[1].decode()
+
+
 @pytest.mark.parametrize(("method", "path", "request_", "status", "told"), [
+    ("POST", "/api/explain", form(("a.png", b"no picture")), 422, "no picture in a known format"),
+    ("POST", "/api/explain", form(("a.png", b""), ("b.png", b"")), 413, "one per request"),
+    ("POST", "/api/explain?artist=artist_l", form(("a.png", b"")), 422, "artist artist_l, whom the network"),
+    ("POST", "/api/explain?form=gif", form(("a.png", b"")), 422, "form"),
+    ("POST", "/api/explain", {"body": b"x"}, 415, "multipart/form-data"),
     ("POST", "/api/classify", form(("a.png", b"no picture")), 422, "no picture in a known format"),
     ("POST", "/api/classify", form(("a.png", png_that_claims(20000, 15000))), 422, "more than the limit"),
     ("POST", "/api/classify", form(), 422, "0 pictures; expected 1 to 20"),
@@ -191,7 +209,7 @@ def test_a_client_that_leaves_and_many_at_once_lose_nothing(service: int, pictur
 def test_the_api_is_described(service: int) -> None:
     status, schema = ask(service, "GET", "/openapi.json")
     assert status == 200
-    assert {"/health", "/metrics", "/api/classify", "/api/search", "/api/gallery"} <= set(schema["paths"])
+    assert {"/health", "/metrics", "/api/classify", "/api/search", "/api/explain", "/api/gallery"} <= {*schema["paths"]}
 
 
 def test_a_key_a_small_queue_and_a_gallery_to_read(trained: Path, gallery: Path, tmp_path: Path,
@@ -203,6 +221,7 @@ def test_a_key_a_small_queue_and_a_gallery_to_read(trained: Path, gallery: Path,
         assert ask(port, "GET", "/api/about", authorization=f"Bearer {KEY}", origin="https://friend.example")[0] == 200
         status, answer = ask(port, "POST", "/api/classify", authorization=f"Bearer {KEY}", **form(*pictures[:3]))
         assert (status, answer["error"]) == (429, "the queue is full; try again soon")
+        assert ask(port, "POST", "/api/explain", **form(pictures[0]))[0] == 401
         with socket.create_connection(("127.0.0.1", port), timeout=60) as slow:
             slow.sendall(f"POST /api/classify HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {KEY}\r\n"
                          "Content-Type: application/json\r\nContent-Length: 1000\r\n\r\n{".encode())
