@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from runtime.arguments import ALIASES, Parser, name_of
-from tests.test_readme import SCRIPTS
+from tests.flag_tables import SCRIPTS
 from utils import UserError
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -24,12 +24,12 @@ STYLE = FeatureSpace(model="0123", feature_kind="style", blocks=[3, 3])
 NAMES = ["石/1.png", "Anna, B/x/1.png", "石/2.png"]
 ROWS = np.array([[3, 4], [0, 2], [1, 0]], np.float32)
 ROOT = Path(__file__).resolve().parents[2]
-READMES = ("README.md", "README.zh-CN.md")
+PAGES = ("docs", "docs/zh")
 
 
-def documented(readme: str, mark: str, word: str) -> str:
-    """The one fenced block of `readme` with this mark and word in it."""
-    blocks = re.findall(f"^```{mark}\n(.*?)^```", (ROOT / readme).read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+def documented(page: str, mark: str, word: str) -> str:
+    """The one fenced block of `page` with this mark and word in it."""
+    blocks = re.findall(f"^```{mark}\n(.*?)^```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
     block, = (block for block in blocks if word in block)
     return block
 
@@ -201,9 +201,10 @@ def test_an_export_has_unit_vectors_and_their_names(gallery: Gallery, tmp_path: 
     assert rows[1:] == [["0", "石", NAMES[0]], ["1", "Anna, B", NAMES[1]], ["2", "石", NAMES[2]]]
 
 
-@pytest.mark.parametrize("readme", READMES)
-def test_the_documented_gallery_is_read(readme: str, tmp_path: Path) -> None:
-    text, space = documented(readme, "json", "lsnet-gallery-1"), documented(readme, "json", "blocks")
+@pytest.mark.parametrize("folder", PAGES)
+def test_the_documented_gallery_is_read(folder: str, tmp_path: Path) -> None:
+    text = documented(f"{folder}/search.md", "json", "lsnet-gallery-1")
+    space = documented(f"{folder}/files.md", "json", "blocks")
     about = json.loads(text)
     built = Gallery.of_folder(MODEL, Path("p"), NAMES, ROWS)
     write_gallery(tmp_path / "g", built, overwrite=False)
@@ -222,8 +223,8 @@ def test_the_documented_gallery_is_read(readme: str, tmp_path: Path) -> None:
     assert found.comparable(found.features).shape == (about["pictures"], about["components"])
 
 
-@pytest.mark.parametrize("readme", READMES)
-def test_queries_standardised_as_documented_are_those_of_search(readme: str, tmp_path: Path,
+@pytest.mark.parametrize("folder", PAGES)
+def test_queries_standardised_as_documented_are_those_of_search(folder: str, tmp_path: Path,
                                                                 monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     rows = np.random.default_rng(0).normal(size=(12, 6)).astype(np.float32)
@@ -232,5 +233,5 @@ def test_queries_standardised_as_documented_are_those_of_search(readme: str, tmp
     vectors, _ = exported(read_gallery(Path("g")), Path("my_vectors"))
     Path("my_results/batch").mkdir(parents=True)
     np.save("my_results/batch/features.npy", rows)
-    Path("queries.py").write_text(documented(readme, "python", "standardisation.npy"), encoding="utf-8")
+    Path("queries.py").write_text(documented(f"{folder}/search.md", "python", "standardisation.npy"), encoding="utf-8")
     np.testing.assert_allclose(runpy.run_path("queries.py")["queries"], vectors, atol=1e-5)
