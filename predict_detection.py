@@ -108,7 +108,7 @@ def sources(found: Inputs) -> list[Path]:
 
 
 def name_pictures(flags: Flags, found: Inputs, classes: Sequence[str]) -> Names:
-    """What pictures and categories are called, by --ann or by their places and order.
+    """What pictures and categories are called, by --ann or by their places and order; prints what --ann leaves out.
 
     Raises:
         UserError: two pictures would have one name, or see `read_coco`.
@@ -119,6 +119,7 @@ def name_pictures(flags: Flags, found: Inputs, classes: Sequence[str]) -> Names:
     if flags.ann:
         root = found.folders[0].root
         coco = read_coco(flags.ann, root, classes=classes)
+        print(*coco.notes, sep="\n", end="\n" * bool(coco.notes))
         return Names(pictures={root / each.name: PurePosixPath(each.name) for each in coco.pictures},
                      image_ids={root / each.name: each.id for each in coco.pictures}, classes=classes,
                      category_ids=coco.category_ids)

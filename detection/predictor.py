@@ -21,7 +21,7 @@ from data.loaders import Loading, make_loader
 from detection import architecture  # noqa: F401 - registers the networks
 from detection.detectors import whole_masks
 from detection.learner import wrap
-from detection.masks import pack_pixels
+from detection.masks import library, pack_pixels
 from detection.options import DenseInferenceOptions
 from detection.scenes import Fit, Scene, Scenes, evaluation_fit
 from inference.predictor import NOT_FINITE, Failure
@@ -99,7 +99,8 @@ class DensePredictor:
         """Read the checkpoint of the flags.
 
         Raises:
-            UserError: it cannot be read, is for none of `tasks`, or names no classes.
+            UserError: it cannot be read, is for none of `tasks`, or names no classes; or faster-coco-eval, which packs
+                masks, is missing.
         """
         checkpoint = read_checkpoint(options.checkpoint)
         found: Any = checkpoint.model_args.get("dense_task")
@@ -111,6 +112,8 @@ class DensePredictor:
         if spec.classes is None:
             raise UserError(f"{checkpoint.path}, which does not name its classes", "a checkpoint of this project's "
                             "trainers", "choose another file")
+        if found == "instances":
+            library()
         self.task: DenseTask = found
         self.classes, self.options = spec.classes, checkpoint.saved.options or {}
         self.placement = Placement.resolve(options.device, amp=options.amp)

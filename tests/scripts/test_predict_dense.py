@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -232,6 +233,28 @@ def test_a_network_for_another_task_is_named(networks: dict[str, Path], sets: Pa
         assert command(network, *words) == 2
         assert f"give it to {other}" in capsys.readouterr().err
     assert read_checkpoint(networks["boxes"]).model_args["anchor_scale"] == 0.5
+
+
+def test_masks_need_their_package_before_a_picture_is_read(networks: dict[str, Path], sets: Path, tmp_path: Path,
+                                                           monkeypatch: pytest.MonkeyPatch,
+                                                           capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setitem(sys.modules, "faster_coco_eval", None)
+    words = ["--inputs", sets / "val", "--output", tmp_path / "x.json"]
+    assert detect(networks["instances"], *words) == 2
+    assert "pip install -r requirements-detection.txt" in capsys.readouterr().err
+    assert detect(networks["boxes"], *words) == 0
+
+
+def test_what_the_annotations_leave_out_is_said(networks: dict[str, Path], sets: Path, tmp_path: Path,
+                                                capsys: pytest.CaptureFixture[str]) -> None:
+    content = json.loads((sets / "val.json").read_text())
+    content["images"][0]["file_name"] = "gone.png"
+    (tmp_path / "val.json").write_text(json.dumps(content))
+    assert detect(networks["boxes"], "--inputs", sets / "val", "--ann", tmp_path / "val.json", "--output",
+                  tmp_path / "x.json") == 0
+    told = capsys.readouterr().out
+    assert "image 1 (gone.png): left out, as there is no such file" in told
+    assert "3 of 3 pictures" in told
 
 
 def test_pictures_of_any_size_and_mode(networks: dict[str, Path], tmp_path: Path) -> None:
