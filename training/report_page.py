@@ -26,6 +26,7 @@ from evaluation.thresholds import COLUMNS as LABEL_COLUMNS
 from evaluation.thresholds import THRESHOLDS
 from evaluation.validation_answers import PictureFiles, ValidationAnswers, picture_path
 from runtime.next_step import command_line
+from training.report_maps import ReportMaps
 from training.reported_run import ReportedRun
 from training.run_folder import CURVES, REPORT_PAGE
 from utils import UserError, counted, read_bytes, write_text
@@ -35,6 +36,7 @@ _LARGEST_PLOT, _ALL_PICTURES, _ALL_ROWS = 600_000, 2_400_000, 1_200_000
 _SIDE = 144  # of a picture, px
 MOST_SHOWN, _MOST_PAIRS, _OF_A_PAIR, _MOST_COPIES = 48, 10, 3, 20
 QUICK, MOST_SEARCHED = 1000, 40_000  # pictures among which copies are sought: at the end of a training, and on demand
+QUICK_MAPS, MOST_MAPS = 12, 60  # class maps, likewise
 _TEMPLATE = Path(__file__).with_suffix(".html")
 
 
@@ -46,11 +48,13 @@ class ShownPicture:
         name: what is written below it.
         file: its path below the data set's folder.
         lines: kind (`own` for its label, `new` for an answer) and text.
+        label: whose class map is shown with it.
     """
 
     name: str
     file: str
     lines: Sequence[tuple[str, str]] = ()
+    label: int | None = None
 
 
 @dataclass(kw_only=True)
@@ -59,29 +63,44 @@ class PictureSource:
 
     Attributes:
         folder: of the data set; None where nobody has named it.
+        maps: draws class maps; None where there are none.
         max_pixels: pictures with more are not shown, px.
         missing: how many could not be read.
     """
 
     folder: Path | None
+    maps: ReportMaps | None = None
     max_pixels: int = DEFAULT_MAX_PIXELS
     missing: int = 0
     _room: int = _ALL_PICTURES
     _drawn: dict[str, str] = field(default_factory=dict)
+    _mapped: dict[tuple[str, int], str] = field(default_factory=dict)
 
     def draw(self, picture: ShownPicture) -> dict[str, Any]:
-        """The picture as the page takes it, without `image` where that cannot be read or has no room."""
+        """The picture as the page takes it, without `image` or `map` where that cannot be drawn or has no room."""
         path = picture_path(self.folder, picture.file)
         if picture.file not in self._drawn:
             image = inline_jpeg(path, _SIDE, self.max_pixels) if path else ""
             self.missing += not image
             self._room -= len(image)
             self._drawn[picture.file] = image if self._room >= 0 else ""
-        return {"name": picture.name, "lines": picture.lines, "image": self._drawn[picture.file]}
+        image = self._drawn[picture.file]
+        return {"name": picture.name, "lines": picture.lines, "image": image,
+                "map": self._map(path, picture.file, picture.label) if path and image else ""}
+
+    def _map(self, path: Path, file: str, label: int | None) -> str:
+        if self.maps is None or label is None:
+            return ""
+        if (file, label) not in self._mapped:
+            drawn = self.maps.draw(path, label, _SIDE, self.max_pixels)
+            self._room -= len(drawn)
+            self._mapped[file, label] = drawn if self._room >= 0 else ""
+        return self._mapped[file, label]
 
 
 def write_report_page(path: Path, runs: Sequence[ReportedRun], *, folder: Path | None,
-                      most_searched: int = MOST_SEARCHED, progress: Progress | None = None) -> list[str]:
+                      most_searched: int = MOST_SEARCHED, most_maps: int = MOST_MAPS,
+                      progress: Progress | None = None) -> list[str]:
     """Write the page about the first of `runs`, compared with the others.
 
     Args:
@@ -89,6 +108,7 @@ def write_report_page(path: Path, runs: Sequence[ReportedRun], *, folder: Path |
         runs: at least one.
         folder: of the first one's data set, for its pictures; None for a page without.
         most_searched: copies across the sides are sought among so many pictures at most.
+        most_maps: so many class maps at most are drawn.
         progress: see `map_ordered`.
 
     Returns:
@@ -96,7 +116,8 @@ def write_report_page(path: Path, runs: Sequence[ReportedRun], *, folder: Path |
     """
     import jinja2  # slow to import
 
-    run, source = runs[0], PictureSource(folder=folder)
+    run = runs[0]
+    source = PictureSource(folder=folder, maps=ReportMaps.of(run, most_maps) if folder else None)
     others = [(each.name, reason) for each in runs[1:] if (reason := run.differs(each))]
     values: dict[str, Any] = {"pairs": _table_pairs(run), "shown": [], "copies": None, "copies_shown": []}
     notes: list[str] = []
@@ -129,7 +150,7 @@ def report_ended_run(run: Path, data_path: Path, train_set: LabelledImages, val_
         val_set: the validation images.
     """
     try:
-        write_report_page(run / REPORT_PAGE, [ReportedRun.read(run)], most_searched=QUICK,
+        write_report_page(run / REPORT_PAGE, [ReportedRun.read(run)], most_searched=QUICK, most_maps=QUICK_MAPS,
                           folder=PictureFiles.of(data_path, train_set, val_set).folder)
     except (ArithmeticError, AttributeError, ImportError, LookupError, MemoryError, OSError, RuntimeError, TypeError,
             UserError, ValueError) as error:
@@ -148,6 +169,7 @@ def pictures_to_show(answers: ValidationAnswers, mistakes: Sequence[Mistake]) ->
 def _answered(run: ReportedRun, answers: ValidationAnswers, source: PictureSource) -> dict[str, Any]:
     """What the page shows of the answers."""
     mistakes = find_mistakes(answers)
+    surest = [source.draw(picture) for picture in pictures_to_show(answers, mistakes)]
     pairs = [{"one": answers.classes[one], "other": answers.classes[other], "count": len(found),
               "missed": [source.draw(_show_mistake(answers, mistake)) for mistake in found[:_OF_A_PAIR]],
               "right": [source.draw(_show(answers, place)) for place in recognised(answers, other)[:_OF_A_PAIR]]}
@@ -155,7 +177,7 @@ def _answered(run: ReportedRun, answers: ValidationAnswers, source: PictureSourc
     bins = reliability(answers)
     answered = sum(count for *_, count in bins)
     return {"mistakes": len(mistakes), "pairs": pairs, "bins": bins, "answered": answered,
-            "shown": [source.draw(picture) for picture in pictures_to_show(answers, mistakes)],
+            "shown": surest, "maps": any(item["map"] for item in surest),
             "error": sum(count * abs(mean - share) for mean, share, count in bins) / answered,
             **_map(run, answers, {mistake.place for mistake in mistakes})}
 
@@ -169,7 +191,8 @@ def _show_mistake(answers: ValidationAnswers, mistake: Mistake) -> ShownPicture:
     picture = answers.pictures[mistake.place]
     lines = [(kind, f"{answers.classes[label[0]]} {label[1]:.0%}")
              for kind, label in (("own", mistake.missed), ("new", mistake.told)) if label]
-    return ShownPicture(name=picture.name, file=picture.file, lines=lines)
+    label = mistake.told or mistake.missed
+    return ShownPicture(name=picture.name, file=picture.file, lines=lines, label=label[0] if label else None)
 
 
 def _map(run: ReportedRun, answers: ValidationAnswers, wrong: set[int]) -> dict[str, Any]:

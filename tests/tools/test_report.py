@@ -16,12 +16,17 @@ from PIL import Image
 
 from data.csv_files import write_rows
 from data.train_val import open_train, open_val
+from drawing.inline import jpeg_text
 from evaluation.report import COLUMNS
+from inference.explanations import ClassMaps
+from inference.predictor import Predictor
 from runtime.checkpoint import read_checkpoint, save_checkpoint
+from runtime.options import ExplainOptions, InferenceOptions
 from tests.conftest import MODEL, Completed
 from tests.pictures import write_annotated_set
 from tools.report import main
-from training.report_page import report_ended_run
+from training.report_maps import ReportMaps
+from training.report_page import report_ended_run, write_report_page
 from training.reported_run import ReportedRun
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -91,7 +96,7 @@ def test_a_user_asks_for_a_page_without_pictures_and_with_them(copied: Path, dat
     assert "data:image/jpeg" not in page_of(copied)
     assert "Surest errors" in page_of(copied)
     assert main([str(copied), "--data-path", str(data_set)]) == 0
-    assert page_of(copied).count("data:image/jpeg") == page_of(copied).count("<figure><img")
+    assert page_of(copied).count("data:image/jpeg") == len(re.findall('<img alt="(?:class map)?"', page_of(copied)))
 
 
 def test_pictures_that_are_gone_are_said(copied: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -146,6 +151,40 @@ def test_a_page_that_cannot_be_written_is_a_line_and_no_failure(copied: Path, da
     line, = report_ended_run(copied, data_set, *sets)
     assert line.startswith("no report.html (")
     assert line.endswith("tools/report.py writes it")
+
+
+def test_the_surest_errors_have_maps_of_what_was_told(copied: Path, data_set: Path,
+                                                      monkeypatch: pytest.MonkeyPatch) -> None:
+    content = json.loads((copied / "validation.json").read_text())
+    for picture in content["pictures"]:  # as if all were taken for the next artist
+        picture |= {"answers": [[(picture["labels"][0] + 1) % 3, 0.9]], "own": [0.1]}
+    (copied / "validation.json").write_text(json.dumps(content))
+    monkeypatch.setattr("training.report_page.MOST_SHOWN", 5)
+    asked: list[int] = []
+    inner = ReportMaps.draw
+    monkeypatch.setattr(ReportMaps, "draw", lambda maps, *what: asked.append(what[1]) or inner(maps, *what))
+    write_report_page(copied / "report.html", [ReportedRun.read(copied)], folder=data_set, most_maps=7)
+    page = page_of(copied)
+    assert asked[:5] == [picture["answers"][0][0] for picture in content["pictures"][:5]]
+    drawn = {*re.findall('alt="class map" src="data:image/jpeg;base64,([^"]+)"', page)}
+    assert len(drawn) == 7  # of 5 errors and 9 of pairs, in part the same
+    assert "The second picture is the class map" in page
+    maps = ReportMaps.of(ReportedRun.read(copied), 1)
+    expected = ClassMaps(Predictor.from_checkpoint(copied / "model_best.pth"), ExplainOptions(
+        explain=copied, explain_artist=f"artist_{asked[0]}"), InferenceOptions())
+    tile = expected(data_set / content["pictures"][0]["file"], {}).tiles[1].picture
+    assert jpeg_text(tile, 144) in drawn
+    assert maps.draw(data_set / content["pictures"][0]["file"], asked[0], 144, 10**6) in drawn
+    assert maps.draw(data_set / content["pictures"][0]["file"], asked[0], 144, 10**6) == ""  # only one was allowed
+
+
+def test_a_network_without_maps_or_with_other_classes_has_a_page_without(copied: Path, data_set: Path) -> None:
+    checkpoint = read_checkpoint(copied / "model_best.pth")
+    weights = {name: each.zero_() if name == "classifier.weight" else each for name, each in checkpoint.model.items()}
+    save_checkpoint(copied / "model_best.pth", {**checkpoint.content, "model": weights, "model_ema": None})
+    assert ReportMaps.of(ReportedRun.read(copied), 9) is None
+    assert main([str(copied), "--data-path", str(data_set)]) == 0
+    assert "class map" not in page_of(copied)
 
 
 def test_ten_thousand_artists_stay_below_five_megabytes(tmp_path: Path) -> None:
