@@ -32,6 +32,8 @@ PROBE_FLAGS = ("probe_views", "scale", "color_jitter")  # those of a recipe that
 UPDATES = 20  # in an epoch, for which smaller batches are taken
 # From nothing a network underfits for long: the epochs are many, and the classifier reads the stages directly.
 SMALL_SIZE, SMALL_RATE, SMALL_SCALE = 96, 1e-3, (0.05, 0.5)
+# It also learns paper and print, the more the longer: an average over most of the run names artists in other books.
+SMALL_ADJUSTMENT, SMALL_AVERAGE = 1.0, 0.9
 SMALL_PICTURES_SEEN, SMALL_FEWEST, SMALL_MOST = 40_000, 20, 200
 Options = TypeVar("Options", bound=TrainerOptions)
 
@@ -67,14 +69,27 @@ class Recipe:
     scale: tuple[float, float]
     color_jitter: float
     input_size: int | None = None
+    logit_adjustment: float | None = None
+    model_ema_power: float | None = None
 
 
-def choose_small_recipe(pictures: int) -> Recipe:
-    """The recipe of --recipe small, for so many training pictures and a network that begins from nothing."""
-    epochs = min(max(round(SMALL_PICTURES_SEEN / pictures), SMALL_FEWEST), SMALL_MOST)
+def choose_small_recipe(pictures: int, start: Start | None, *, has_shares: bool) -> Recipe:
+    """The recipe of --recipe small, for so many training pictures and a network that begins from nothing.
+
+    One that begins with weights, such as those of a distillation, keeps its input size, has a probe before it begins
+    where its head is new, and takes two thirds of the epochs.
+
+    `has_shares`: each picture has one class, so that logits can be adjusted by the classes' shares.
+    """
+    seen = SMALL_PICTURES_SEEN if start is None else SMALL_PICTURES_SEEN * 2 // 3
+    epochs = min(max(round(seen / pictures), SMALL_FEWEST), SMALL_MOST)
+    head_init = "none" if start is None else start.head_init or ("none" if start.keeps_head else "probe")
     return Recipe(epochs=epochs, batch_size=min(BATCH, max(SMALLEST_BATCH, pictures // UPDATES)), lr=SMALL_RATE,
-                  min_lr=SMALL_RATE * LEAST_RATE, layer_decay=1.0, freeze_bn=False, head="style", head_init="none",
-                  probe_views=None, scale=SMALL_SCALE, color_jitter=COLOR_JITTER, input_size=SMALL_SIZE)
+                  min_lr=SMALL_RATE * LEAST_RATE, layer_decay=1.0, freeze_bn=False,
+                  head="style" if start is None or start.is_bare else None, head_init=head_init,
+                  probe_views=VIEWS if head_init == "probe" else None, scale=SMALL_SCALE, color_jitter=COLOR_JITTER,
+                  input_size=SMALL_SIZE if start is None else None,
+                  logit_adjustment=SMALL_ADJUSTMENT if has_shares else None, model_ema_power=SMALL_AVERAGE)
 
 
 def choose_recipe(pictures: int, device: str, start: Start) -> Recipe:

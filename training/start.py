@@ -63,10 +63,9 @@ def choose_architecture(options: ModelOptions, num_classes: int, checkpoint: Che
 
 
 def check_beginning(model: ModelOptions, run: RunOptions, recipe: str | None) -> None:
-    """Raise a `UserError` if the flags say twice where the weights come from, or --recipe needs none of these."""
-    weights = "--pretrained" if model.pretrained else "--finetune-from" if run.finetune_from else None
-    if recipe and weights:
-        raise UserError(f"--recipe {recipe} with {weights}", "a network that begins from nothing",
+    """Raise a `UserError` if the flags say twice where the weights come from, or ask for --recipe with --pretrained."""
+    if recipe and model.pretrained:
+        raise UserError(f"--recipe {recipe} with --pretrained", "a network that begins from nothing or --finetune-from",
                         "leave one of the two away: with weights, flags that are not given have a recipe of their own")
     if not model.pretrained:
         return

@@ -411,8 +411,8 @@ def _with_recipe(spec: TrainerSpec[Any, Any], train_set: LabelledImages, checkpo
         return spec.with_options(complete(options, saved_recipe(checkpoint, options))), None
     if start and spec.probe.linear_probe:
         start = replace(start, head_init="probe")
-    recipe = (choose_recipe(len(train_set), placement.device.type, start) if start
-              else choose_small_recipe(len(train_set)) if spec.named_recipe == "small" else None)
+    recipe = (choose_small_recipe(len(train_set), start, has_shares=hasattr(options, "long_tail")) if spec.named_recipe
+              else choose_recipe(len(train_set), placement.device.type, start) if start else None)
     values = asdict(recipe) if recipe else {}
     if spec.probe.linear_probe:
         values, recipe = {name: value for name, value in values.items() if name in PROBE_FLAGS}, None

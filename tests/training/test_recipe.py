@@ -82,13 +82,24 @@ def test_flags_come_first() -> None:
 
 
 def test_the_small_recipe_sees_as_many_pictures_whatever_their_number() -> None:
-    found = {size: choose_small_recipe(size) for size in (150, 668, 5_000)}
+    found = {size: choose_small_recipe(size, None, has_shares=True) for size in (150, 668, 5_000)}
     assert all(recipe.head == "style" and not recipe.freeze_bn for recipe in found.values())
     assert found[150].epochs > found[668].epochs > found[5_000].epochs
     assert found[668].epochs * 668 == pytest.approx(40_000, rel=0.02)
     options = complete(read("--input-size", "64"), vars(found[668]))
     assert (options.model.input_size, options.augmentation.color_jitter) == (64, 0)
+    assert (options.long_tail.logit_adjustment, options.optimizing.model_ema_power) == (1, 0.9)
     assert complete(read(), vars(found[668])).model.input_size == 96
+    assert choose_small_recipe(668, None, has_shares=False).logit_adjustment is None
+
+
+def test_the_small_recipe_keeps_what_a_start_brings() -> None:
+    nothing = choose_small_recipe(668, None, has_shares=True)
+    bare, kept = (choose_small_recipe(668, Start(keeps_head=keeps, is_bare=not keeps), has_shares=True)
+                  for keeps in (False, True))
+    assert (bare.epochs, bare.lr, bare.scale) == (40, nothing.lr, nothing.scale)
+    assert (bare.head, bare.head_init, bare.input_size) == ("style", "probe", None)
+    assert (kept.head, kept.head_init, kept.probe_views) == (None, "none", None)
 
 
 def checkpoint(**options: object) -> Checkpoint:
