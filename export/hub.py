@@ -23,10 +23,13 @@ from runtime.checkpoint import (
     read_checkpoint,
 )
 from runtime.export_folder import NETWORKS, PREPROCESS, ExportFolder, read_export_folder
+from runtime.logbook import board_title
 from utils import UserError, write_json, write_text
 
 CARD = "README.md"
 LISTED = 100  # artists in the card
+_WORDS = {"loss": "loss, nats", "share_error": "error of a share, mean",
+          "coverage": "labels to list, the best first, until all of a picture are, mean"}
 OURS = "a clone of this project"
 
 
@@ -114,7 +117,7 @@ class SharedRun:
         """The figures of the best epoch's validation, as a table."""
         best = self.folder / BEST
         found = read_checkpoint(best).content.get("metrics") if best.is_file() else None
-        rows = [f"| {name} | {value:.3f} |" for name, value in (found or {}).items() if isinstance(value, float)]
+        rows = [f"| {_words(name)} | {value:.3f} |" for name, value in (found or {}).items() if isinstance(value, float)]
         return ["| figure on the validation pictures | value |", "| --- | --- |", *rows] if rows else ["Not known."]
 
     def runtime(self, repository: str) -> list[str]:
@@ -127,6 +130,14 @@ class SharedRun:
             "session = onnxruntime.InferenceSession(path)",
             f"# pixels: (pictures, S, S, 3) uint8, RGB, as {PREPROCESS} says",
             'probabilities = session.run(["probabilities"], {"pixels": pixels})[0]', "```", ""]
+
+
+def _words(name: str) -> str:
+    """A figure of an evaluation in words, with its unit."""
+    words = _WORDS.get(name) or board_title(f"val_{name}").removeprefix("validation/")
+    if name.startswith(("macro_", "micro_")) and not words.endswith("%"):
+        return f"{words.replace('f1', 'F1').replace('map', 'mAP')}, %"
+    return words
 
 
 def check_access(repository: str) -> None:

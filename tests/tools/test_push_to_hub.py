@@ -12,6 +12,7 @@ import pytest
 import timm
 import torch
 
+from export.hub import _words
 from inference.predictor import Predictor
 from tests.conftest import Completed
 from tests.small_runs import CLASSES, write_run
@@ -67,6 +68,9 @@ def test_the_folder_is_whole_and_loads_everywhere(run: Path, tmp_path: Path,
     card = (out / "README.md").read_text(encoding="utf-8")
     for expected in ("hf-hub:someone/artists", "predict_artist_multilabel.py", "onnxruntime", "Not stated", *CLASSES):
         assert expected in card
+    assert [_words(name) for name in ("macro_map", "micro_f1", "share_error", "coverage")] == [
+        "macro mAP, %", "micro F1, %", "error of a share, mean",
+        "labels to list, the best first, until all of a picture are, mean"]
     assert "license:" not in [line[:8] for line in card.splitlines()]
 
 
@@ -74,7 +78,9 @@ def test_the_card_tells_how_well_it_does(trained: Path, tmp_path: Path) -> None:
     assert main(["--checkpoint", str(trained), "--repository", "a/b", "--dry-run", str(tmp_path / "out")]) == 0
     best = torch.load(trained / "model_best.pth", weights_only=True)["best_metric"]
     card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
-    assert f"| {best:.3f} |" in card
+    assert f"| top-1, % | {best:.3f} |" in card
+    assert "balanced accuracy, %" in card
+    assert not [line for line in card.splitlines() if line.startswith("|") and "_" in line]
     assert "onnxruntime" not in card
 
 
