@@ -96,6 +96,8 @@ def open_predictor(options: TrainedOptions | FeatureOptions, chosen: BackendOpti
         UserError: the flags do not fit the backend or the network; or see `Predictor.from_options`.
     """
     path, backend = options.checkpoint, chosen.backend
+    if path and (named := named_backend(path)):
+        path, backend = path.parent, backend or named
     if backend is None and path and is_export_alone(path):
         backend = read_export_folder(path).export.backend
     if backend is None or backend == "torch":
@@ -110,6 +112,11 @@ def open_predictor(options: TrainedOptions | FeatureOptions, chosen: BackendOpti
         raise UserError(f"--feature-kind {kind} for {folder.path}", f"{folder.export.feature_kind}, which was exported",
                         "leave the flag away, or name the checkpoint without --backend")
     return ExportedPredictor(folder, backend)
+
+
+def named_backend(path: Path) -> Backend | None:
+    """The backend of an exported network that is named by its file, not by its folder; None for anything else."""
+    return next((backend for backend, name in NETWORKS.items() if path.name == name and path.is_file()), None)
 
 
 def is_export_alone(path: Path) -> bool:

@@ -32,7 +32,7 @@ from msgspec import Meta
 from data.class_mapping import CLASS_MAPPING, first_difference, read_beside, read_class_mapping
 from data.side_files import read_json
 from data.transforms import Preprocessing
-from runtime.export_folder import is_export_folder
+from runtime.export_folder import NETWORKS, is_export_folder
 from runtime.networks import (
     Architecture,
     Count,
@@ -313,10 +313,11 @@ def read_checkpoint(path: str | os.PathLike[str], class_csv: str | os.PathLike[s
         path = download(path, (WEIGHTS,), (PICKLED,))
     if path.is_dir():
         path = path / (PICKLED if (path / PICKLED).is_file() and not (path / WEIGHTS).is_file() else WEIGHTS)
-    if not path.is_file():
+    if not path.is_file() or path.name in NETWORKS.values():
         action = ("name the run it was exported from; only inference_artist.py and predict_artist_multilabel.py take "
                   "exported networks" if is_export_folder(path.parent) else "check the path")
-        raise UserError(f"no file {path}", "a checkpoint (.pth or .safetensors)", action)
+        found = f"{path}, an exported network" if path.is_file() else f"no file {path}"
+        raise UserError(found, "a checkpoint (.pth or .safetensors)", action)
     checkpoint = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
     return checkpoint if class_csv is None else _name_classes(checkpoint, class_csv)
 

@@ -14,11 +14,13 @@ import pytest
 from inference_artist import main as infer
 from predict_artist_multilabel import main as predict
 from runtime import export_folder
+from runtime.checkpoint import read_checkpoint
 from tests.conftest import Completed
 from tests.hub_cache import fill_repository, use_hub_cache
 from tests.small_runs import CLASSES, write_run
 from tools.build_gallery import main as build_gallery
 from tools.export_model import main as export
+from utils import UserError
 
 
 def same(found: Any, expected: Any) -> bool:
@@ -53,11 +55,18 @@ def test_a_folder_gets_the_same_files(calibrated: Path, exported: Path, data_set
 
 def test_an_export_alone_needs_no_flag(calibrated: Path, exported: Path, data_set: Path, tmp_path: Path) -> None:
     picture = data_set / "val" / CLASSES[0] / "val_0.png"
-    for name, checkpoint in (("torch", calibrated), ("onnx", exported)):
+    for name, checkpoint in (("torch", calibrated), ("onnx", exported), ("file", exported / "model.onnx")):
         assert infer(["--checkpoint", str(checkpoint), "--input", str(picture), "--output", str(tmp_path / name),
                       "--view", "multicrop", "--no-calibration"]) == 0
-    found, expected = (json.loads((tmp_path / name / "val_0_result.json").read_text()) for name in ("onnx", "torch"))
+    found, expected, by_file = (json.loads((tmp_path / name / "val_0_result.json").read_text())
+                                for name in ("onnx", "torch", "file"))
     assert same(found, expected)
+    assert by_file == found
+
+
+def test_a_command_that_runs_no_export_says_so_of_its_file(exported: Path) -> None:
+    with pytest.raises(UserError, match=r"model\.onnx, an exported network; .*name the run it was exported from"):
+        read_checkpoint(exported / "model.onnx")
 
 
 def test_a_gallery_of_the_checkpoint_is_searched(calibrated: Path, exported: Path, data_set: Path,
