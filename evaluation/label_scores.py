@@ -20,19 +20,22 @@ SLAB = 1 << 24  # scores kept in one array: above 32 MiB, which glibc gives back
 
 
 class FalsePositives(NamedTuple):
-    """How many absent labels score at least as high as each of K present ones, (K,) int64 each.
+    """How many absent labels score at least as high as each of K present ones, (K,) int64 each; and the next below.
 
     Attributes:
         least: those that certainly do, among the pictures of the same label.
         most: those that possibly do, likewise.
         least_overall: those that certainly do, among the pictures of all labels.
         most_overall: those that possibly do, likewise.
+        below: the highest absent score of the same label below it, (K,) float32, -inf for none; in bins the lower end
+            of its own.
     """
 
     least: np.ndarray
     most: np.ndarray
     least_overall: np.ndarray
     most_overall: np.ndarray
+    below: np.ndarray
 
 
 class PresentScores:
@@ -92,6 +95,7 @@ class KeptScores:
     def false_positives(self, labels: np.ndarray, scores: np.ndarray) -> FalsePositives:
         """Those at each present label's score: `labels` (K,) ascending, and their `scores` (K,)."""
         own, overall = np.zeros(len(scores), np.int64), np.zeros(len(scores), np.int64)
+        below = np.full(len(scores), -np.inf, np.float32)
         pictures = self.pictures
         width = max(1, AT_ONCE // max(1, pictures))
         for first in range(0, self.num_labels if pictures else 0, width):
@@ -99,10 +103,12 @@ class KeptScores:
             columns.sort(0)
             bounds = np.searchsorted(labels, np.arange(first, first + columns.shape[1] + 1))
             for column, start, stop in zip(columns.T, bounds[:-1], bounds[1:], strict=True):
-                own[start:stop] = pictures - np.searchsorted(column, scores[start:stop])
+                lower = np.searchsorted(column, scores[start:stop])
+                own[start:stop] = pictures - lower
+                below[start:stop] = np.where(lower > 0, column[lower - 1], -np.inf)
             columns = np.sort(columns, None)
             overall += columns.size - np.searchsorted(columns, scores)
-        return FalsePositives(own, own, overall, overall)
+        return FalsePositives(own, own, overall, overall, below)
 
 
 class BinnedScores:
@@ -142,7 +148,7 @@ class BinnedScores:
             least[start:stop], most[start:stop] = at_least[own[0], own[1] + 1], at_least[own]
             overall += counts.sum(0)
         at_least = _cumulated(overall[None])[0]
-        return FalsePositives(least, most, at_least[bins + 1], at_least[bins])
+        return FalsePositives(least, most, at_least[bins + 1], at_least[bins], self.floor(scores))
 
 
 def _bins(scores: torch.Tensor) -> torch.Tensor:

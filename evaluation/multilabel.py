@@ -122,12 +122,13 @@ class MultiLabelMeter:
         order = np.lexsort((scores, labels))
         labels, scores = labels[order], scores[order]
         parts = gather(self._absent.false_positives(labels, scores))
-        wrong = FalsePositives(*(np.sum(counts, axis=0) for counts in zip(*parts, strict=True)))
+        *counts, below = zip(*parts, strict=True)
+        wrong = FalsePositives._make((*(np.sum(each, axis=0) for each in counts), np.max(below, axis=0)))
         support, found = self.support.numpy(), _at_least(labels, scores)
         low, high = (np.bincount(labels, found / (found + count), minlength=self.num_labels) / np.maximum(support, 1)
                      for count in (wrong.most, wrong.least))
         self.ap, self.ap_error = (low + high) / 2, (high - low) / 2
-        self._choose_thresholds(labels, self._absent.floor(scores), wrong.most)
+        self._choose_thresholds(labels, self._absent.floor(scores), wrong)
         found = _at_least(np.zeros_like(labels), scores)
         micro_low, micro_high = ((found / (found + count)).mean() for count in (wrong.most_overall,
                                                                                 wrong.least_overall))
@@ -137,17 +138,23 @@ class MultiLabelMeter:
                         "micro_map_error": 50 * (micro_high - micro_low)}
         return {name: float(value) for name, value in figures.items()}
 
-    def _choose_thresholds(self, labels: np.ndarray, floors: np.ndarray, wrong: np.ndarray) -> None:
-        """F1 is highest at the score of a picture that shows the label: a lower threshold only adds wrong ones."""
+    def _choose_thresholds(self, labels: np.ndarray, floors: np.ndarray, wrong: FalsePositives) -> None:
+        """F1 is highest at the score of a picture that shows the label: a lower threshold only adds wrong ones.
+
+        It is the same down to the next lower score: the threshold lies in the middle between both.
+        """
         found = _at_least(labels, floors)
-        f1 = 2 * found / (found + wrong + self.support.numpy()[labels])
+        f1 = 2 * found / (found + wrong.most + self.support.numpy()[labels])
         best = np.lexsort((floors, f1, labels))  # the last of each label; of equals the highest threshold
         best = best[np.flatnonzero(np.diff(labels, append=-1))]
         self.f1 = np.zeros(self.num_labels)
         self.thresholds = np.full(self.num_labels, self.threshold)
         self.f1[labels[best]] = f1[best]
-        # Slightly below the score: in another batch its last digit may be rounded differently.
-        self.thresholds[labels[best]] = (1 - 1e-6) * torch.from_numpy(floors[best]).double().sigmoid().numpy()
+        score, lower = (torch.from_numpy(each[best]).double().sigmoid().numpy() for each in (
+            floors, np.maximum(wrong.below, _next_present(labels, floors))))
+        middle = np.where(lower > 0, (score + lower) / 2, score)
+        # Slightly below the score at least: in another batch its last digit may be rounded differently.
+        self.thresholds[labels[best]] = np.minimum(middle, (1 - 1e-6) * score)
 
     def _decisions(self, predicted: torch.Tensor, hits: torch.Tensor) -> dict[str, float]:
         """Precision, recall and F1 in percent; 0 where a ratio is undefined."""
@@ -170,6 +177,13 @@ def _sums(scores: torch.Tensor, targets: torch.Tensor, present: torch.Tensor) ->
     lowest = scores.masked_fill(~present, torch.inf).amin(1, keepdim=True)
     return torch.stack([loss, (shares - wanted).abs().sum(), present.sum().double(), (scores >= lowest).sum().double(),
                         loss.new_tensor(len(scores))])
+
+
+def _next_present(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """The next lower score (K,) of the same label, both sorted by label and score; -inf where there is none."""
+    first = np.r_[True, (np.diff(labels) != 0) | (scores[1:] != scores[:-1])]  # of those with equal scores
+    before = np.flatnonzero(first)[np.cumsum(first) - 1] - 1
+    return np.where((before >= 0) & (labels[before] == labels), scores[before], -np.inf).astype(scores.dtype)
 
 
 def _at_least(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:

@@ -81,6 +81,24 @@ def test_the_best_threshold_gives_its_f1_and_no_other_a_better_one(most_kept: in
     assert (meter.thresholds[19], meter.f1[19], meter.support[19]) == (THRESHOLD, 0, 0)
 
 
+def test_thresholds_lie_in_the_middle_between_neighbouring_scores_or_just_below_one_without() -> None:
+    logits, weights = evaluation(300, 12, ties=True)
+    logits[weights[:, 3] == 0, 3] = -torch.inf  # absent: the lowest present score has no neighbour
+    logits[weights[:, 3] > 0, 3] = 1.0
+    meter = measure(logits, weights)
+    meter.result()
+    for label in range(11):
+        scores = logits[:, label].double().sigmoid().unique().numpy()
+        above = scores[scores >= meter.thresholds[label]].min()
+        lower = scores[scores < meter.thresholds[label]].max(initial=0)
+        expected = (above + lower) / 2 if lower else (1 - 1e-6) * above
+        assert meter.thresholds[label] == pytest.approx(expected, rel=1e-7)
+    close = torch.nextafter(torch.tensor(0.0), torch.tensor(1.0))  # the middle to it would be too close
+    meter = measure(torch.stack([close, torch.tensor(0.0)])[:, None], torch.tensor([[1.0], [0.0]]))
+    meter.result()
+    assert meter.thresholds[0] == pytest.approx(0.5 * (1 - 1e-6), rel=1e-9)
+
+
 @pytest.mark.parametrize("ties", [False, True])
 def test_bins_bound_what_they_estimate_and_change_nothing_else(ties: bool) -> None:
     logits, weights = evaluation(1000, 30, ties=ties)
