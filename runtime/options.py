@@ -252,11 +252,11 @@ class RunOptions:
     resume: str | None = flag(None, "continue from this checkpoint; auto takes OUTPUT_DIR/checkpoint.pth, or starts "
                                     "afresh where there is none", metavar="CHECKPOINT", common=True)
     accept_changed_data: bool = flag(False, "resume although pictures are gone or new since the run began: no exact "
-                                            "resume, and the best figure starts anew")
+                                            "resume, and the best figure is reset")
     finetune_from: str | None = flag(None, "start from the weights of this checkpoint, folder with config.json, or "
                                            "hf_hub:OWNER/NAME, with its architecture, input size and fit where no flag "
-                                           "says otherwise; the head starts anew where the artists differ; the rest as "
-                                           "with --pretrained", metavar="CHECKPOINT")
+                                           "says otherwise; with other artists the classifier is reset, except for "
+                                           "artists in both; the rest as with --pretrained", metavar="CHECKPOINT")
     class_csv: Path | None = flag(None, "class_mapping.csv of the checkpoint of --finetune-from, or else of --resume; "
                                         "needed only for a file that does not name its classes, and has no "
                                         "class_mapping.csv beside it", names=("--class-mapping",))

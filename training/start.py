@@ -247,7 +247,7 @@ def describe_beginning(name: str, pictures: int, *, pretrained: bool, probe: boo
 def load_pretrained(network: Any, source: Checkpoint, classes: list[str]) -> str:
     """Start `network`, of these classes, from the weights of `source`; a line for the log.
 
-    The classifier keeps its rows for artists known to both runs; the rows of new artists start anew. Where nobody names
+    The classifier keeps its rows for artists known to both runs; the rows of new artists are reset. Where nobody names
     the artists of `source`, a classifier of equal size is kept whole.
 
     Raises:
@@ -258,7 +258,7 @@ def load_pretrained(network: Any, source: Checkpoint, classes: list[str]) -> str
     spec = source.resolve(name)
     if has_style_head(own) != isinstance(network, StyleNetwork):
         load_backbone(backbone, own, source.path)
-        return f"finetuning from {source.path}; the head starts anew: it reads other features"
+        return f"finetuning from {source.path}; the classifier is reset: it reads other features"
     state = _match_heads(network, own)
     known = {nfc(name): row for row, name in enumerate(spec.classes or [])}
     if _knows(spec, classes):
@@ -273,8 +273,8 @@ def load_pretrained(network: Any, source: Checkpoint, classes: list[str]) -> str
         if key in state and key in parameters and rows:
             with torch.no_grad():
                 parameters[key][[new for new, _ in rows]] = state[key][[old for _, old in rows]]
-    return (f"finetuning from {source.path}; the head starts anew, but for {len(rows)} of {len(classes)} artists known "
-            "to it")
+    return (f"finetuning from {source.path}; the classifier is reset, except for {len(rows)} of {len(classes)} "
+            "artists that it knows")
 
 
 def load_backbone(network: Any, state: State, source: object) -> None:

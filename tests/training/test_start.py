@@ -138,8 +138,8 @@ def test_a_file_that_says_nothing_is_known_by_its_widths(small) -> None:
 @pytest.mark.parametrize(("names", "classes", "line"), [
     (["a", "b", "c"], ["a", "b", "c"], "the artists are the same"),
     (None, ["a", "b", "c"], "their order was not checked"),
-    (["a", "b", "c"], ["b", "x", "y"], "but for 1 of 3 artists"),
-    (None, ["a", "b"], "but for 0 of 2 artists"),
+    (["a", "b", "c"], ["b", "x", "y"], "except for 1 of 3 artists"),
+    (None, ["a", "b"], "except for 0 of 2 artists"),
 ])
 def test_the_head_of_known_artists_is_kept(small, names, classes, line) -> None:
     given = source("lsnet_s_artist", small, names)
