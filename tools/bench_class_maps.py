@@ -71,8 +71,10 @@ def main(argv: list[str] | None = None) -> int:
         with output_lock(flags.json, wait=True):
             write_json(flags.json, {**figures, **asdict(curves), "pictures_per_second": plain,
                                     "pictures_per_second_with_sheets": mapped})
-    print_next("inference_artist.py", "--checkpoint", flags.inference.checkpoint, "--input", flags.data_path / "val",
-               "--explain", "my_maps")
+    script, *pictures_of = ["predict_artist_multilabel.py", "--recursive", "--output", "labels.json", "--inputs"] if (
+        predictor.task == "multilabel") else ["inference_artist.py", "--input"]
+    print_next(script, "--checkpoint", flags.inference.checkpoint, *pictures_of, flags.data_path / "val", "--explain",
+               "my_maps")
     return EXIT_DONE
 
 

@@ -17,10 +17,13 @@ from inference.predictor import Predictor
 from tools.bench_class_maps import main
 
 
-def test_four_artists_are_measured(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-                                   capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(("task", "following"), [
+    ("classification", "inference_artist.py --checkpoint"),
+    ("multilabel", "predict_artist_multilabel.py --checkpoint")])
+def test_four_artists_are_measured(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task: str,
+                                   following: str, capsys: pytest.CaptureFixture[str]) -> None:
     predictor = Predictor.from_checkpoint(trained / "model_best.pth")
-    predictor.classes = ["a", "b", "c", "d"]
+    predictor.classes, predictor.task = ["a", "b", "c", "d"], task
     for name in predictor.classes:
         (tmp_path / "val" / name).mkdir(parents=True)
         Image.effect_noise((40, 40), 50).convert("RGB").save(tmp_path / "val" / name / "1.png")
@@ -36,7 +39,7 @@ def test_four_artists_are_measured(trained: Path, tmp_path: Path, monkeypatch: p
     assert {"halves", "quarters", "inset", "grid", "deletion", "random_insertion", "correlation"} <= figures.keys()
     out = capsys.readouterr().out
     assert "with sheets" in out
-    assert "inference_artist.py --checkpoint" in out
+    assert following in out
 
 
 def test_a_map_of_the_part_itself_is_always_right_and_of_all_but_it_never(
