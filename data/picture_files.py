@@ -157,23 +157,23 @@ def find_pictures(folder: str | os.PathLike[str], *, recursive: bool = True, ext
         extensions: lower case with a dot; if given, they alone decide, in any case.
         exclude: patterns with * and ? of files and folders to pass over, in any case and in NFC: of names, or with a
             "/" of whole paths below the root.
-        tars: search tar files as if they were folders, too.
+        tars: search tar files as if they were folders where there is no picture beside them.
 
     Raises:
         UserError: the folder is missing or cannot be read, or a tar. A folder below it that cannot be read is passed
             over.
     """
     found = _Search(Path(folder), frozenset(extensions), tuple(exclude)).run()
-    if tars:
+    if tars and not found.images:
         found = _open_tars(found, exclude)
     return found if recursive else found.without_folders()
 
 
 def _open_tars(found: PictureFolder, exclude: Sequence[str]) -> PictureFolder:
-    """`found` with the pictures in its tar files."""
+    """`found`, in which no picture lies, with those in its tar files."""
     tars = [name for name, reason in found.passed_over.items() if reason == f"no picture, {TAR}"]
     inside = {f"{tar}/{name}": problem for tar in tars for name, problem in tar_content(found.root / tar, exclude)}
-    images = sorted([*map(found.name, found.images), *(name for name, problem in inside.items() if not problem)])
+    images = sorted(name for name, problem in inside.items() if not problem)
     passed_over = {name: reason for name, reason in found.passed_over.items() if name not in {*tars}}
     return replace(found, images=[found.root / name for name in images], passed_over=dict(sorted({
         **passed_over, **{name: problem for name, problem in inside.items() if problem}}.items())))

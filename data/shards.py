@@ -25,6 +25,7 @@ from utils import UserError
 CLASS, ABOUT, CAPTION = ".cls", ".json", ".txt"
 MAPPING = "class_mapping.csv"
 _LARGEST_LABEL = 2**20  # bytes
+_LONGEST_NUMBER = 9  # digits of a class
 
 
 class _About(msgspec.Struct):
@@ -60,8 +61,8 @@ def label_pictures(tar: Path, paths: Iterable[str], *, folder: str) -> Iterator[
     the path without its last ending. A number without a mapping becomes a name of six digits.
 
     Raises:
-        UserError: a label cannot be read, `KEY.json` and `KEY.cls` contradict one another, or a picture has a caption
-            but no class.
+        UserError: a label cannot be read or be a class, `KEY.json` and `KEY.cls` contradict one another, or a picture
+            has a caption but no class.
     """
     mapping = next((read_class_mapping(place) for place in (tar.parent.parent / MAPPING, tar.parent / MAPPING)
                     if place.is_file()), [])
@@ -81,6 +82,9 @@ def label_pictures(tar: Path, paths: Iterable[str], *, folder: str) -> Iterator[
             if not label and not {key + ABOUT, key + CAPTION}.isdisjoint(members):
                 raise UserError(f"no {key}{CLASS} in {tar}, and no artist in {key}{ABOUT}", "a class of each picture",
                                 "add .cls files, or sort the pictures into a folder per artist")
+            if "/" in label or line_problem(label):
+                raise UserError(f"the class {label[:100]!r} of {key} in {tar}", "a name without / and control "
+                                "characters", "correct the labels, or make the shards anew")
             if label or folder:
                 labelled = bool(artist or number)
                 yield TarPicture(_name(label or folder, path, about.file, labelled=labelled), path, members[path])
@@ -112,7 +116,7 @@ def _read_about(tar: Path, file: IO[bytes], members: Mapping[str, Member], key: 
 def _read_class(tar: Path, file: IO[bytes], members: Mapping[str, Member], key: str, mapping: Sequence[str]) -> str:
     """The class that `KEY.cls` names; empty without that file."""
     text = nfc(_read_label(file, members.get(key + CLASS)).decode("utf-8", "replace")).strip()
-    if not (text.isascii() and text.isdigit()):
+    if not (text.isascii() and text.isdigit() and len(text) <= _LONGEST_NUMBER):
         return text
     if mapping and int(text) >= len(mapping):
         raise UserError(f"the class {text[:20]} in {key}{CLASS} of {tar}", f"one from 0 to {len(mapping) - 1}, as in "

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from data.image_folder import ImageTar, open_pictures
+from data.picture_files import find_pictures
 from data.shards import name_keys
 from utils import UserError
 
@@ -73,6 +74,8 @@ def test_a_name_with_several_dots_is_kept_whole(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("files", "told"), [
     ({"0.png": None, "0.cls": 7}, r"the class 7 in 0\.cls of .*expected one from 0 to 1"),
     ({"0.png": None, "0.cls": 0, "0.json": {"artist": "Bob"}}, r"0\.cls of Anna and 0\.json of Bob"),
+    ({"0.png": None, "0.cls": "AC/DC"}, r"the class 'AC/DC' of 0 in .*without /"),
+    ({"0.png": None, "0.json": {"artist": "a\nb"}}, r"the class 'a\\nb' of 0 in"),
     ({"0.png": None, "0.json": "{"}, r"0\.json in .*cannot be read"),
     ({"0.png": None, "0.txt": "a caption", "0.json": {"caption": "x"}}, r"no 0\.cls in .*no artist in 0\.json"),
     ({"../0.png": None}, r"damaged or no tar file \(the member '\.\./0\.png' leads out"),
@@ -81,6 +84,16 @@ def test_broken_shards_are_refused(tmp_path: Path, files: dict[str, object], tol
     (tmp_path / "class_mapping.csv").write_text("class_id,class_name\n0,Anna\n1,Bob\n", encoding="utf-8")
     with pytest.raises(UserError, match=told):
         open_pictures(pack(tmp_path, files))
+
+
+def test_tars_beside_pictures_are_passed_over(tmp_path: Path) -> None:
+    root = pack(tmp_path, {"0.png": None})
+    assert [root / "shard-000000.tar" / "0.png"] == find_pictures(root, tars=True).images
+    assert find_pictures(root).images == []
+    (root / "own.png").write_bytes(PICTURE.getvalue())
+    found = find_pictures(root, tars=True)
+    assert found.images == [root / "own.png"]
+    assert found.passed_over == {"shard-000000.tar": "no picture, .tar"}
 
 
 def test_keys_have_no_dots_and_differ_in_more_than_case() -> None:
