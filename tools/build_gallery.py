@@ -64,7 +64,7 @@ class Flags:
                                   "out in turn, when a searched picture's artist is confident, possible or unknown",
                            common=True)
     index: bool = flag(False, "alone, or with --images-dir, --add or --remove: store an HNSW index, by which large "
-                              "galleries are searched faster and nearly exactly (requirements-faiss.txt)", common=True)
+                              "galleries are searched faster and nearly exactly (needs faiss-cpu)", common=True)
     error_rate: float = flag(0.05, "for --calibrate: most of the confident answers that may be wrong, and most of the "
                                    "known artists' pictures that may be called unknown", above=0, below=1)
     score: GalleryScoreChoice = flag(
