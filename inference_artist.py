@@ -29,6 +29,7 @@ from runtime.options import (
     FeatureOptions,
     FolderOptions,
     FolderSearchOptions,
+    RayOptions,
     ResultOptions,
 )
 from utils import EXIT_DONE, UserError, command
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from inference.explanations import Explain
     from inference.journal import Entry
     from inference.predictor import Predictor
+    from inference.ray_workers import RayPredictor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +68,7 @@ class Flags:
                                         "it is unchanged", metavar=SORTED)
     search: FolderSearchOptions
     folder: FolderOptions
+    cluster: RayOptions
     files: ResultOptions
     sorting: SortOptions
     tags: SidecarOptions
@@ -180,6 +183,10 @@ def check_flags(flags: Flags, mode: Mode) -> None:
     if (flags.gallery is not None) != mode.needs_gallery:
         raise UserError(f"--mode {mode.name} with{'out' if flags.gallery is None else ''} --gallery",
                         "--mode search and --gallery together", "add or leave away one of them")
+    if not flags.source.is_dir() and flags.cluster.ray:
+        raise UserError(f"--ray with the single picture {flags.source}", "a folder", "check --input")
+    if flags.cluster.ray_workers and not flags.cluster.ray:
+        raise UserError("--ray-workers without --ray", "both", "add --ray local, or the address of a cluster")
     check_sheets(flags, mode)
     check_sorting(flags, mode)
     check_maps(flags, mode)
@@ -298,7 +305,7 @@ def infer_folder(flags: Flags, output: Path, predictor: Predictor, request: Infe
     from search.gallery import find_images
     timer, started = time.monotonic(), time.time()
     journal = run_folder(predictor, found.images, flags.source, output, request, options=flags.folder,
-                         network=flags.network)
+                         network=flags.network, workers=make_workers(flags, predictor, request))
     artists = request.search.gallery.sizes if request.search else predictor.classes or ()
     known = KnownArtists(flags.source, artists)
     filed = EXIT_DONE
@@ -320,6 +327,16 @@ def infer_folder(flags: Flags, output: Path, predictor: Predictor, request: Infe
         print(line)
     return max(filed, print_outcome(summary.pictures, summary.failures, output, folders=found.unreadable,
                                     how=f" in {time.monotonic() - timer:.1f} s"))
+
+
+def make_workers(flags: Flags, predictor: Predictor, request: InferenceRequest) -> RayPredictor | None:
+    """The workers that answer in place of `predictor` where the flags name a cluster."""
+    if not flags.cluster.ray:
+        return None
+    from inference.ray_workers import RayPredictor
+    return RayPredictor(flags.cluster, predictor, flags.network, flags.backend, calibrated=bool(request.calibration),
+                        uses_features=request.mode.writes_features or request.mode.needs_gallery,
+                        space=request.search.gallery.space if request.search else None)
 
 
 def file_answers(flags: Flags, output: Path, entries: Iterable[Entry], artists: Collection[str]) -> int:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -19,6 +19,9 @@ from inference.records import make_entries
 from runtime.options import FolderOptions, InferenceOptions
 from runtime.progress import progress
 from utils import UserError, counted
+
+if TYPE_CHECKING:
+    from inference.ray_workers import RayPredictor
 
 SHARD_FOLDER = re.compile(r"shard_([0-9]{1,6})_of_([0-9]{1,6})")
 
@@ -52,10 +55,11 @@ class Shard:
 
 
 def run_folder(predictor: Predictor, pictures: Sequence[Path], folder: Path, output: Path, request: InferenceRequest, *,
-               options: FolderOptions, network: InferenceOptions) -> Journal:
+               options: FolderOptions, network: InferenceOptions, workers: RayPredictor | None = None) -> Journal:
     """Run the network on all `pictures` of `folder`, or on a shard; returns the journal with all records.
 
-    The journal lies below `output`; names in it are relative to `folder`.
+    The journal lies below `output`; names in it are relative to `folder`. With `workers`, these answer in place of
+    `predictor`.
 
     Raises:
         UserError: the unfinished run there has other pictures, network or flags.
@@ -79,7 +83,7 @@ def run_folder(predictor: Predictor, pictures: Sequence[Path], folder: Path, out
         about |= {"pictures": len(pictures), "shard": options.shard}
     journal = (Journal.resume(journal_folder, about, batch_size=size) if options.resume
                else Journal.begin(journal_folder, about))
-    answers = predictor.predict(pictures, network, start=journal.done)
+    answers = (workers or predictor).predict(pictures, network, start=journal.done)
     entries = make_entries(progress(answers, len(pictures), journal.done), folder, request, batch_size=size)
     journal.extend(entries, batch_size=size)
     return journal

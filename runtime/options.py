@@ -402,6 +402,17 @@ class FolderOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RayOptions:
+    """Several machines, with Ray."""
+
+    ray: str | None = flag(None, "let workers of a Ray cluster look at the folder: local starts one here, HOST:PORT is "
+                                 "the head of one that runs; pictures, checkpoint and this project lie at the same "
+                                 "path on every machine", metavar="local|ADDRESS")
+    ray_workers: int | None = flag(None, "how many workers (default: one per GPU or processor core of the cluster)",
+                                   at_least=1, at_most=MOST_WORKERS)
+
+
+@dataclass(frozen=True, kw_only=True)
 class ClusterOptions:
     """How to group."""
 
