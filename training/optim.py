@@ -113,8 +113,10 @@ def make_ema(network: torch.nn.Module, options: OptimizerOptions) -> ModelEmaV3 
     **Source:** a wide average finds flatter minima, which serve other domains: Cha et al., "SWAD", NeurIPS 2021,
     arXiv 2102.08604.
     """
-    power = {} if options.model_ema_power is None else {"warmup_power": options.model_ema_power}
-    return ModelEmaV3(network, decay=options.model_ema_decay, use_warmup=True, **power) if options.model_ema else None
+    if not options.model_ema:
+        return None
+    return ModelEmaV3(network, decay=options.model_ema_decay, use_warmup=True,
+                      warmup_power=2 / 3 if options.model_ema_power is None else options.model_ema_power)
 
 
 @dataclass(frozen=True)
