@@ -117,7 +117,8 @@ class SharedRun:
         """The figures of the best epoch's validation, as a table."""
         best = self.folder / BEST
         found = read_checkpoint(best).content.get("metrics") if best.is_file() else None
-        rows = [f"| {_words(name)} | {value:.3f} |" for name, value in (found or {}).items() if isinstance(value, float)]
+        rows = [f"| {_words(name)} | {value:.3f} |" for name, value in (found or {}).items()
+                if isinstance(value, float)]
         return ["| figure on the validation pictures | value |", "| --- | --- |", *rows] if rows else ["Not known."]
 
     def runtime(self, repository: str) -> list[str]:

@@ -147,7 +147,7 @@ class NamedRecipeOptions:
     recipe: Literal["small"] | None = flag(
         None, "small: what made the most of several hundred pictures and a network that begins from nothing, or with "
               "--finetune-from from a distillation, for every flag that is not given: 96 px where it begins from "
-              "nothing, a style head, small crops, colours as they are, artists alike, a wide moving average")
+              "nothing, a style head, small crops, colours as they are, all artists alike, a rate that does not fall")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -211,9 +211,6 @@ class OptimizerOptions:
                                    names=("--grad-accum-steps",))
     model_ema: bool = flag(True, "keep an exponential moving average of the weights; it is what is evaluated")
     model_ema_decay: float = flag(0.9998, "its decay per update once warmed up", above=0, below=1)
-    model_ema_power: float | None = flag(
-        None, "how it warms up: after n updates the decay is at most 1 - (1 + n)^-X. Up to 1, the more of the run is "
-              "averaged, which helps with pictures unlike those of training (default: 2/3)", above=0, at_most=1)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -108,15 +108,8 @@ def make_schedule(optimizer: torch.optim.Optimizer, options: OptimizerOptions, l
 
 
 def make_ema(network: torch.nn.Module, options: OptimizerOptions) -> ModelEmaV3 | None:
-    """The moving average of weights and buffers, or None. Its decay warms up, which helps short runs.
-
-    **Source:** a wide average finds flatter minima, which serve other domains: Cha et al., "SWAD", NeurIPS 2021,
-    arXiv 2102.08604.
-    """
-    if not options.model_ema:
-        return None
-    return ModelEmaV3(network, decay=options.model_ema_decay, use_warmup=True,
-                      warmup_power=2 / 3 if options.model_ema_power is None else options.model_ema_power)
+    """The moving average of weights and buffers, or None. Its decay warms up, which helps short runs."""
+    return ModelEmaV3(network, decay=options.model_ema_decay, use_warmup=True) if options.model_ema else None
 
 
 @dataclass(frozen=True)

@@ -214,15 +214,5 @@ def test_the_average_follows_sooner_at_the_beginning_and_never_beyond_its_decay(
     assert shares[7] == pytest.approx(1 - 0.9998, rel=1e-3)
 
 
-def test_a_power_of_one_averages_all_updates_alike() -> None:
-    network = nn.Linear(1, 1)
-    ema = make_ema(network, OptimizerOptions(model_ema_power=1.0, model_ema_decay=0.9999))
-    for step in range(1, 10):
-        with torch.no_grad():
-            network.weight.fill_(step)
-        ema.update(network, step=step)
-    assert ema.module.weight.item() == pytest.approx(5)
-
-
 def test_no_average_when_off() -> None:
     assert make_ema(small(), OptimizerOptions(model_ema=False)) is None

@@ -88,7 +88,7 @@ def test_the_small_recipe_sees_as_many_pictures_whatever_their_number() -> None:
     assert found[668].epochs * 668 == pytest.approx(40_000, rel=0.02)
     options = complete(read("--input-size", "64"), vars(found[668]))
     assert (options.model.input_size, options.augmentation.color_jitter) == (64, 0)
-    assert (options.long_tail.logit_adjustment, options.optimizing.model_ema_power) == (1, 0.9)
+    assert (options.long_tail.logit_adjustment, options.optimizing.min_lr) == (1, options.optimizing.lr)
     assert complete(read(), vars(found[668])).model.input_size == 96
     assert choose_small_recipe(668, None, has_shares=False).logit_adjustment is None
 
