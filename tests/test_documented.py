@@ -40,7 +40,8 @@ def test_documented_commands_run(data_set: Path, trained: Path, tmp_path: Path,
                                  monkeypatch: pytest.MonkeyPatch) -> None:
     newcomer = next((data_set / "val").iterdir())
     for source, name in ((data_set, "my_dataset"), (trained, "my_run"), (data_set / "val", "more_pictures"),
-                         (data_set / "train", "my_pictures"), (newcomer, "my_pictures/New_Artist")):
+                         (data_set / "train", "my_pictures"), (newcomer, "my_pictures/New_Artist"),
+                         (newcomer, "new_artists/New_Artist")):
         shutil.copytree(source, tmp_path / name)
     (tmp_path / "refs").mkdir()
     for number, name in enumerate(("query", "refs/vector1", "refs/vector2")):
