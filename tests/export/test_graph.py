@@ -59,8 +59,8 @@ def errors(answers: np.ndarray, truth: np.ndarray) -> np.ndarray:
 def check_answers(found: tuple[np.ndarray, ...], own: tuple[np.ndarray, ...], truth: tuple[np.ndarray, ...]) -> None:
     """Probabilities within 1e-4 of torch in float64 and features within 1e-3, or `TIMES` the error of torch in float32.
 
-    A network whose weights are no training's may magnify rounding: with `lsnet_xl_artist` as filled here, torch's own
-    float32 answers to 1 of 64 pictures differ from its float64 answers by 24 in a logit. So few may be such.
+    A network whose weights are no training's may magnify rounding, so that torch's own float32 answers to a picture are
+    wrong. Few may be such.
     """
     wrong, usual = (np.abs(each[0] - truth[0]).max(1) for each in (found, own))
     assert (wrong < np.maximum(1e-4, TIMES * usual)).all()
@@ -92,6 +92,14 @@ def check(network: Any, size: int, form: Form, path: Path, batches: tuple[int, .
     return exported
 
 
+def calm(network: torch.nn.Module) -> None:
+    """Scale what batch norms pass on, so that residual branches add little: xl magnifies rounding."""
+    with torch.no_grad():
+        for module in network.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.weight.mul_(0.3)
+
+
 @pytest.fixture(scope="module")
 def lsnet() -> LSNetArtist:
     """All kinds of blocks, as narrow as can be, with a projection."""
@@ -114,6 +122,8 @@ def test_every_preset_answers_as_in_torch(name: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
     network: Any = timm.create_model(name, num_classes=CLASSES)
     fill(network).float()
+    if "_xl_" in name:
+        calm(network)
     size = network.pretrained_cfg["input_size"][-1]
     form = Form(kinds=["pooled"], width=network.head_hidden_size, sigmoid=False)
     check(network, size, form, tmp_path / "model.onnx", (1, 3, 64) if size < 448 else (1, 3))
