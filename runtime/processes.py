@@ -110,6 +110,8 @@ class StopSignal:
     """In `with StopSignal() as stop:` the first signal to end sets `stop.signum`; a second one ends the process.
 
     Such signals are SIGINT and those of `ENDING`. A rank that torchrun has started and left behind counts as signalled.
+    There, a second signal changes nothing: SLURM sends one to every process of a job, and torchrun, which has it too,
+    sends its ranks another.
     """
 
     def __init__(self) -> None:
@@ -134,6 +136,6 @@ class StopSignal:
             signal.signal(signum, handler)
 
     def _receive(self, signum: int, frame: object) -> None:
-        if self.signum:
+        if self.signum and _LAUNCHER not in os.environ:
             os._exit(128 + signum)
-        self.signum = signum
+        self.signum = self.signum or signum

@@ -253,7 +253,8 @@ class Run:
                     yield tuple(waiting)
                     waiting = []
         except WorkersLost as error:
-            self._lost, stop.signum = str(error), CANNOT_GO_ON
+            if not stop.signum:  # else it is the signal that has ended them, too
+                self._lost, stop.signum = str(error), CANNOT_GO_ON
             yield ()
 
     # ---- the run ----

@@ -121,6 +121,16 @@ def test_the_first_signal_is_noticed_and_the_second_ends() -> None:
             process.kill()
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows has other signals")
+def test_a_rank_of_torchrun_saves_although_a_second_signal_follows_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "job")
+    monkeypatch.setattr(os, "_exit", pytest.fail)
+    with StopSignal() as stop:
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGINT)
+        assert stop.agree() == signal.SIGTERM
+
+
 def test_handlers_are_as_before_afterwards() -> None:
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     with StopSignal() as stop:

@@ -12,7 +12,7 @@ import pytest
 import inference_artist
 import prepare_dataset
 import train_artist_style
-from data.loaders import Loader
+from data.loaders import Loader, WorkersLost
 from inference.predictor import Predictor
 from runtime.checkpoint import read_checkpoint
 from runtime.processes import StopSignal
@@ -65,6 +65,19 @@ def test_training_whose_worker_is_killed_saves_and_resumes_exactly(side: str, da
     assert train(data_set, broken) == 0
     one, other = (read_checkpoint(folder / "checkpoint.pth").content["model"] for folder in (trained, broken))
     assert all(one[key].equal(other[key]) for key in one)
+
+
+def test_training_whose_workers_end_by_the_same_signal_names_the_signal(data_set: Path, tmp_path: Path, capsys,
+                                                                        monkeypatch) -> None:
+    def end_with_workers(loader: Loader):
+        signal.raise_signal(signal.SIGTERM)
+        raise WorkersLost("a process that loads pictures ended")
+        yield
+
+    monkeypatch.setattr(Loader, "__iter__", end_with_workers)
+    assert train(data_set, tmp_path / "stopped") == 128 + signal.SIGTERM
+    assert "stopped by SIGTERM in epoch 1; saved; --resume auto goes on from here" in capsys.readouterr().err
+    assert read_checkpoint(tmp_path / "stopped" / "checkpoint.pth").content["step"] == 0
 
 
 def infer(trained: Path, data_set: Path, output: Path, *more: str) -> int:
