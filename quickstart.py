@@ -9,7 +9,7 @@
                                   pytest
 
 All first make .venv beside this file and install what the requirements name
-and it lacks, at first about 5 GB.
+and it lacks, at first about 5 GB on Linux.
 """
 
 import argparse

@@ -37,7 +37,8 @@ PAIRS = (READMES, *((f"docs/{page}", f"docs/zh/{page}") for page in PAGES if pag
 WRITTEN = {"example.py"}  # by an export
 PICTURE_KB = 300
 FLAG = re.compile(r"--[A-Za-z][\w-]*")
-LAUNCHER = {"--nnodes", "--node-rank", "--master-addr", "--master-port", "--max-restarts"}  # torchrun's own
+LAUNCHER = {"--nnodes", "--node-rank", "--master-addr", "--master-port", "--max-restarts",
+            "--standalone", "--requeue"}  # torchrun's and SLURM's own
 Flags = Mapping[str, list[list[str]]]  # script: for each flag its spellings, the one to document first
 
 
@@ -99,7 +100,7 @@ def commands(document: Document, flags: Flags) -> Iterable[tuple[str, list[str],
     """Script, arguments and whole text of the documented commands."""
     for mark, text in document.blocks:
         for command in re.sub(r"[ \t][\\`^][ \t]*\n", " ", text).splitlines():
-            line = command.partition(" #")[0]
+            line = command.partition(" #")[0].removesuffix(" &")
             words = [word.removeprefix("./") for word in
                      (shlex.split(line) if mark in ("bash", "batch", "powershell") else line.split())]
             script = next((word for word in words if word.replace("\\", "/") in flags), "quickstart.py")
