@@ -227,31 +227,24 @@ class Predictor:
             UserError: the network answers, but no answer is finite; then it is raised before the first answer comes,
                 unless `start` leaves some out.
         """
-        answers = self._answer(pictures, batch_size=batch_size, num_workers=num_workers, start=start)
-        held: list[Failure] = []
-        for answer in answers:
-            if isinstance(answer, Prediction):
-                yield from held
-                yield answer
-                yield from answers
-                return
-            held.append(answer)
-        if not start and any(failure.reason == NOT_FINITE for failure in held):
-            raise UserError(f"{self.source}, whose answers are all not finite, or huge", "a network that answers",
-                            "take another checkpoint, or --amp off")
-        yield from held
-
-    def _answer(self, pictures: ImageList, *, batch_size: int, num_workers: int | None,
-                start: int) -> Iterator[Prediction | Failure]:
-        """The answers of `predict`, each as it comes."""
         paths = pictures.files()
         size = min(batch_size, len(paths)) or 1
+        has_answered = start > 0
+        held: list[Prediction | Failure] = []
         with Lanes(self.placement.choose_lanes(batches=-(-len(paths) // size))) as lanes:
             batches = BatchSampler(range(start, len(paths)), size, drop_last=False)
             loaded = self._load(pictures, batches, num_workers, lanes)
             for batch, outputs in lanes.map(self._average_views, full_batches(loaded, size)):
-                answers = self._name(batch, outputs, paths)
-                yield from (answers[index] for index in sorted(answers))
+                answers = self._make_answers(batch, outputs, paths)
+                held += answers
+                has_answered = has_answered or any(isinstance(answer, Prediction) for answer in answers)
+                if has_answered:
+                    yield from held
+                    held = []
+        if any(isinstance(answer, Failure) and answer.reason == NOT_FINITE for answer in held):
+            raise UserError(f"{self.source}, whose answers are all not finite, or huge", "a network that answers",
+                            "take another checkpoint, or --amp off")
+        yield from held
 
     def predict_batch(self, pictures: ImageList) -> list[Prediction | Failure]:
         """One answer per picture, all decoded and looked at together, in the calling thread.
@@ -259,27 +252,22 @@ class Predictor:
         The transform of `pictures` is `Views` of this network's preprocessing.
         """
         batch = collate([pictures[index] for index in range(len(pictures))])
-        answers = self._name(batch, self._average_views(batch), pictures.files())
-        return [answers[index] for index in range(len(pictures))]
+        return self._make_answers(batch, self._average_views(batch), pictures.files())
 
-    def _name(self, batch: Batch, outputs: tuple[torch.Tensor, torch.Tensor],
-              paths: Sequence[Path]) -> dict[int, Prediction | Failure]:
-        """The answer to each picture of a batch, by its index in `paths`."""
-        features, logits = outputs
+    def _make_answers(self, batch: Batch, outputs: tuple[torch.Tensor, torch.Tensor],
+                      paths: Sequence[Path]) -> list[Prediction | Failure]:
+        """The answer to each picture of a batch, in the order of `paths`; features of all `kinds` lie side by side."""
         answers: dict[int, Prediction | Failure] = {
             index: Failure(paths[index], reason) for index, reason in batch.failures}
-        for row, index in enumerate(batch.indices.tolist()):
-            answers[index] = (self._make(paths[index], features[row], logits[row])
-                              if _is_sound(features[row]) and _is_sound(logits[row])
-                              else Failure(paths[index], NOT_FINITE))
-        return answers
-
-    def _make(self, path: Path, features: torch.Tensor, logits: torch.Tensor) -> Prediction:
-        """The prediction of one picture from features of all `kinds`, side by side."""
-        added = features[self.width:] if len(self.kinds) > 1 else None
-        score = float(self.scorer.score(logits[None].numpy(), None if added is None else added[None].numpy())[0]
-                      ) if self.scorer else None
-        return Prediction(path, features[:self.width], logits, self.classes or (), added, score)
+        for index, features, logits in zip(batch.indices.tolist(), *outputs, strict=False):  # padding has outputs, too
+            if not (torch.cat([features, logits]).abs() <= LARGEST_NUMBER).all():
+                answers[index] = Failure(paths[index], NOT_FINITE)
+                continue
+            added = features[self.width:] if len(self.kinds) > 1 else None
+            score = float(self.scorer.score(logits[None].numpy(), None if added is None else added[None].numpy())[0]
+                          ) if self.scorer else None
+            answers[index] = Prediction(paths[index], features[:self.width], logits, self.classes or (), added, score)
+        return [answers[index] for index in sorted(answers)]
 
     def _load(self, pictures: ImageList, batches: BatchSampler, num_workers: int | None,
               lanes: Lanes) -> Iterable[Batch]:
@@ -314,11 +302,6 @@ class Predictor:
     def probabilities(self, logits: torch.Tensor) -> torch.Tensor:
         """Those of `logits` (…, classes): of one artist per picture, or of each label by itself."""
         return logits.sigmoid() if self.task == "multilabel" else logits.softmax(-1)
-
-
-def _is_sound(numbers: torch.Tensor) -> bool:
-    """Whether all numbers are finite, and no larger than those that can be compared."""
-    return bool((numbers.abs() <= LARGEST_NUMBER).all())
 
 
 class Lanes:
