@@ -45,27 +45,27 @@ if TYPE_CHECKING:
 class Flags:
     """What to infer."""
 
-    mode: ModeName = flag(
-        "classify", "classify names artists, cluster extracts feature vectors, both does both in one pass, search "
-                    "finds the nearest pictures and artists of --gallery", common=True)
-    input: Path | None = flag(None, "a picture, or a folder searched with its sub-folders (needed without --undo-sort)",
+    mode: ModeName = flag("classify", "name artists (classify), extract feature vectors (cluster), do both in one "
+                                      "pass, or find the nearest pictures and artists in --gallery (search)",
+                          common=True)
+    input: Path | None = flag(None, "a picture, or a folder with sub-folders (required, except with --undo-sort)",
                               common=True)
-    output: Path | None = flag(None, "folder for the results (default: in results/, called like the input)",
+    output: Path | None = flag(None, "folder for the results (default: in results/, named like the input)",
                                writes="folder", common=True)
-    top_k: int = flag(5, "artists named per picture", at_least=1, common=True)
+    top_k: int = flag(5, "artists listed per picture", at_least=1, common=True)
     gallery: Path | None = flag(None, "for search: the folder that tools/build_gallery.py made with the same network",
                                 common=True)
     neighbours: int = flag(NEIGHBOURS, "for search: nearest pictures that vote for the artist", at_least=1)
-    threshold: float = flag(0.0, "least probability of an artist that is named", at_least=0, at_most=1)
+    threshold: float = flag(0.0, "artists with a lower probability are not listed", at_least=0, at_most=1)
     calibration: bool = flag(True, "use the calibration.json beside the checkpoint, for search that in the gallery, if "
                                    "there is one")
     contact_sheet: bool = flag(False, "write contact_sheet.png, pictures of the folder with their predicted artists",
                                common=True)
-    neighbour_sheet: tuple[Path, ...] = flag(
-        (), "for search: write neighbours.png, pictures of the folder beside their nearest of the gallery, which was "
-            "built from the folders given here", metavar="FOLDER")
-    undo_sort: Path | None = flag(None, f"instead of all else: remove what this {SORTED} of --sort-into lists, where "
-                                        "it is unchanged", metavar=SORTED)
+    neighbour_sheet: tuple[Path, ...] = flag((), "for search: write neighbours.png, pictures of the folder beside "
+                                                 "their nearest in the gallery, which was built from the folders "
+                                                 "given here", metavar="FOLDER")
+    undo_sort: Path | None = flag(None, "undo --sort-into: remove the unchanged files that this sorted.csv lists",
+                                  metavar=SORTED)
     search: FolderSearchOptions
     folder: FolderOptions
     cluster: RayOptions

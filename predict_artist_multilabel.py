@@ -41,20 +41,22 @@ class Flags:
 
     inputs: tuple[str, ...] = flag(MISSING, "pictures, folders of pictures, and @list.txt for a text file with one "
                                             "path a line", metavar="PATH")
-    recursive: bool = flag(False, "search the sub-folders of folders, too", common=True)
+    recursive: bool = flag(False, "also search the sub-folders of folders", common=True)
     output: Path = flag(MISSING, "file for the results", writes="file")
     format: ResultFormat | None = flag(
         None, "a JSON list, a JSON object per line, or a CSV row per label (default: as the ending of --output says, "
               "else json)")
-    top_k: int = flag(5, "labels told per picture, at most", at_least=1, common=True)
-    threshold: str = flag("0", "least confidence of a label that is told: a number for all, the thresholds.csv of "
-                               "the training, or trained for the one beside the checkpoint", common=True)
-    normalize_ratio: bool = flag(False, "tell the ratio of each label, too: its share, so that those of all labels add "
-                                        "up to 1", common=True)
-    ratio_over: Literal["all", "kept"] | None = flag(None, "let the ratios of the labels told add up to 1 (kept), as "
-                                                           "--normalize-ratio does with those of all labels (all)")
-    debug_full: bool = flag(False, "tell the confidences of all labels, too, as raw_confidence in the order of their "
-                                   "ids, and their names as raw_labels")
+    top_k: int = flag(5, "at most so many labels are listed per picture", at_least=1, common=True)
+    threshold: str = flag("0", "labels with a lower confidence are not listed: one number for all labels, the "
+                               "thresholds.csv of the training, or trained for the one beside the checkpoint",
+                          common=True)
+    normalize_ratio: bool = flag(False, "also write each label's ratio, its share in the mixture; the ratios of all "
+                                        "labels add up to 1", common=True)
+    ratio_over: Literal["all", "kept"] | None = flag(
+        None, "write ratios that add up to 1 over all labels (all, like --normalize-ratio) or over the listed ones "
+              "(kept)")
+    debug_full: bool = flag(False, "also write the confidences of all labels, as raw_confidence in the order of their "
+                                   "ids, and their names, as raw_labels")
     search: FolderSearchOptions
     sorting: SortOptions
     tags: SidecarOptions

@@ -32,18 +32,18 @@ class Flags:
     """Data set."""
 
     source_dir: Path = flag(MISSING, "folder with one folder of pictures per artist")
-    output_dir: Path = flag(MISSING, "folder to make; an earlier output is replaced after a question")
-    val_ratio: float = flag(SplitRule.val_ratio, "share of each artist's pictures that validates", above=0, below=1,
-                            common=True)
+    output_dir: Path = flag(MISSING, "folder to make; an earlier output is only replaced after a question")
+    val_ratio: float = flag(SplitRule.val_ratio, "share of each artist's pictures used for validation", above=0,
+                            below=1, common=True)
     min_images: int = flag(SplitRule.min_images, "artists with fewer usable pictures are left out", at_least=1,
                            common=True)
     seed: int = flag(SplitRule.seed, "the same seed gives the same split on every machine", at_least=0, common=True)
-    copy: bool = flag(False, "copies, as without this flag")
+    copy: bool = flag(False, "copy the files (the default)")
     symlink: bool = flag(False, "symbolic links to the source files instead of copies")
     hardlink: bool = flag(False, "hard links instead of copies (source and output on one drive)", common=True)
     overwrite: bool = flag(False, "replace an earlier output without asking", common=True)
-    resize: int | None = flag(None, "write copies with the short side reduced to N px (never enlarged), so that "
-                                    "training reads less", at_least=1, metavar="N", common=True)
+    resize: int | None = flag(None, "write copies whose short side is reduced to N px (never enlarged), which are "
+                                    "faster to read", at_least=1, metavar="N", common=True)
     format: Literal["folders", "webdataset"] = flag(
         "folders", "folders: one folder of pictures per artist in train/ and val/; webdataset: tar files there, with a "
                    ".cls and a .json file for each picture", common=True)
@@ -53,19 +53,19 @@ class Flags:
     image_extensions: tuple[str, ...] = flag(
         (), "extensions that count as pictures, in any case (default: those of pictures, and where an extension is "
             "unknown the content decides)", metavar="EXT")
-    artist_map: Path | None = flag(None, "CSV with the columns folder,artist: renames, merges several folders, leaves "
-                                         "out where artist is empty", metavar="CSV")
-    fix_list: Path | None = flag(None, "CSV with the columns path,artist, as of tools/make_fix_list.py: whose single "
-                                       "pictures are, whatever folder they lie in; left out where artist is empty",
-                                 metavar="CSV", common=True)
-    group_by: str | None = flag(None, "which pictures stay together, such as those of a book: a CSV file with the "
+    artist_map: Path | None = flag(None, "CSV with the columns folder,artist: renames artists, merges several "
+                                         "folders; an empty artist leaves the folder out", metavar="CSV")
+    fix_list: Path | None = flag(None, "CSV with the columns path,artist, such as that of tools/make_fix_list.py: the "
+                                       "artists of single pictures, in place of their folders' names; an empty artist "
+                                       "leaves the picture out", metavar="CSV", common=True)
+    group_by: str | None = flag(None, "pictures that stay together, such as those of a book: a CSV file with the "
                                       "columns path,group (FILE:COLUMN for another column), or a regular expression "
-                                      "with one group that is searched in the path below --source-dir",
+                                      "with one group, searched in the path below --source-dir",
                                 metavar="FILE_OR_REGEX")
-    leave_groups_out: tuple[str, ...] = flag((), "groups of --group-by that validate, and nothing else",
+    leave_groups_out: tuple[str, ...] = flag((), "exactly these groups of --group-by are the validation set",
                                              metavar="GROUP")
-    near_duplicates: bool = flag(True, "keep the same picture resized, compressed again, lightly cropped or recoloured "
-                                       "on one side")
+    near_duplicates: bool = flag(True, "keep copies of a picture that are resized, compressed again, lightly cropped "
+                                       "or recoloured on the same side")
     max_pixels: int = flag(DEFAULT_MAX_PIXELS, "pictures whose header claims more count as damaged", at_least=1)
     search: FolderSearchOptions
     given: frozenset[str] = frozenset()

@@ -32,7 +32,7 @@ class DenseModelOptions(ModelOptions):
                                   at_most=LARGEST_SIDE, names=("--img-size",), common=True)
     channels: int | None = flag(None, "width of the pyramid and the heads, a multiple of 8 (default: 256, or the "
                                       "checkpoint's)", at_least=8, at_most=1024, common=True)
-    pretrained: bool = flag(False, "begin with the backbone's published weights, downloaded once", common=True)
+    pretrained: bool = flag(False, "start from the backbone's published weights, downloaded once", common=True)
     feature_dim: None = fixed(None)
     use_projection: None = fixed(None)
     head: None = fixed(None)
@@ -55,13 +55,12 @@ class DetectorOptions(DenseModelOptions):
 class DetectionDataOptions(DataOptions):
     """Data."""
 
-    data_path: Path = flag(MISSING, "folder that the annotations' file names start from")
-    train_ann: Path | None = flag(None, "annotations in COCO's format (JSON) of the pictures to train on; needed but "
-                                        "with --eval", common=True)
-    val_ann: Path = flag(MISSING, "annotations of the pictures to validate with", common=True)
-    train_images: Path | None = flag(None, "folder that the file names of --train-ann start from, where it is not "
-                                           "--data-path", common=True)
-    val_images: Path | None = flag(None, "folder that the file names of --val-ann start from, likewise", common=True)
+    data_path: Path = flag(MISSING, "folder that the file names in annotations are relative to")
+    train_ann: Path | None = flag(None, "annotations in COCO's format (JSON) of the training pictures; required, "
+                                        "except with --eval", common=True)
+    val_ann: Path = flag(MISSING, "annotations of the validation pictures", common=True)
+    train_images: Path | None = flag(None, "the same for --train-ann, if it is not --data-path", common=True)
+    val_images: Path | None = flag(None, "the same for --val-ann, if it is not --data-path", common=True)
     batch_size: int = flag(2, "pictures per process and step", at_least=1, common=True)
     fit: None = fixed(None)
 
@@ -132,10 +131,9 @@ class NoTeacher(DistillationOptions):
 class DenseRunOptions(RunOptions):
     """Run."""
 
-    finetune_from: str | None = flag(
-        None, "begin with the backbone of this checkpoint, folder with config.json, or hf_hub:OWNER/NAME; a file of "
-              "mmdetection or mmsegmentation gives the whole network where it has as many classes",
-        metavar="CHECKPOINT")
+    finetune_from: str | None = flag(None, "start from the backbone of this checkpoint, folder with config.json, or "
+                                           "hf_hub:OWNER/NAME; a file of mmdetection or mmsegmentation gives the "
+                                           "whole network if it has as many classes", metavar="CHECKPOINT")
     compile: bool = fixed(False)
     grad_checkpointing: bool = fixed(False)
     class_csv: None = fixed(None)
@@ -200,14 +198,14 @@ class DenseInferenceOptions(TrainedOptions):
 class ObjectFiles:
     """Drawings, cut-outs and LabelMe."""
 
-    min_score: float = flag(0.5, "least score of an object that is drawn, cut out, counted or written for LabelMe; the "
-                                 "file of --output has all from 0.05 on", at_least=0, at_most=1, common=True)
-    categories: tuple[str, ...] = flag((), "only objects of these categories, in the same places", metavar="NAME",
+    min_score: float = flag(0.5, "lowest score of an object that is drawn, cropped, counted or written for LabelMe; "
+                                 "the file of --output has all from 0.05 on", at_least=0, at_most=1, common=True)
+    categories: tuple[str, ...] = flag((), "use only objects of these categories for the same outputs", metavar="NAME",
                                        common=True)
     draw: Path | None = flag(None, "draw a PNG of each picture here, with its objects", writes="folder", common=True)
-    crop_to: Path | None = flag(None, "cut each object out of its picture into this folder, as PICTURE_NUMBER_CATEGORY"
-                                      ".png; crops.csv lists them", writes="folder", common=True)
-    crop_padding: float = flag(0.0, "widen a cut-out on each side by this share of the object's width and height",
+    crop_to: Path | None = flag(None, "write each object as a picture of its own into this folder, as "
+                                      "PICTURE_NUMBER_CATEGORY.png; crops.csv lists them", writes="folder", common=True)
+    crop_padding: float = flag(0.0, "widen a crop on each side by this share of the object's width and height",
                                at_least=0, at_most=10, common=True)
     labelme: Path | None = flag(None, "write LabelMe's JSON for each picture here: boxes, or polygons of masks",
                                 writes="folder", common=True)

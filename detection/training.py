@@ -72,7 +72,7 @@ class DenseSpec(TrainerSpec[Options, Images], Generic[Options, Images]):
         raise NotImplementedError
 
     def find_data(self, checkpoint: Checkpoint | None) -> list[str]:
-        """No data; what no flag says of batch norms: as published, but those of a network from nothing must learn."""
+        """No data; what no flag says of batch norms: as published, but those of an untrained network must learn."""
         options = self.options
         if options.optimizing.freeze_bn is None:
             begun = options.model.pretrained or options.run.finetune_from is not None

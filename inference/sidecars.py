@@ -46,8 +46,8 @@ class SidecarOptions:
         None, "write the predicted artists as tags, into a folder with --output: NAME.txt with a comma between, for "
               "trainers of image generators, or NAME.jpg.xmp for photo managers", common=True)
     beside: bool = flag(False, "write them beside the pictures instead")
-    overwrite_sidecars: bool = flag(False, "replace those that are there and say something else, and keep them as "
-                                           "NAME.txt.bak; without it they stay")
+    overwrite_sidecars: bool = flag(False, "replace existing files with other content, and keep the old ones as "
+                                           "NAME.txt.bak; without this flag they stay")
 
     def check(self, pictures: Iterable[Path]) -> None:
         """Raise a `UserError` if flags do without --sidecars, or the folders of `pictures` may not be written to."""

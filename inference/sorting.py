@@ -32,11 +32,11 @@ Method = Literal["hardlink", "symlink", "copy"]
 class SortOptions:
     """Sorted folder."""
 
-    sort_into: Path | None = flag(
-        None, "make a folder per artist here, with the pictures that it is named first for; those of unknown artists "
-              f"go to {UNSORTED}, and {SORTED} lists every file made", writes="folder", metavar="FOLDER", common=True)
-    sort_by: Method = flag("hardlink", "how: hardlink takes no room, and copies across drives; symlink; or copy")
-    dry_run: bool = flag(False, "print what --sort-into or --undo-sort would do, and leave it")
+    sort_into: Path | None = flag(None, "make a folder per predicted artist here; pictures of unknown artists go to "
+                                        "_unknown, and sorted.csv lists every file", writes="folder", metavar="FOLDER",
+                                  common=True)
+    sort_by: Method = flag("hardlink", "hardlink takes no room, and copies if the drives differ; symlink; or copy")
+    dry_run: bool = flag(False, "only print what --sort-into or --undo-sort would do")
 
     def check(self, sources: Sequence[Path]) -> None:
         """Raise a `UserError` unless pictures of the folders `sources` may be sorted so."""

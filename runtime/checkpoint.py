@@ -370,7 +370,7 @@ def _create_pretrained(name: str, create: Callable[[], torch.nn.Module]) -> torc
         others = [other for other in ("lsnet_t_artist", "lsnet_s_artist", "lsnet_b_artist") if is_lsnet(name)]
         raise UserError(f"--pretrained for {name}, of which nobody published weights",
                         f"a model that has them, such as {', '.join(others) or 'those of timm.list_pretrained()'}",
-                        "choose one, start from a file with --finetune-from, or train from nothing")
+                        "choose one, start from a file with --finetune-from, or train from scratch")
     forced, log = os.environ.get(SAFE_LOADING), logging.getLogger("huggingface_hub")
     level = log.level
     os.environ[SAFE_LOADING] = "1"  # timm does not always ask for it

@@ -31,21 +31,21 @@ REPEATS = 3  # of a picture in an epoch with repeated augmentation
 class ModelOptions:
     """Model."""
 
-    model: str | None = flag(None, "preset of model/, or any model that timm knows (where it may be left away: "
-                                   "what the resumed checkpoint holds, or lsnet_t_artist)", metavar="NAME", common=True)
+    model: str | None = flag(None, "preset of model/, or any model of timm (without it: that of the resumed "
+                                   "checkpoint, else lsnet_t_artist)", metavar="NAME", common=True)
     input_size: int | None = flag(None, "side of the square input, px (default: the preset's own)", at_least=32,
                                   at_most=LARGEST_SIDE, names=("--img-size",), common=True)
     feature_dim: int | None = flag(None, "length of the feature vector, made by a projection layer (default: the "
                                          "backbone's width, no projection)", at_least=1, at_most=LARGEST_DIM)
-    use_projection: bool | None = flag(None, "insist on a projection layer, or on none (default: as --feature-dim "
-                                             "needs)", names=("--projection",))
-    pretrained: bool = flag(False, "begin with the weights that were published for --model, downloaded once: timm's, "
-                                   "or LSNet's for ImageNet; how they are trained further is then chosen by the number "
-                                   "of pictures and printed, where no flag says it (not in main.py)", common=True)
+    use_projection: bool | None = flag(None, "require a projection layer, or none (default: as --feature-dim needs)",
+                                       names=("--projection",))
+    pretrained: bool = flag(False, "start from the published weights of --model (timm's, or LSNet's for ImageNet), "
+                                   "downloaded once; flags that are not given are then chosen by the number of "
+                                   "pictures, and printed (not in main.py)", common=True)
     head: Literal["linear", "style"] | None = flag(
-        None, "what the classifier reads: the pooled last stage (linear), or also mean and standard deviation over the "
-              "picture of the middle stages' outputs (style) (default: style for --pretrained and weights that know no "
-              "artists, else linear, or what --finetune-from has)")
+        None, "what the classifier reads: the pooled last stage (linear), or also mean and standard deviation over "
+              "the picture of the middle stages' outputs (style) (default: style with --pretrained and for weights "
+              "without artists, else linear, or that of --finetune-from)")
     drop_path_rate: float | None = flag(None, "stochastic depth: probability of dropping the last block, rising "
                                               "linearly from 0 at the first (default: 0)", at_least=0, below=1,
                                         names=("--drop-path",))
@@ -55,14 +55,14 @@ class ModelOptions:
 class DataOptions:
     """Data."""
 
-    data_path: Path = flag(MISSING, "folder of the pictures: with train/ and val/, one folder per artist in each "
-                                    "(prepare_dataset.py makes it), with one folder per artist, which "
-                                    "train_artist_style.py splits by itself, or where the paths of annotations start")
+    data_path: Path = flag(MISSING, "folder of the pictures: train/ and val/ with one folder per artist or class in "
+                                    "each (prepare_dataset.py makes them); for train_artist_style.py also one folder "
+                                    "per artist, which it splits; with annotations the folder that their paths are "
+                                    "relative to")
     batch_size: int = flag(32, "pictures per process and step", at_least=1, common=True)
-    num_workers: int | None = flag(
-        None, "processes that decode pictures; 0 decodes in the training process. Without the flag: 0 on a CPU of up "
-              "to 4 cores, which trains faster undisturbed, else 2", at_least=0, at_most=MOST_WORKERS,
-        names=("--workers", "-j"))
+    num_workers: int | None = flag(None, "processes that decode pictures; 0 decodes in the training process (default: "
+                                         "0 on a CPU of up to 4 cores, where training is faster that way, else 2)",
+                                   at_least=0, at_most=MOST_WORKERS, names=("--workers", "-j"))
     pin_mem: bool = flag(True, "page-locked memory for faster copies to a CUDA device")
     fit: Literal["crop", "pad", "squash"] | None = flag(
         None, "how an oblong picture becomes square: cut its long side, pad its short side with white, or stretch it "
@@ -74,8 +74,8 @@ class DataOptions:
 class FolderSearchOptions:
     """Which files of a folder."""
 
-    exclude: tuple[str, ...] = flag((), "files and folders to pass over: patterns such as *_small.* or drafts for "
-                                        "names, and drafts/* for paths below the folder, in any case",
+    exclude: tuple[str, ...] = flag((), "files and folders to ignore, upper or lower case: patterns for names, such "
+                                        "as *_small.* or drafts, or for paths below the folder, such as drafts/*",
                                     metavar="PATTERN")
 
 
@@ -105,12 +105,12 @@ class LongTailOptions:
     """Artists with few pictures."""
 
     sampler: Literal["shuffle", "balanced", "sqrt"] = flag(
-        "shuffle", "each picture once an epoch, or as many draws for each artist (balanced), or draws in proportion to "
-                   "the root of the artist's pictures (sqrt)")
-    logit_adjustment: float = flag(0.0, "factor of the logarithm of each artist's share of the pictures, added to the "
-                                        "logits in training: 1 treats all artists alike; 0 turns it off", at_least=0,
-                                  at_most=100)
-    contrastive_weight: float = flag(0.0, "factor of a supervised contrastive loss on the features; 0 turns it off",
+        "shuffle", "shuffle: each picture once an epoch; balanced: every artist equally often; sqrt: artists in "
+                   "proportion to the square root of their number of pictures")
+    logit_adjustment: float = flag(0.0, "weight of the log of each artist's share of the pictures, added to the "
+                                        "logits in training: 1 treats all artists alike, 0 turns it off", at_least=0,
+                                   at_most=100)
+    contrastive_weight: float = flag(0.0, "weight of a supervised contrastive loss on the features; 0 turns it off",
                                      at_least=0, at_most=1000)
     contrastive_temperature: float = flag(0.1, "its temperature", at_least=1e-3, at_most=1000)
 
@@ -119,15 +119,15 @@ class LongTailOptions:
 class ProbeOptions:
     """Linear probe."""
 
-    linear_probe: bool = flag(False, "train nothing but the classifier: one pass over the pictures, then logistic "
-                                     "regression on the features; with --pretrained or --finetune-from", common=True)
-    probe_views: int | None = flag(
-        None, "augmented views of each training picture that it also learns from (default: 3 for fewer than 20,000 "
-              "pictures and a network with weights, else none)", at_least=0, at_most=1000)
-    feature_kind: FeatureKind | None = flag(
-        None, "what it learns from: pooled, what the network's own classifier reads; style, mean and standard "
-              "deviation over the picture of the middle stages' outputs; or both (default: both, but pooled for "
-              "--finetune-from a network trained here)")
+    linear_probe: bool = flag(False, "train only the classifier: one pass over the pictures, then logistic regression "
+                                     "on the features; with --pretrained or --finetune-from", common=True)
+    probe_views: int | None = flag(None, "augmented views of each training picture that are added (default: 3 for "
+                                         "fewer than 20,000 pictures and a network with weights, else none)",
+                                   at_least=0, at_most=1000)
+    feature_kind: FeatureKind | None = flag(None, "features that the probe reads: pooled, those of the network's own "
+                                                  "classifier; style, mean and standard deviation over the picture of "
+                                                  "the middle stages' outputs; or both (default: both, but pooled for "
+                                                  "--finetune-from a network trained here)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,10 +144,10 @@ class ScaleOptions:
 class NamedRecipeOptions:
     """Recipe."""
 
-    recipe: Literal["small"] | None = flag(
-        None, "small: what made the most of several hundred pictures and a network that begins from nothing, or with "
-              "--finetune-from from a distillation, for every flag that is not given: 96 px where it begins from "
-              "nothing, a style head, small crops, colours as they are, all artists alike, a rate that does not fall")
+    recipe: Literal["small"] | None = flag(None, "small: defaults that suit a few hundred pictures, for training from "
+                                                 "scratch or --finetune-from a distillation: 96 px (from scratch), a "
+                                                 "style head, small crops, unchanged colours, all artists weighted "
+                                                 "alike, a constant learning rate")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,31 +185,31 @@ class MultiLabelOptions:
 class OptimizerOptions:
     """Optimisation."""
 
-    epochs: int = flag(300, "epochs in all", at_least=1, at_most=1_000_000, common=True)
-    patience: int = flag(0, "end after so many evaluations in a row without a better figure; 0 trains all --epochs",
+    epochs: int = flag(300, "number of epochs", at_least=1, at_most=1_000_000, common=True)
+    patience: int = flag(0, "stop after so many evaluations in a row without improvement; 0 trains all --epochs",
                          at_least=0)
     opt: str = flag("adamw", "optimiser, by timm's name")
     sched: Literal["cosine"] = flag("cosine", "schedule of the learning rate; there is no other")
-    lr: float = flag(1e-3, "learning rate for --lr-scaling's reference of 512 pictures per update", at_least=1e-15,
-                     at_most=1000)
+    lr: float = flag(1e-3, "learning rate for 512 pictures per update, see --lr-scaling", at_least=1e-15, at_most=1000)
     lr_scaling: Literal["auto", "linear", "sqrt", "none"] = flag(
-        "auto", "how --lr follows the pictures per update: in proportion to n/512 (linear) or its root (sqrt), not at "
-                "all (none), or linear above 512 and unscaled below (auto)")
-    layer_decay: float = flag(1.0, "learning rate of each layer as a share of the next one's; the classifier has --lr",
-                              above=0, at_most=1)
-    freeze_bn: bool | None = flag(None, "batch norms keep their statistics while their weights learn (default: with "
-                                        "--pretrained or --finetune-from and few pictures)",
+        "auto", "how --lr follows the pictures per update, n: in proportion to n/512 (linear) or its square root "
+                "(sqrt), not at all (none), or linear above 512 and constant below (auto)")
+    layer_decay: float = flag(1.0, "learning rate of each layer as a share of the next layer's; the classifier has "
+                                   "--lr", above=0, at_most=1)
+    freeze_bn: bool | None = flag(None, "keep the statistics of batch norms and train only their weights (default: "
+                                        "with --pretrained or --finetune-from and few pictures)",
                                   names=("--set-bn-eval",))
     weight_decay: float = flag(0.05, "weight decay", at_least=0, at_most=1000)
     warmup_epochs: int = flag(5, "epochs of linear warm-up, at most a tenth of --epochs", at_least=0)
     warmup_lr: float = flag(1e-6, "learning rate at the first update", at_least=0, at_most=1000)
     min_lr: float = flag(1e-5, "learning rate at the end of the cosine", at_least=0, at_most=1000)
     clip_grad: float = flag(1.0, "limit of --clip-mode; 0 turns clipping off", zero_or_at_least=1e-6, at_most=1000)
-    clip_mode: Literal["norm", "value", "agc"] = flag("norm", "what is limited: the gradient's norm, each value, or "
-                                                              "the norm relative to the weight's (agc, head excluded)")
+    clip_mode: Literal["norm", "value", "agc"] = flag(
+        "norm", "what is limited: the norm of the gradient, each value, or the norm relative to the weight's (agc, "
+                "without the head)")
     accumulation_steps: int = flag(1, "batches whose gradients are added before an update", at_least=1,
                                    names=("--grad-accum-steps",))
-    model_ema: bool = flag(True, "keep an exponential moving average of the weights; it is what is evaluated")
+    model_ema: bool = flag(True, "keep a moving average of the weights, and evaluate it")
     model_ema_decay: float = flag(0.9998, "its decay per update once warmed up", above=0, below=1)
 
 
@@ -217,8 +217,8 @@ class OptimizerOptions:
 class DistillationOptions:
     """Distillation."""
 
-    teacher_model: str | None = flag(None, "learn from this network too: any timm model (with --teacher-path where the "
-                                           "file does not say its architecture)")
+    teacher_model: str | None = flag(None, "also learn from this network: any model of timm (with --teacher-path if "
+                                           "that file does not name its architecture)")
     teacher_path: str | None = flag(None, "the teacher's checkpoint; without it, timm's weights are downloaded")
     distillation_type: Literal["none", "soft", "hard"] | None = flag(
         None, "compare with the teacher's distribution (soft) or take its first choice as label (hard) (default: hard "
@@ -246,26 +246,28 @@ class RunOptions:
     compile: bool = flag(False, "compile the network (torch.compile); the first steps take a minute or two")
     grad_checkpointing: bool = flag(False, "compute activations again instead of keeping them: less memory, slower")
     seed: int = flag(42, "seed of the order, the augmentation and the first weights", at_least=0, at_most=2**63 - 1)
-    resume: str | None = flag(None, "continue from this checkpoint; auto takes OUTPUT_DIR/checkpoint.pth, or starts "
-                                    "afresh where there is none", metavar="CHECKPOINT", common=True)
-    accept_changed_data: bool = flag(False, "resume although pictures are gone or new since the run began: no exact "
-                                            "resume, and the best figure is reset")
+    resume: str | None = flag(None, "continue from this checkpoint; auto continues OUTPUT_DIR/checkpoint.pth, or "
+                                    "starts a new run if there is none", metavar="CHECKPOINT", common=True)
+    accept_changed_data: bool = flag(False, "resume although pictures were removed or added since the run started: "
+                                            "the resume is not exact, and the best figure is reset")
     finetune_from: str | None = flag(None, "start from the weights of this checkpoint, folder with config.json, or "
-                                           "hf_hub:OWNER/NAME, with its architecture, input size and fit where no flag "
-                                           "says otherwise; with other artists the classifier is reset, except for "
-                                           "artists in both; the rest as with --pretrained", metavar="CHECKPOINT")
+                                           "hf_hub:OWNER/NAME, with its architecture, input size and fit unless flags "
+                                           "say otherwise. With other artists the classifier is reset, except for "
+                                           "artists in both; everything else as with --pretrained",
+                                     metavar="CHECKPOINT")
     class_csv: Path | None = flag(None, "class_mapping.csv of the checkpoint of --finetune-from, or else of --resume; "
-                                        "needed only for a file that does not name its classes, and has no "
+                                        "only needed if the file does not name its classes and has no "
                                         "class_mapping.csv beside it", names=("--class-mapping",))
     head_init: Literal["probe", "none"] | None = flag(
-        None, "what a classifier begins with: a probe, as of --linear-probe, after which everything learns, or what "
-              "--pretrained or --finetune-from leave there (default: probe where it is new and pictures are few)")
-    freeze_backbone: int = flag(0, "epochs at the beginning in which only the classifier learns", at_least=0)
-    eval: bool = flag(False, "evaluate --resume's checkpoint on the validation pictures and leave")
-    finetune: bool = flag(False, "evaluate at pictures stretched to the input size instead of resized and cut")
+        None, "first weights of the classifier: those of a linear probe (probe), or what --pretrained or "
+              "--finetune-from leave there (none) (default: probe for a new classifier and few pictures)")
+    freeze_backbone: int = flag(0, "train only the classifier in the first N epochs", at_least=0)
+    eval: bool = flag(False, "only evaluate the checkpoint of --resume on the validation pictures")
+    finetune: bool = flag(False, "evaluate pictures that are stretched to the input size instead of resized and "
+                                 "cropped")
     save_every: int = flag(0, "keep a checkpoint_<epoch>.pth every N epochs; 0 keeps none", at_least=0)
     save_steps: int = flag(0, "write checkpoint.pth every N updates too; 0 writes it after epochs only", at_least=0)
-    log_every: int = flag(50, "where the output is no terminal, a line every N updates; 0 for none", at_least=0)
+    log_every: int = flag(50, "print a line every N updates if the output is no terminal; 0 for none", at_least=0)
     dist_eval: bool = flag(False, "share the evaluation among the processes; the figures are the same")
     eval_every: int = flag(1, "evaluate every N epochs, and after the last", at_least=1)
 
@@ -274,10 +276,10 @@ class RunOptions:
 class InferenceOptions:
     """Network and loading."""
 
-    model: str | None = flag(None, "architecture; checked against the checkpoint, needed only for files that do not "
-                                    "say it")
-    class_csv: Path | None = flag(None, "class_mapping.csv; checked against the checkpoint, needed only for files that "
-                                        "do not name their artists and have no class_mapping.csv beside them",
+    model: str | None = flag(None, "architecture, checked against the checkpoint; only needed if the file does not "
+                                   "name it")
+    class_csv: Path | None = flag(None, "class_mapping.csv, checked against the checkpoint; only needed if the file "
+                                        "does not name its artists and has no class_mapping.csv beside it",
                                   names=("--class-mapping",))
     batch_size: int = flag(32, "pictures per step", at_least=1, common=True)
     device: str = flag("auto", "auto, cpu, cuda, cuda:N or mps", common=True)
@@ -285,14 +287,13 @@ class InferenceOptions:
                                                               "bf16 on GPUs that compute it and float32 elsewhere")
     compile: bool = flag(False, "compile the network (torch.compile); the first batch takes a minute or two")
     view: Literal["default", "multicrop"] = flag(
-        "default", "default is what training evaluated; multicrop adds five crops of it at twice the size and averages "
-                   "the answers, in six times the time")
+        "default", "default: as in validation; multicrop adds five crops at twice the size and averages the answers, "
+                   "in six times the time")
     draft: bool = flag(False, "decode a JPEG of over twice the size needed at 1/2, 1/4 or 1/8 of its size: faster, but "
                               "probabilities change, at 224 px by up to 0.1")
-    num_workers: int | None = flag(
-        None, "processes that decode pictures; 0 decodes in this one. Without the flag: 0 on the CPU, where they would "
-              "only take cores from the network, and 2 beside a GPU", at_least=0, at_most=MOST_WORKERS,
-        names=("--workers", "-j"))
+    num_workers: int | None = flag(None, "processes that decode pictures; 0 decodes in this one (default: 0 on the "
+                                         "CPU, where more would slow down the network, and 2 with a GPU)", at_least=0,
+                                   at_most=MOST_WORKERS, names=("--workers", "-j"))
     max_pixels: int = flag(DEFAULT_MAX_PIXELS, "pictures whose header claims more pixels count as damaged", at_least=1)
 
 
@@ -310,11 +311,11 @@ class TrainedOptions(InferenceOptions):
 class FeatureOptions(InferenceOptions):
     """Network and loading."""
 
-    model: str | None = flag(None, "with --pretrained, the network; with --checkpoint, needed only for files that do "
-                                   "not say it, and checked", metavar="NAME", common=True)
+    model: str | None = flag(None, "network for --pretrained, or of a --checkpoint that does not name its "
+                                   "architecture; otherwise checked", metavar="NAME", common=True)
     checkpoint: Path | None = flag(None, f"{CHECKPOINT}; with --model also a file of weights alone", common=True)
-    pretrained: bool = flag(False, "instead of --checkpoint: the weights that were published for --model, downloaded "
-                                   "once", common=True)
+    pretrained: bool = flag(False, "instead of --checkpoint: the published weights of --model, downloaded once",
+                            common=True)
     feature_kind: FeatureKind | None = flag(
         None, "which features: pooled, what the classifier reads; style, mean and standard deviation over the picture "
               "of the middle stages' outputs; or both (default: the gallery's; else pooled for networks trained here, "
@@ -343,7 +344,7 @@ class BackendOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class ExpectedNetwork:
-    """What commands of other programs say of the network; needless, and refused unless it is so."""
+    """Accepted from commands for other programs, and checked against the network."""
 
     num_classes: int | None = flag(None, "classes that the checkpoint tells apart", at_least=1)
     feature_dim: int | None = flag(None, "length of the features that its classifier reads", at_least=1)
@@ -354,18 +355,18 @@ class ExpectedNetwork:
 class ExplainOptions:
     """Class maps."""
 
-    explain: Path | None = flag(
-        None, "draw a sheet of each picture here: where it speaks for the artist that is named first, red where more "
-              "than the picture's mean and blue where less; in a search, what it has in common with the nearest of the "
-              "pictures that --neighbour-sheet names", writes="folder", metavar="FOLDER")
-    explain_artist: str | None = flag(None, "whose maps: of the first or the first three artists, or of one by name "
-                                            "(default: top1)", metavar="top1|top3|NAME")
+    explain: Path | None = flag(None, "draw a sheet for each picture here: red places speak for the predicted artist "
+                                      "more than the picture's mean, blue places less. In a search it shows what the "
+                                      "picture has in common with the nearest of the pictures that --neighbour-sheet "
+                                      "names", writes="folder", metavar="FOLDER")
+    explain_artist: str | None = flag(None, "whose maps: of the first artist, of the first three, or of the one with "
+                                            "this name", metavar="top1|top3|NAME")
     explain_arrays: bool = flag(
         False, "write NAME.npz beside each sheet: maps, (artists, H, W) float32, whose mean is what the places add to "
                "the logit (not where the last map is coarse, as in LSNet), artists, probabilities, and box, the "
                "edges in px of what the maps cover")
-    explain_grid: bool = flag(False, "draw too which artist each part of the whole picture is taken for: overlapping "
-                                     "tiles, half as wide as its short side, are answered one by one")
+    explain_grid: bool = flag(False, "also draw the predicted artist of each part of the picture: overlapping tiles, "
+                                     "half as wide as its short side, are classified one by one")
 
     def check(self, sources: Sequence[Path]) -> None:
         """Raise a `UserError` unless sheets may be written for pictures of the folders `sources`."""
@@ -392,9 +393,9 @@ class ResultOptions:
 class FolderOptions:
     """A folder of many pictures."""
 
-    resume: bool = flag(False, "go on with the unfinished run in the output folder; begin where there is none",
+    resume: bool = flag(False, "continue the unfinished run in the output folder, or start a new one if there is none",
                         common=True)
-    shard: str | None = flag(None, "i/n: only the i-th of n parts, for n machines; tools/merge_shards.py puts them "
+    shard: str | None = flag(None, "i/n: only part i of n, for n machines; tools/merge_shards.py puts the parts "
                                    "together")
 
 
@@ -402,10 +403,10 @@ class FolderOptions:
 class RayOptions:
     """Several machines, with Ray."""
 
-    ray: str | None = flag(None, "let workers of a Ray cluster look at the folder: local starts one here, HOST:PORT is "
-                                 "the head of one that runs; pictures, checkpoint and this project lie at the same "
-                                 "path on every machine", metavar="local|ADDRESS")
-    ray_workers: int | None = flag(None, "how many workers (default: one per GPU or processor core of the cluster)",
+    ray: str | None = flag(None, "share the folder among workers of a Ray cluster: local starts one on this machine, "
+                                 "HOST:PORT is the head of a running one; pictures, checkpoint and this project need "
+                                 "the same paths on every machine", metavar="local|ADDRESS")
+    ray_workers: int | None = flag(None, "number of workers (default: one per GPU or processor core of the cluster)",
                                    at_least=1, at_most=MOST_WORKERS)
 
 
@@ -418,8 +419,8 @@ class ClusterOptions:
               f"(default: {DEFAULT_CLUSTERS}, at most a third of the pictures; hdbscan finds its own)", at_least=1,
         common=True)
     algorithm: Literal["kmeans", "minibatch", "hdbscan"] = flag(
-        "kmeans", "kmeans; minibatch, its faster form for hundreds of thousands of pictures; or hdbscan, which groups "
-                  "where pictures are dense and leaves the others out", common=True)
+        "kmeans", "kmeans; minibatch, its faster form for hundreds of thousands of pictures; or hdbscan, which finds "
+                  "dense groups and leaves other pictures out", common=True)
     pca: int | None = flag(None, "group this many principal components of the standardised features (default: up to "
                                  f"{COMPONENTS}, but pooled features as they are)", at_least=1, metavar="N")
     min_cluster_size: int = flag(5, "pictures in the smallest group of hdbscan, or of --num-clusters auto", at_least=2)
@@ -433,15 +434,16 @@ class LabelledFolderOptions:
     search: FolderSearchOptions
     input_dir: Path = flag(MISSING, "folder of pictures, each with its labels in a .txt or .caption file of the same "
                                     "name: one a line, or several between delimiters")
-    recursive: bool = flag(False, "search its sub-folders, too", common=True)
+    recursive: bool = flag(False, "also search its sub-folders", common=True)
     relative_paths: bool = flag(False, "write paths relative to --input-dir, then the --data-path of training; without "
                                        "it, absolute ones", common=True)
-    label_delimiter: str = flag(DEFAULT_DELIMITER, "what stands between labels, read and written")
+    label_delimiter: str = flag(DEFAULT_DELIMITER, "character between labels, in what is read and written")
     label_format: LabelFormat | None = flag(
         None, "csv: labels between delimiters; danbooru: tags between spaces, parentheses behind backslashes; json: "
               "lists of JSON or pandas (default: csv, but text that looks like another format is refused)")
     normalize_tags: bool = flag(False, "write labels in one form: without backslash escapes, _ in place of spaces")
-    skip_invalid: bool = flag(False, "leave out, and list, pictures whose label file has an error", common=True)
+    skip_invalid: bool = flag(False, "list and leave out pictures whose label file has an error, instead of stopping",
+                              common=True)
     overwrite: bool = flag(False, "replace earlier files without asking", common=True)
 
     @property
@@ -478,8 +480,8 @@ class Workload:
 class RetrievalOptions:
     """Retrieval."""
 
-    eval_retrieval: bool = flag(False, "in every evaluation, also tell how well the features find pictures of the same "
-                                       "artist; its time grows with the square of the number of pictures")
+    eval_retrieval: bool = flag(False, "in every evaluation, also measure how well the features find pictures of the "
+                                       "same artist; the time grows with the square of the number of pictures")
 
 
 # ---- trainers ----
@@ -493,7 +495,8 @@ class RecipeOptions:
                                     f"time; an epoch then sees a {REPEATS}rd of the pictures")
     three_augment: bool = flag(False, "ThreeAugment (grey, solarised or blurred) in place of --aa's policy",
                                names=("--ThreeAugment",))
-    train_mode: bool = flag(True, "train in training mode; without it norms keep their statistics and nothing drops")
+    train_mode: bool = flag(True, "train in training mode; with --no-train-mode norms keep their statistics and "
+                                  "nothing is dropped")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -502,10 +505,10 @@ class RobustnessOptions:
 
     deploy: bool = flag(False, "fold batch norms and parallel branches first")
     inc_path: Path | None = flag(None, "folder of ImageNet-C: corruption/severity/WordNet id")
-    ina_path: Path | None = flag(None, "folder of ImageNet-A, whose 200 classes alone count")
-    inr_path: Path | None = flag(None, "folder of ImageNet-R, whose 200 classes alone count")
+    ina_path: Path | None = flag(None, "folder of ImageNet-A, where only its 200 classes count")
+    inr_path: Path | None = flag(None, "folder of ImageNet-R, where only its 200 classes count")
     insk_path: Path | None = flag(None, "folder of ImageNet-Sketch")
-    adversarial: Literal["fgsm", "pgd"] | None = flag(None, "evaluate on adversarial pictures, too")
+    adversarial: Literal["fgsm", "pgd"] | None = flag(None, "also evaluate on adversarial pictures")
     epsilon: float = flag(1.0, "largest change of a value by --adversarial, in 1/255", at_least=0, at_most=255)
 
 

@@ -91,7 +91,7 @@ def process_group(device: torch.device) -> Iterator[str]:
     torch.distributed.init_process_group("cpu:gloo,cuda:nccl" if nccl else "gloo", store=store, rank=number,
                                          world_size=size, timeout=timeout)
     try:
-        yield f"{size} processes, talking through {'nccl' if nccl else 'gloo'}"
+        yield f"{size} processes, connected by {'nccl' if nccl else 'gloo'}"
     finally:
         torch.distributed.destroy_process_group()
 

@@ -18,20 +18,21 @@ SHORTEST_KEY, LONGEST_KEY = 16, 4096  # letters
 class ServiceOptions:
     """Service."""
 
-    host: str = flag("127.0.0.1", "address to listen at; another than this machine's own needs an API key", common=True)
-    port: int = flag(8000, "port to listen at; 0 for any that is free", at_least=0, at_most=65535, common=True)
+    host: str = flag("127.0.0.1", "address to listen on; one that other machines can reach needs an API key",
+                     common=True)
+    port: int = flag(8000, "port to listen on; 0 takes any free one", at_least=0, at_most=65535, common=True)
     writable: bool = flag(False, "let requests add artists to the gallery and remove them", common=True)
     api_key_file: Path | None = flag(None, f"file with the key that requests must send (default: the environment's "
                                            f"{KEY_VARIABLE}, else no key)", metavar="FILE", common=True)
-    insecure: bool = flag(False, "listen beyond this machine without an API key: whoever reaches it may use it")
-    allow_host: tuple[str, ...] = flag((), "further names by which the service may be called, beside addresses, "
-                                           "localhost and --host", metavar="NAME")
-    allow_origin: tuple[str, ...] = flag((), "pages of these origins may ask the service, such as "
+    insecure: bool = flag(False, "let other machines in without an API key: whoever reaches the service may use it")
+    allow_host: tuple[str, ...] = flag((), "further host names that requests may use, besides IP addresses, localhost "
+                                           "and --host", metavar="NAME")
+    allow_origin: tuple[str, ...] = flag((), "web pages of these origins may send requests, such as "
                                              "https://gallery.example", metavar="ORIGIN")
-    queue: int = flag(256, "pictures that may wait; with more, requests are answered 429", at_least=1)
-    max_upload: int = flag(64, "MiB of a request", at_least=1, at_most=2047, metavar="MIB", common=True)
-    max_pictures: int = flag(64, "pictures of a request", at_least=1)
-    upload_time: int = flag(60, "seconds in which a request must have arrived", at_least=1, metavar="SECONDS")
+    queue: int = flag(256, "at most so many pictures wait; then requests are answered with 429", at_least=1)
+    max_upload: int = flag(64, "largest request, MiB", at_least=1, at_most=2047, metavar="MIB", common=True)
+    max_pictures: int = flag(64, "most pictures in a request", at_least=1)
+    upload_time: int = flag(60, "seconds within which a request must have arrived", at_least=1, metavar="SECONDS")
 
     @property
     def is_local(self) -> bool:

@@ -34,11 +34,11 @@ ScoreChoice = Literal["auto", "probability", "energy", "neighbours", "mahalanobi
 class CalibrateOptions:
     """What to learn from."""
 
-    data_path: Path = flag(MISSING, "folder with val/, one folder per artist in it, whose pictures did not train the "
-                                    "network, and with train/, whose pictures did")
+    data_path: Path = flag(MISSING, "folder with val/, whose pictures did not train the network, and train/, whose "
+                                    "pictures did; one folder per artist in each")
     unknown_dir: Path | None = flag(None, "folder of pictures by artists that the network does not know", common=True)
-    error_rate: float = flag(0.05, "most of the confident answers that may be wrong, and most of the known artists' "
-                                   "pictures that may be called unknown", above=0, below=1, common=True)
+    error_rate: float = flag(0.05, "highest share of wrong answers among the confident ones, and of known artists' "
+                                   "pictures that are called unknown", above=0, below=1, common=True)
     score: ScoreChoice = flag("auto", "what tells known artists from unknown ones: the calibrated probability, or the "
                                       "energy of the logits; nearest neighbours, or the relative Mahalanobis distance "
                                       "of all features or of style features, which learn from train/; auto compares "

@@ -24,13 +24,12 @@ from utils import EXIT_DONE, UserError, command, write_json
 class Flags:
     """What to compare."""
 
-    query_vector: Path = flag(MISSING, "the vector to compare: .npy, .npz or .json; a file or folder of several gives "
-                                       "an answer for each")
+    query_vector: Path = flag(MISSING, "the vector to compare: .npy, .npz or .json; for a file or folder of several "
+                                       "there is an answer for each")
     reference_vectors: tuple[Path, ...] = flag(MISSING, "files of vectors, and folders of such files")
-    top_k: int = flag(5, "nearest references told", at_least=1, common=True)
-    metric: Metric = flag("cosine", "cosine similarity, dot product, or l2: the distance, where small is near",
-                          common=True)
-    normalize: bool = flag(False, "bring all vectors to length 1 first (cosine is the same either way)", common=True)
+    top_k: int = flag(5, "nearest references listed", at_least=1, common=True)
+    metric: Metric = flag("cosine", "cosine similarity, dot product, or l2, the Euclidean distance", common=True)
+    normalize: bool = flag(False, "scale all vectors to length 1 first (no effect on cosine)", common=True)
     output: Path | None = flag(None, "write the answer as JSON", writes="file", common=True)
 
 

@@ -28,12 +28,12 @@ class Flags:
 
     input_dir: Path = flag(MISSING, "folder with one folder of pictures per class, such as a val/")
     output_dir: Path = flag(MISSING, "folder to make, with <kind>/<strength>/val/<class>/ in it; an earlier output is "
-                                     "replaced after a question")
+                                     "only replaced after a question")
     kinds: tuple[Kind, ...] | None = flag(None, f"which of {', '.join(KINDS)} (default: all)", metavar="KIND",
                                           common=True)
     short_side: int = flag(256, "larger pictures are reduced to this short side first, px", at_least=1, metavar="PX",
                            common=True)
-    seed: int = flag(0, "with a picture's name it decides the noise and the direction", at_least=0)
+    seed: int = flag(0, "seed of noise and directions, together with each picture's name", at_least=0)
     workers: int | None = flag(None, "processes that work; 0 works in this one (default: one per processor)",
                                at_least=0, at_most=MOST_WORKERS)
     max_pixels: int = flag(DEFAULT_MAX_PIXELS, "pictures whose header claims more count as damaged", at_least=1)

@@ -41,7 +41,7 @@ class Flags:
                                      "its name)")
     images_dir: Path | None = flag(None, "folder of the pictures: also compare clusters of the features with clusters "
                                          "of the pixels", common=True)
-    num_clusters: int | None = flag(None, "number of these clusters (default: that of artists)", at_least=1)
+    num_clusters: int | None = flag(None, "number of clusters (default: that of artists)", at_least=1)
     seed: int = flag(0, "seed of k-means", at_least=0, at_most=2**32 - 1)
     gallery: Path | None = flag(None, "also let this gallery of the same model name the artists", common=True)
     output: Path | None = flag(None, "write the figures as JSON", writes="file", common=True)

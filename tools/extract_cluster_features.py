@@ -33,10 +33,11 @@ class Flags:
                                          "the PNGs", common=True)
     features: Path | None = flag(None, "group these vectors instead: features.npy with image_names.txt beside it, or "
                                        "another file or folder that tools/compare_vectors.py reads", common=True)
-    recursive: bool = flag(True, "search the folder's sub-folders too")
-    normalize: bool | None = flag(None, "group and draw features of length 1, so that only their direction counts "
-                                        "(default: with --num-clusters auto, and for standardised features)")
-    projection: Literal["tsne", "pca"] = flag("tsne", "how map.png brings features into the plane")
+    recursive: bool = flag(True, "also search the sub-folders of the folder")
+    normalize: bool | None = flag(None, "scale features to length 1 before they are grouped and drawn, so that only "
+                                        "their direction counts (default: with --num-clusters auto, and for "
+                                        "standardised features)")
+    projection: Literal["tsne", "pca"] = flag("tsne", "how map.png projects the features onto the plane")
     output_dir: Path = flag(MISSING, "folder for cluster_assignments.json, clusters.png, map.png and the features",
                             writes="folder")
     search: FolderSearchOptions

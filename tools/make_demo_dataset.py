@@ -22,13 +22,13 @@ from utils import EXIT_DONE, command, counted
 class Flags:
     """Pictures."""
 
-    output_dir: Path = flag(MISSING, "folder to make; an earlier output is replaced after a question")
+    output_dir: Path = flag(MISSING, "folder to make; an earlier output is only replaced after a question")
     artists: int = flag(6, f"artists, 1 to {len(ARTISTS)}", at_least=1, at_most=len(ARTISTS), metavar="N", common=True)
     images_per_artist: int = flag(100, "pictures of each", at_least=1, metavar="N", common=True)
     size: int = flag(128, "side of the square pictures, px", at_least=16, at_most=4096, metavar="PX", common=True)
     seed: int = flag(0, "another seed draws other pictures", at_least=0, common=True)
-    blend: bool = flag(False, "as many pictures in one folder, each by one to three artists in areas of known shares, "
-                              "which a .txt beside it names", common=True)
+    blend: bool = flag(False, "draw the same number of pictures in one folder, each by one to three artists in areas "
+                              "of known shares, with a .txt beside each that names them", common=True)
     overwrite: bool = flag(False, "replace an earlier output without asking", common=True)
 
 

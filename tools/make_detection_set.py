@@ -22,9 +22,9 @@ from utils import EXIT_DONE, UserError, command, counted, write_json
 class Flags:
     """Pictures."""
 
-    output_dir: Path = flag(MISSING, "folder to make; an earlier output is replaced after a question")
-    textures: Path | None = flag(None, "folder of pictures whose parts lie behind the shapes (default: generated "
-                                       "noise)", metavar="FOLDER", common=True)
+    output_dir: Path = flag(MISSING, "folder to make; an earlier output is only replaced after a question")
+    textures: Path | None = flag(None, "folder of pictures, parts of which are the background of the shapes (default: "
+                                       "generated noise)", metavar="FOLDER", common=True)
     pages_of: Path | None = flag(None, "instead of shapes, pages of pictures of two artists, from the train/ and val/ "
                                        "of this split; sources.json names the file that each picture shows",
                                  metavar="SPLIT", common=True)

@@ -26,12 +26,12 @@ from utils import EXIT_DONE, UserError, command, counted
 class Flags:
     """Lists."""
 
-    sorted_dir: Path | None = flag(None, f"the folder of --sort-into; its folders are artists; what lies in "
-                                     f"{UNSORTED}, or was deleted there, is left out", common=True)
-    table: Path | None = flag(None, "instead of it: the CSV file that the page of serve_artist.py saved; its first row "
-                                    "of a picture says the artist, and nothing leaves the picture out", metavar="CSV",
-                              common=True)
-    source_dir: Path = flag(MISSING, "the folder of the pictures, where the paths of the list start")
+    sorted_dir: Path | None = flag(None, "the folder of --sort-into, corrected by you: its folders are artists; "
+                                         f"pictures in {UNSORTED} or deleted ones are left out", common=True)
+    table: Path | None = flag(None, "instead of --sorted-dir: the CSV file that the page of serve_artist.py saved, "
+                                    "corrected by you; the first row of a picture names its artist, an empty artist "
+                                    "leaves it out", metavar="CSV", common=True)
+    source_dir: Path = flag(MISSING, "the folder of the original pictures, which the paths in the list are relative to")
     output_csv: Path = flag(MISSING, "list to write: path, artist and reason, for --fix-list of prepare_dataset.py and "
                                      "tools/build_gallery.py", writes="file")
     overwrite: bool = flag(False, "replace an earlier list without asking")

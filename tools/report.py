@@ -23,8 +23,8 @@ class Options:
 
     run: Path = flag(MISSING, "output folder of a training run", positional=True)
     compare: tuple[Path, ...] = flag((), "output folders of other runs to compare with", metavar="RUN", common=True)
-    data_path: Path | None = flag(None, "folder of the data set, as in training, for its pictures and to seek copies "
-                                  "across the sides (default: a page without)", common=True)
+    data_path: Path | None = flag(None, "folder of the data set, as in training: adds its pictures, and copies across "
+                                        "train/ and val/ (default: a page without them)", common=True)
     output: Path | None = flag(None, "file to write (default: report.html in the run's folder)", metavar="HTML",
                                common=True)
 

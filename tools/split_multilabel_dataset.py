@@ -29,7 +29,7 @@ class SplitOptions:
 
     train_csv: Path = flag(MISSING, "annotation file to write: pictures to train on")
     val_csv: Path = flag(MISSING, "annotation file to write: pictures to validate with")
-    val_ratio: float = flag(0.2, "share of each label's pictures that validates", above=0, below=1, common=True)
+    val_ratio: float = flag(0.2, "share of each label's pictures used for validation", above=0, below=1, common=True)
     min_label_count: int = flag(1, "labels of fewer pictures are dropped", at_least=1, common=True)
     seed: int = flag(0, "the same seed gives the same split on every machine", at_least=0, common=True)
     workers: int | None = flag(None, "processes that check and compare pictures; 0 works in this one (default: one per "

@@ -24,8 +24,7 @@ TEACHER_VIEWS, MOST_VIEWED = 12, 5000  # whose features take some 400 MB of memo
 class StudentOptions(ModelOptions):
     """Student."""
 
-    pretrained: bool = flag(False, "begin with the weights that were published for --model, downloaded once",
-                            common=True)
+    pretrained: bool = flag(False, "start from the published weights of --model, downloaded once", common=True)
     feature_dim: None = fixed(None)
     use_projection: None = fixed(None)
     head: Literal["style"] = fixed("style")
@@ -35,10 +34,10 @@ class StudentOptions(ModelOptions):
 class UnlabelledDataOptions(DataOptions):
     """Data."""
 
-    data_path: Path = flag(MISSING, "folder of pictures, whatever folders they lie in; or one with train/ and val/, "
-                                    "whose pictures validate")
-    val_share: float = flag(0.1, "share of the pictures that validate, where there is no val/: the same ones every "
-                                 "time", above=0, at_most=0.5, common=True)
+    data_path: Path = flag(MISSING, "folder of pictures, in any sub-folders; or one with train/ and val/, whose "
+                                    "pictures are used for validation")
+    val_share: float = flag(0.1, "share of the pictures used for validation if there is no val/; always the same "
+                                 "pictures", above=0, at_most=0.5, common=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,15 +55,15 @@ class ViewOptions(AugmentationOptions):
 class FeatureTeacherOptions(DistillationOptions):
     """Teacher."""
 
-    teacher_model: str | None = flag(None, "the network to learn from: any timm model (with --teacher-path where the "
-                                           "file does not say its architecture)", metavar="NAME", common=True)
+    teacher_model: str | None = flag(None, "the network to learn from: any model of timm (with --teacher-path if that "
+                                           "file does not name its architecture)", metavar="NAME", common=True)
     teacher_path: str | None = flag(None, "its checkpoint, or a folder with config.json; without it, the published "
                                           "weights of --teacher-model, downloaded once", metavar="CHECKPOINT",
                                     common=True)
-    teacher_views: int | None = flag(
-        None, "random views of each picture that the teacher looks at, once, before training begins; its features of "
-              "them stay in memory. 0: it looks at a new view in every step, which takes longer (default: "
-              f"{TEACHER_VIEWS} for up to {MOST_VIEWED:,} pictures, else 0)", at_least=0, at_most=1000, common=True)
+    teacher_views: int | None = flag(None, "random views of each picture whose teacher features are computed once, "
+                                           "before training, and kept in memory; 0 computes those of a new view in "
+                                           "every step, which takes longer (default: 12 for up to 5,000 pictures, "
+                                           "else 0)", at_least=0, at_most=1000, common=True)
     distillation_type: Literal["none"] = fixed("none")
     distillation_alpha: float = fixed(0.0)
     distillation_tau: float = fixed(1.0)
@@ -74,9 +73,9 @@ class FeatureTeacherOptions(DistillationOptions):
 class DistillationRunOptions(RunOptions):
     """Run."""
 
-    finetune_from: str | None = flag(None, "begin with the weights of this checkpoint, folder with config.json, or "
-                                           "hf_hub:OWNER/NAME, with its architecture, input size and fit where no flag "
-                                           "says otherwise", metavar="CHECKPOINT")
+    finetune_from: str | None = flag(None, "start from the weights of this checkpoint, folder with config.json, or "
+                                           "hf_hub:OWNER/NAME, with its architecture, input size and fit unless flags "
+                                           "say otherwise", metavar="CHECKPOINT")
     class_csv: None = fixed(None)
     head_init: None = fixed(None)
     freeze_backbone: int = fixed(0)

@@ -1,6 +1,6 @@
 """How a network is trained: values for the flags of the artist trainers that are not given.
 
-A network that begins with weights always has them; one that begins from nothing has those of --recipe.
+A network that begins with weights always has them; one that is trained from scratch has those of --recipe.
 
 What a measurement should choose is a constant here. Crops, colours and views rest on several splits (BENCHMARKS.md);
 rates and numbers of epochs do not: none that was tried beat the probe on few pictures. The values are saved with a run,
@@ -73,7 +73,7 @@ class Recipe:
 
 
 def choose_small_recipe(pictures: int, start: Start | None, *, has_shares: bool) -> Recipe:
-    """The recipe of --recipe small, for so many training pictures and a network that begins from nothing.
+    """The recipe of --recipe small, for so many training pictures and a network trained from scratch.
 
     One that begins with weights, such as those of a distillation, keeps its input size, has a probe before it begins
     where its head is new, and takes two thirds of the epochs.

@@ -65,7 +65,7 @@ def choose_architecture(options: ModelOptions, num_classes: int, checkpoint: Che
 def check_beginning(model: ModelOptions, run: RunOptions, recipe: str | None) -> None:
     """Raise a `UserError` if the flags say twice where the weights come from, or ask for --recipe with --pretrained."""
     if recipe and model.pretrained:
-        raise UserError(f"--recipe {recipe} with --pretrained", "a network that begins from nothing or --finetune-from",
+        raise UserError(f"--recipe {recipe} with --pretrained", "training from scratch, or --finetune-from",
                         "leave one of the two away: with weights, flags that are not given have a recipe of their own")
     if not model.pretrained:
         return
@@ -236,11 +236,10 @@ def describe_beginning(name: str, pictures: int, *, pretrained: bool, probe: boo
     if pretrained:
         return [f"beginning with the published weights of {name}; the head is new"]
     if probe:
-        return ["the features are random: the network begins from nothing (--pretrained or --finetune-from)"]
+        return ["the features are random: the network is untrained (add --pretrained or --finetune-from)"]
     if pictures < FEW_PICTURES:
-        return [f"beginning from nothing with {counted(pictures, 'picture')}: fewer than {FEW_PICTURES:,} teach a "
-                "network little; --pretrained begins with what others learned from millions"
-                + ("" if small else ", and without it --recipe small makes the most of them")]
+        return [f"training from scratch on {counted(pictures, 'picture')}: with fewer than {FEW_PICTURES:,}, "
+                "--pretrained is usually better" + ("" if small else "; without it, add --recipe small")]
     return []
 
 

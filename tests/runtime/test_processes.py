@@ -84,7 +84,7 @@ def test_two_processes_agree_and_count_as_one(tmp_path: Path) -> None:
                       "from tests.runtime.test_processes import print_agreement; print_agreement()")
     first, second = map(json.loads, finish(start_ranks(2, script, cwd=tmp_path)).splitlines())
     assert first == second == {
-        "note": "2 processes, talking through gloo", "gathered": [{"rank": 0}, {"rank": 1}], "first": "rank 0 ran",
+        "note": "2 processes, connected by gloo", "gathered": [{"rank": 0}, {"rank": 1}], "first": "rank 0 ran",
         "refused": "found a; expected b; c", "before": 0, "after": signal.SIGTERM,
         "figures": figures()}  # those of a single process, to the last digit
 

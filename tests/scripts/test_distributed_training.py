@@ -147,7 +147,7 @@ def test_the_launch_script_takes_the_number_of_processes_and_passes_flags_on(dat
     done = start(2, *FLAGS, "--device", "cpu", "--data-path", data, "--output-dir", "run", "--epochs", 1,
                  "--batch-size", 4)
     assert done.returncode == 0, done.stderr
-    assert "2 processes, talking through gloo" in done.stdout
+    assert "2 processes, connected by gloo" in done.stdout
     assert (tmp_path / "run" / "model_best.pth").exists()
 
 

@@ -92,7 +92,7 @@ def test_both_launchers_train_and_evaluate_as_one_process_does(data_set: Path, t
              "1", "-j", "0", "--dist-eval", "--device", "cpu"], cwd=tmp_path, capture_output=True, text=True,
             env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False)
         assert done.returncode == 0, done.stderr
-        assert "2 processes, talking through gloo" in done.stdout
+        assert "2 processes, connected by gloo" in done.stdout
         lines.add(next(line for line in done.stdout.splitlines() if line.startswith("* top-1")))
     done = subprocess.run(["bash", str(ROOT / "eval.sh"), "test_vit", "old/model_best.pth", str(data_set), "-j", "0",
                            "--batch-size", "6"], cwd=tmp_path, capture_output=True, text=True,
