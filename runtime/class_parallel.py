@@ -1,12 +1,13 @@
 """A classifier whose rows, the classes, are divided among the ranks: its layer, loss, answers and stored form.
 
-Shapes: N pictures of all ranks, B of one rank, C classes of all ranks, R of one rank, D features, K answers.
+Shapes: N pictures of all ranks, B of one rank, C classes of all ranks, R of one rank, S of these that an update reads,
+D features, K answers.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -37,6 +38,8 @@ class Division:
 
     def whole(self, own: Tensor) -> Tensor:
         """All rows, on the CPU, from every rank's `own`; complete on the first rank only. All ranks must call it."""
+        if self.parts == 1:
+            return own.detach().cpu()
         most = -(-self.rows // self.parts)
         padded = F.pad(own.detach().cpu(), (0, 0) * (own.ndim - 1) + (0, most - len(own)))
         found = [torch.empty_like(padded) for _ in range(self.parts)] if rank() == 0 else None
@@ -55,12 +58,38 @@ class HeadInput:
         self.features = features
 
 
+class Sample(NamedTuple):
+    """Which of a rank's rows an update reads; see `runtime/class_sampling.py`.
+
+    Attributes:
+        rows: their numbers among the rank's rows, (S,) int64, ascending.
+        weights: how many classes each stands for, (S,): 1 if it is a label of the update.
+        classes: the sum of the weights of all ranks, about C.
+    """
+
+    rows: Tensor
+    weights: Tensor
+    classes: float
+
+
+class SampledLogits(NamedTuple):
+    """Logits of the rows that an update reads, (N, S), and which these are."""
+
+    logits: Tensor
+    sample: Sample
+
+
 class DividedLinear(nn.Module):
     """One rank's rows of a linear classifier.
 
     In training it reads the pictures of all ranks: (B, D) -> (N, R), in the order of ranks. In evaluation the ranks
     need not be in step, so it returns a `HeadInput`.
+
+    Attributes:
+        sample: which rows it holds at the moment; None for all.
     """
+
+    sample: Sample | None = None
 
     def __init__(self, whole: nn.Linear) -> None:
         """Keep this rank's rows of `whole`."""
@@ -69,11 +98,13 @@ class DividedLinear(nn.Module):
         self.weight = nn.Parameter(self.division.own(whole.weight.detach()))
         self.bias = None if whole.bias is None else nn.Parameter(self.division.own(whole.bias.detach()))
 
-    def forward(self, features: Tensor) -> Tensor | HeadInput:
+    def forward(self, features: Tensor) -> Tensor | SampledLogits | HeadInput:
         """See above."""
         if not self.training:
             return HeadInput(features)
-        return F.linear(_GatherFeatures.apply(features), self.weight, self.bias)
+        everywhere = features if world_size() == 1 else _GatherFeatures.apply(features)
+        logits = F.linear(everywhere, self.weight, self.bias)
+        return SampledLogits(logits, self.sample) if self.sample else logits
 
 
 def divide_classifier(network: nn.Module) -> str:
@@ -127,7 +158,7 @@ class _GatherFeatures(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
         gradient = gradients[0].contiguous()
-        torch.distributed.all_reduce(gradient)
+        reduce_in_place(gradient)
         return gradient[rank() * ctx.rows:][:ctx.rows] * world_size()
 
 
@@ -138,26 +169,35 @@ class _CrossEntropy(torch.autograd.Function):
 
         loss = −Σ_c q_c log p_c = log Σ_c exp z_c − (1 − s) z_y − (s / C) Σ_c z_c   and   ∂loss/∂z_c = p_c − q_c.
 
+    Of a `Sample`, each class c counts w_c times: log Σ w_c exp z_c in place of log Σ exp z_c, and a share s w_c / Σ w_c
+    of the target in place of s / C. A label has the weight 1, so z_y is the same, and
+
+        ∂loss/∂z_c = w_c exp z_c / Σ w exp z − (1 − s) [c = y] − s w_c / Σ w.
+
     Each sum over c is one over the rank's own columns and then over ranks. With the highest logit h of all ranks,
     log Σ exp z_c = h + log Σ exp(z_c − h), whose exponents do not overflow. Each rank's gradient is of its own columns.
     """
 
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, targets: Tensor, division: Division, smoothing: float) -> Tensor:
-        total, own = _total_and_own(logits, targets, division)
-        everywhere = logits.sum(1)
-        torch.distributed.all_reduce(everywhere)
-        ctx.save_for_backward(logits, targets, total)
-        ctx.division, ctx.smoothing = division, smoothing
-        return (total - (1 - smoothing) * own - smoothing / division.rows * everywhere).mean()
+    def forward(ctx: Any, logits: Tensor, targets: Tensor, division: Division, sample: Sample | None,
+                smoothing: float) -> Tensor:
+        counted = logits if sample is None else logits + sample.weights.log()
+        total, own = _total_and_own(counted, targets, division, sample)
+        everywhere = logits.sum(1) if sample is None else logits @ sample.weights
+        reduce_in_place(everywhere)
+        spread = smoothing / (sample.classes if sample else division.rows)
+        ctx.save_for_backward(counted, targets, total)
+        ctx.division, ctx.sample, ctx.smoothing, ctx.spread = division, sample, smoothing, spread
+        return (total - (1 - smoothing) * own - spread * everywhere).mean()
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
-        logits, targets, total = ctx.saved_tensors
-        difference = (logits - total[:, None]).exp() - ctx.smoothing / ctx.division.rows
-        rows, columns = _labels_here(targets, ctx.division)
+        counted, targets, total = ctx.saved_tensors
+        difference = (counted - total[:, None]).exp()
+        difference -= ctx.spread * ctx.sample.weights if ctx.sample else ctx.spread
+        rows, columns = _labels_here(targets, ctx.division, ctx.sample)
         difference[rows, columns] -= 1 - ctx.smoothing
-        return difference * (gradients[0] / len(logits)), None, None, None
+        return difference * (gradients[0] / len(counted)), None, None, None, None
 
 
 class DividedLoss(nn.Module):
@@ -172,12 +212,13 @@ class DividedLoss(nn.Module):
         self.register_buffer("adjustment", None if adjustment is None else self.division.own(adjustment),
                              persistent=False)
 
-    def forward(self, logits: Tensor, targets: Tensor, images: Tensor) -> Tensor:
+    def forward(self, outputs: Tensor | SampledLogits, targets: Tensor, images: Tensor) -> Tensor:
         """Mean over all ranks, (), of this rank's columns (N, R) of the logits, against its own targets (B,) int64."""
+        logits, sample = outputs if isinstance(outputs, SampledLogits) else (outputs, None)
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         if self.adjustment is not None:
-            logits = logits + self.adjustment
-        loss: Any = _CrossEntropy.apply(logits, gather_in_order(targets), self.division, self.smoothing)
+            logits = logits + (self.adjustment[sample.rows] if sample else self.adjustment)
+        loss: Any = _CrossEntropy.apply(logits, gather_in_order(targets), self.division, sample, self.smoothing)
         return loss
 
 
@@ -191,7 +232,7 @@ def gradient_norm(network: nn.Module) -> Tensor:
     if not divided:
         return norm.full_tensor() if isinstance(norm, DTensor) else norm
     square = nn.utils.get_total_norm(divided).square()
-    torch.distributed.all_reduce(square)
+    reduce_in_place(square)
     return (norm.to(square.device).square() + square).sqrt()
 
 
@@ -256,20 +297,28 @@ def gather_in_order(tensor: Tensor) -> Tensor:
     return torch.cat(parts)
 
 
-def _labels_here(targets: Tensor, division: Division) -> tuple[Tensor, Tensor]:
+def reduce_in_place(tensor: Tensor, operation: Any = SUM) -> None:
+    """Make of every rank's `tensor` the sum, or the highest, of all ranks' ones."""
+    if world_size() > 1:
+        torch.distributed.all_reduce(tensor, operation)
+
+
+def _labels_here(targets: Tensor, division: Division, sample: Sample | None) -> tuple[Tensor, Tensor]:
     """Rows and own columns of the pictures whose label is among this rank's classes."""
     part = division.part(rank())
     rows = ((targets >= part.start) & (targets < part.stop)).nonzero()[:, 0]
-    return rows, targets[rows] - part.start
+    places = targets[rows] - part.start
+    return rows, torch.searchsorted(sample.rows, places) if sample else places
 
 
-def _total_and_own(logits: Tensor, targets: Tensor, division: Division) -> tuple[Tensor, Tensor]:
+def _total_and_own(logits: Tensor, targets: Tensor, division: Division,
+                   sample: Sample | None = None) -> tuple[Tensor, Tensor]:
     """Log Σ exp over the classes of all ranks, and the label's logit, both (N,), from this rank's columns (N, R)."""
-    highest = logits.max(1).values
-    torch.distributed.all_reduce(highest, MAX)
+    highest = logits.max(1).values if logits.shape[1] else logits.new_full((len(logits),), -torch.inf)
+    reduce_in_place(highest, MAX)
     sums = torch.zeros(2, len(logits), dtype=logits.dtype, device=logits.device)
     sums[0] = (logits - highest[:, None]).exp().sum(1)
-    rows, columns = _labels_here(targets, division)
+    rows, columns = _labels_here(targets, division, sample)
     sums[1, rows] = logits[rows, columns]
-    torch.distributed.all_reduce(sums, SUM)
+    reduce_in_place(sums)
     return highest + sums[0].log(), sums[1]

@@ -136,6 +136,9 @@ class ScaleOptions:
 
     head_parallel: bool = flag(False, "divide the classifier among the processes: each keeps its artists' rows, with "
                                       "their moments and moving average; for about 100,000 artists or more")
+    head_sample_rate: float = flag(1.0, "with --head-parallel, on one process too: share of the artists without a "
+                                        "picture in an update that the update reads and changes, drawn anew each time; "
+                                        "1 is all", above=0, at_most=1)
     fsdp: bool = flag(False, "divide all weights, gradients, moments and the moving average among the processes "
                              "(torch's fully_shard), for networks that fit on no single GPU with them")
 

@@ -23,6 +23,7 @@ from evaluation.evaluator import Evaluation, Meter, check_gone, check_lost, eval
 from evaluation.validation_answers import count_kept
 from runtime.checkpoint import LATEST, Checkpoint, publish_best, save_checkpoint
 from runtime.class_parallel import divided_names
+from runtime.class_sampling import make_sampling
 from runtime.divided_state import is_finite, whole_state
 from runtime.logbook import Logbook
 from runtime.networks import Architecture
@@ -79,22 +80,21 @@ class Run:
     def __init__(self, *, task: Task, network: torch.nn.Module, architecture: Architecture, config: dict[str, Any],
                  train_set: LabelledImages, val_set: LabelledImages, loading: Loading, optimizing: OptimizerOptions,
                  options: RunOptions, placement: Placement, pictures: Pictures | None = None,
-                 cheaper: Cheaper | None = None, fsdp: bool = False) -> None:
+                 cheaper: Cheaper | None = None, fsdp: bool = False, sample_rate: float = 1.0) -> None:
         """Assemble a run at its beginning.
 
         `network` is at `placement`, with its first weights; `architecture` builds it again. The classes of `train_set`
         are the rows of its head, which may be divided among ranks, and `val_set` has the same. Every checkpoint stores
         `config`, which is plain Python; inference reads `preprocessing` from it. checkpoint.pth also stores which
         `pictures` the data set had. `cheaper` is advised where the run takes hours. With `fsdp`, all weights are
-        divided among the ranks.
+        divided among the ranks. Of a divided head, updates read part of the rows at a `sample_rate` below 1.
         """
         self.pictures = pictures
-        self.architecture, self.placement = architecture, placement
+        self.architecture, self.placement, self.config = architecture, placement, config
         self.task = replace(task, evaluation=divide_evaluation(
             task.evaluation, lambda: self.state.evaluated, count_kept(len(train_set.classes), len(val_set))))
         self.train_set, self.val_set = train_set, val_set
         self.options, self.optimizing, self.fsdp = options, optimizing, fsdp
-        self.config = config
         self.train_batches = TrainBatches(len(train_set), loading, seed=options.seed,
                                           accumulation=optimizing.accumulation_steps, weights=task.sampling_weights,
                                           repeats=task.repeats)
@@ -109,6 +109,7 @@ class Run:
         if fsdp:
             shard(network, ema, placement.device)
         optimizer = make_optimizer(network, optimizing, self.lr)
+        self.sampling = make_sampling(network, optimizer, sample_rate)
         updates = self.train_batches.updates
         self.state = TrainingState(
             network=network, ema=ema, optimizer=optimizer,
@@ -159,15 +160,18 @@ class Run:
     def update(self, batches: tuple[Batch, ...]) -> tuple[torch.Tensor, torch.Tensor]:
         """Update the weights by the mean gradient of `batches`; their mean loss and the gradient's norm, both ()."""
         state = self.state
-        seed_everything(mix_seed(self.options.seed, state.position.epoch, state.position.step, rank()))
+        seeds = self.options.seed, state.position.epoch, state.position.step
+        seed_everything(mix_seed(*seeds, rank()))
         total = torch.zeros((), device=self.placement.device)
-        for number, batch in enumerate(batches, 1):
-            total += self._backward(batch, len(batches), last=number == len(batches))
-        state.scaler.unscale_(state.optimizer)
-        norm = self.clip()
-        state.scaler.step(state.optimizer)
-        self._count_overflow()
-        state.optimizer.zero_grad(set_to_none=True)
+        with self.sampling.update(torch.cat([batch.targets for batch in batches]), mix_seed(*seeds)) if (
+                self.sampling) else contextlib.nullcontext():
+            for number, batch in enumerate(batches, 1):
+                total += self._backward(batch, len(batches), last=number == len(batches))
+            state.scaler.unscale_(state.optimizer)
+            norm = self.clip()
+            state.scaler.step(state.optimizer)
+            self._count_overflow()
+            state.optimizer.zero_grad(set_to_none=True)
         state.position.step += 1
         state.schedule.step_update(state.updates)
         if state.ema:

@@ -21,6 +21,9 @@ def check_scale(options: ArtistOptions, scale: ScaleOptions) -> None:
     """Raise a `UserError` if flags are given that a divided network cannot go with."""
     if scale == ScaleOptions():
         return
+    if scale.head_sample_rate < 1 and not scale.head_parallel:
+        raise UserError("--head-sample-rate without --head-parallel", "both, also on one process",
+                        "add --head-parallel, or leave --head-sample-rate away")
     run, augmentation, asked = options.run, options.augmentation, "--fsdp" if scale.fsdp else "--head-parallel"
     refused = {
         "--head-parallel": scale.fsdp and scale.head_parallel,
@@ -49,8 +52,8 @@ def without_probe(options: ArtistOptions) -> ArtistOptions:
 
 
 def divides_head(scale: ScaleOptions) -> bool:
-    """Whether the classifier is divided: with one process it stays whole."""
-    return scale.head_parallel and world_size() > 1
+    """Whether the classifier is divided: with one process it is so only for updates that read part of it."""
+    return scale.head_parallel and (world_size() > 1 or scale.head_sample_rate < 1)
 
 
 def divides_all(scale: ScaleOptions) -> bool:
@@ -66,14 +69,21 @@ def scale_network(network: torch.nn.Module, architecture: Architecture, classes:
         UserError: the ranks disagree about the network or its classes, or see `divide_classifier`.
     """
     digest = hashlib.blake2b("\0".join(classes).encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
-    check_agreement({"--head-parallel": scale.head_parallel, "--fsdp": scale.fsdp, "the model": architecture.name,
-                     "the number of classes": len(classes), "the digest of the classes' names": digest})
+    check_agreement({"--head-parallel": scale.head_parallel, "--head-sample-rate": scale.head_sample_rate,
+                     "--fsdp": scale.fsdp, "the model": architecture.name, "the number of classes": len(classes),
+                     "the digest of the classes' names": digest})
     if scale == ScaleOptions():
         return []
-    if world_size() == 1:
+    if divides_all(scale):
+        return [f"all weights are divided among {world_size()} processes, and whole in evaluations"]
+    if not divides_head(scale):
         return ["one process: nothing is divided"]
-    return [divide_classifier(network)] if scale.head_parallel else [
-        f"all weights are divided among {world_size()} processes, and whole in evaluations"]
+    divided = divide_classifier(network)
+    lines = [divided] if world_size() > 1 else []
+    if scale.head_sample_rate < 1:
+        lines.append(f"each update reads the artists of its pictures, and {100 * scale.head_sample_rate:g} % of the "
+                     "others")
+    return lines
 
 
 def check_agreement(said: dict[str, object]) -> None:

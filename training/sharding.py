@@ -11,6 +11,7 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FSDPModule as Sharded
 from torch.distributed.fsdp import fully_shard
 
+from model.style_network import StyleNetwork
 from runtime.processes import world_size
 
 __all__ = ["Sharded", "shard"]
@@ -31,7 +32,7 @@ def shard(network: torch.nn.Module, ema: ModelEmaV3 | None, device: torch.device
 def _shard(network: torch.nn.Module, mesh: DeviceMesh) -> None:
     """Divide each block of the network's stages, then what is left of the whole."""
     network.to(memory_format=torch.contiguous_format)  # fully_shard takes no weights with channels innermost
-    for child in network.children():
+    for child in (network.backbone if isinstance(network, StyleNetwork) else network).children():
         for block in child if isinstance(child, torch.nn.Sequential | torch.nn.ModuleList) else ():
             if next(block.parameters(), None) is not None:
                 fully_shard(block, mesh=mesh)

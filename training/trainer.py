@@ -305,7 +305,7 @@ def prepare_run(spec: TrainerSpec[Any, Any], checkpoint: Checkpoint | None,
               config=_make_config(spec, architecture, preprocessing), train_set=train_set, val_set=val_set,
               loading=loading, optimizing=optimizing, options=options.run, placement=placement,
               pictures=pictures, cheaper=_cheaper(spec, architecture, preprocessing, checkpoint),
-              fsdp=divides_all(spec.scale))
+              fsdp=divides_all(spec.scale), sample_rate=spec.scale.head_sample_rate)
     return spec, run, [*lines, *beginning, *([run.restore(checkpoint, exact=not changes)] if checkpoint else [])]
 
 

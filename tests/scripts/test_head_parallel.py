@@ -79,7 +79,8 @@ def test_a_divided_classifier_learns_what_a_whole_one_does_and_goes_on_elsewhere
     ("--mixup 0.2", "--head-parallel with --mixup or --cutmix"), ("--linear-probe", "--linear-probe"),
     ("--teacher-model test_vit", "a teacher"), ("--contrastive-weight 1", "--contrastive-weight"),
     ("--pretrained --head-init probe", "--head-init probe"), ("--compile", "--compile"), ("--amp fp16", "fp16"),
-    ("--opt lamb", "--opt lamb, which needs whole weights"), ("--fsdp", "--fsdp with --head-parallel")])
+    ("--opt lamb", "--opt lamb, which needs whole weights"), ("--fsdp", "--fsdp with --head-parallel"),
+    ("--no-head-parallel --head-sample-rate 0.5", "--head-sample-rate without --head-parallel")])
 def test_what_cannot_go_together_is_refused(data: Path, tmp_path: Path, flags: str, found: str,
                                             capsys: pytest.CaptureFixture) -> None:
     output = tmp_path / "run"
@@ -104,3 +105,28 @@ def test_processes_that_disagree_say_in_what(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr("training.scale.gather", lambda said: [said, said, {**said, "the model": "b"}])
     with pytest.raises(UserError, match="the model is a on rank 0, but b on rank 2"):
         check_agreement({"--head-parallel": True, "the model": "a"})
+
+
+@pytest.mark.slow
+def test_sampled_artists_are_those_of_one_process_and_of_a_run_that_goes_on(tmp_path: Path) -> None:
+    data = write_data_set(tmp_path / "data", artists=20, train=2, val=1)
+    common = ("--epochs", 2, "--head-parallel", "--head-sample-rate", 0.3, "--eval-every", 2)
+    told = finish(launch(1, data, tmp_path / "one", *common, "--batch-size", 8, "--save-every", 1))
+    assert "each update reads the artists of its pictures, and 30 % of the others" in told
+    finish(launch(2, data, tmp_path / "two", *common, "--batch-size", 4))
+    assert difference(tmp_path / "one" / "checkpoint.pth", tmp_path / "two" / "checkpoint.pth") < 1e-4
+    finish(launch(1, data, tmp_path / "again", *common, "--batch-size", 8, "--resume",
+                  tmp_path / "one" / "checkpoint_1.pth"))
+    assert difference(tmp_path / "one" / "checkpoint.pth", tmp_path / "again" / "checkpoint.pth") == 0
+    assert records(tmp_path / "one")[1]["val_loss"] == records(tmp_path / "again")[0]["val_loss"]
+
+
+@pytest.mark.slow
+def test_a_style_head_learns_the_same_divided(data: Path, tmp_path: Path) -> None:
+    common = ("--epochs", 2, "--head", "style", "--feature-dim", 8, "--batch-size", 6, "--lr", "1e-4")
+    finish(launch(2, data, tmp_path / "whole", *common))
+    for flag in ("--head-parallel", "--fsdp"):
+        finish(launch(2, data, tmp_path / flag[2:], *common, flag))
+        for a, b in zip(records(tmp_path / "whole"), records(tmp_path / flag[2:]), strict=True):
+            assert a["train_loss"] == pytest.approx(b["train_loss"], abs=1e-4)
+        assert difference(tmp_path / "whole" / "checkpoint.pth", tmp_path / flag[2:] / "checkpoint.pth") < 1e-3
