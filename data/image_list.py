@@ -53,7 +53,12 @@ class ImageList(Dataset[Sample]):
     """Image files in the order given.
 
     `dataset[Draw(i, seed)]` transforms with that random seed in any process; `dataset[i]` sets no seed.
+
+    Attributes:
+        stack: makes the `images` of a batch from what `prepare` returned for each, one or more.
     """
+
+    stack: Callable[[Any], Any] = staticmethod(torch.stack)
 
     def __init__(self, paths: Sequence[Path], transform: Transform, *, max_pixels: int = DEFAULT_MAX_PIXELS,
                  reduction: Reduction | None = None) -> None:
@@ -79,11 +84,6 @@ class ImageList(Dataset[Sample]):
     def prepare(self, index: int) -> Any:
         """What the network sees of image `index`; raises `ImageError`."""
         return self.transform(self.picture(index))
-
-    @staticmethod
-    def stack(images: Sequence[Any]) -> Any:
-        """The images of a batch, of what `prepare` returned for each: those of one shape as one tensor."""
-        return torch.stack(list(images)) if images else torch.empty(0)
 
     @staticmethod
     def preview(images: Any) -> torch.Tensor:
@@ -144,12 +144,12 @@ class LabelledImages(ImageList):
         return {}
 
 
-def collate(samples: Sequence[Sample], stack: Callable[[Sequence[Any]], Any] = ImageList.stack) -> Batch:
+def collate(samples: Sequence[Sample], stack: Callable[[Any], Any] = torch.stack) -> Batch:
     """Stack the readable samples; list the others as failures."""
     good = [sample for sample in samples if sample.image is not None]
-    targets = [torch.as_tensor(sample.target) for sample in good]
-    return Batch(stack([sample.image for sample in good]),
-                 torch.stack(targets) if targets else torch.empty(0, dtype=torch.int64),
+    return Batch(stack([sample.image for sample in good]) if good else torch.empty(0),
+                 torch.stack([torch.as_tensor(sample.target) for sample in good]) if good
+                 else torch.empty(0, dtype=torch.int64),
                  torch.tensor([sample.index for sample in good], dtype=torch.int64),
                  [(sample.index, sample.reason) for sample in samples if sample.image is None])
 
@@ -178,30 +178,21 @@ def full_batches(batches: Iterable[Batch], size: int) -> Iterator[Batch]:
         batches: of `size` images or fewer, readable or not.
         size: images per batch; a batch without a readable image has none.
     """
-    held = collate([])
+    held: list[Sample] = []
     for batch in batches:
-        held = _join(held, batch)
-        if len(held.indices) >= size:
-            before = sum(index < int(held.indices[size - 1]) for index, _ in held.failures)
-            yield _select(held, slice(size), slice(before))
-            held = _select(held, slice(size, None), slice(before, None))
-        elif not len(held.indices):
-            yield held
-            held = collate([])
-    if missing := len(held.indices) and size - len(held.indices):
-        held = held._replace(images=torch.cat([held.images, held.images.new_zeros(missing, *held.images.shape[1:])]))
-    if len(held.indices) or held.failures:
-        yield held
-
-
-def _select(batch: Batch, rows: slice, failures: slice) -> Batch:
-    return Batch(batch.images[rows], batch.targets[rows], batch.indices[rows], batch.failures[failures])
-
-
-def _join(first: Batch, second: Batch) -> Batch:
-    """One after the other; a batch without images does not know their shape."""
-    failures = first.failures + second.failures
-    if not len(first.indices) or not len(second.indices):
-        return (first if len(first.indices) else second)._replace(failures=failures)
-    images, targets, indices = (torch.cat(parts) for parts in zip(first[:3], second[:3], strict=True))
-    return Batch(images, targets, indices, failures)
+        if len(batch.indices) == size and not held:
+            yield batch
+            continue
+        held += sorted([*map(Sample, batch.indices.tolist(), batch.targets, batch.images),
+                        *(Sample(index, 0, None, reason) for index, reason in batch.failures)],
+                       key=lambda sample: sample.index)
+        ends = [end for end, sample in enumerate(held, 1) if sample.image is not None]
+        if not ends or len(ends) >= size:
+            end = ends[size - 1] if ends else len(held)
+            yield collate(held[:end])
+            held = held[end:]
+    if held:
+        last = collate(held)
+        missing = len(last.indices) and size - len(last.indices)
+        padding = last.images.new_zeros(missing, *last.images.shape[1:])
+        yield last._replace(images=torch.cat([last.images, padding]))

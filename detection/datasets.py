@@ -39,6 +39,8 @@ class DenseImages(LabelledImages):
         augmentation: of picture and target, which have that size then.
     """
 
+    stack = Scenes
+
     def __init__(self, root: Path, names: Sequence[str], classes: Sequence[str], fit: Fit, *,
                  augmentation: SceneTransform = no_change, max_pixels: int = DEFAULT_MAX_PIXELS) -> None:
         super().__init__((), F.pil_to_tensor, max_pixels=max_pixels)
@@ -48,11 +50,6 @@ class DenseImages(LabelledImages):
     def target(self, index: int) -> int:
         """The picture's number, by which evaluation finds what is true."""
         return index
-
-    @staticmethod
-    def stack(images: Sequence[Any]) -> Any:
-        """A batch of scenes."""
-        return Scenes(images)
 
     @staticmethod
     def preview(images: Any) -> Tensor:

@@ -70,6 +70,8 @@ class Found:
 class ScenesOfFiles(ImageList):
     """Picture files as scenes without a target, of the size `fit`."""
 
+    stack = Scenes
+
     def __init__(self, paths: Sequence[Path], fit: Fit, *, max_pixels: int) -> None:
         super().__init__(paths, F.pil_to_tensor, max_pixels=max_pixels)
         self.fit = fit
@@ -79,11 +81,6 @@ class ScenesOfFiles(ImageList):
         image = super().prepare(index)
         size = image.shape[1], image.shape[2]
         return Scene(image=F.resize(image, list(self.fit.size(*size))), size=size)
-
-    @staticmethod
-    def stack(images: Sequence[Any]) -> Any:
-        """A batch of scenes."""
-        return Scenes(images)
 
 
 class DensePredictor:
