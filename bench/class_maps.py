@@ -106,7 +106,7 @@ def map_pictures(predictor: Predictor, squares: Sequence[Image.Image], ids: torc
     pixels = torch.from_numpy(np.stack([np.asarray(each) for each in squares]))
     ids = ids.to(predictor.placement.device)
     target = class_target(lambda logits: ids, softmax=predictor.task != "multilabel")
-    return explain(network or predictor.network, predictor.prepare(pixels), target)[0].cpu()
+    return explain(network or predictor.network, predictor.normalise(pixels), target)[0].cpu()
 
 
 def name_parts(predictor: Predictor, pictures: Mapping[int, Sequence[Path]], count: int, seed: int) -> float:

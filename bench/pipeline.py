@@ -12,9 +12,8 @@ import torch
 
 from data.image_list import ImageList, collate
 from data.images import ImageError, decode_image
-from data.transforms import eval_transform
+from data.transforms import Views, eval_transform
 from inference.predictor import Predictor
-from inference.views import Views
 from runtime.networks import features_and_logits
 from runtime.options import TrainedOptions
 from runtime.placement import count_cores

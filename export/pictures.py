@@ -15,8 +15,7 @@ from torch.utils.data import BatchSampler
 from data.image_list import ImageList, collate
 from data.names import nfc
 from data.picture_files import find_pictures
-from data.transforms import Preprocessing
-from inference.views import Views
+from data.transforms import Preprocessing, Views
 from utils import UserError
 
 BATCH = 16  # pictures at a time

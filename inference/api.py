@@ -18,7 +18,7 @@ from PIL import Image
 from data.image_list import ImageList
 from data.images import convert_image
 from data.names import as_text
-from data.transforms import Transform
+from data.transforms import Transform, Views
 from evaluation.calibration import Calibration
 from inference.exported_predictor import open_predictor
 from inference.journal import Record
@@ -26,7 +26,6 @@ from inference.label_records import LabelChoice, make_label_record
 from inference.modes import MODES, InferenceRequest
 from inference.predictor import Failure, Prediction, Predictor
 from inference.records import make_record
-from inference.views import Views
 from runtime.options import BackendName, BackendOptions, FeatureKind, FeatureOptions
 from utils import UserError
 

@@ -19,7 +19,7 @@ from PIL import Image
 from data.images import ImageError, decode_image
 from data.names import as_text, fit_file_name, nfc
 from data.output_folder import output_lock
-from data.transforms import seen_box
+from data.transforms import Views, seen_box
 from drawing.class_maps import SIDE, Box, draw_legend, lay_map, lay_mixture, shrink
 from drawing.contact_sheet import Tile, contact_sheet
 from drawing.palette import GROUPS, SMALL_GROUPS
@@ -27,7 +27,6 @@ from evaluation.class_maps import check_maps, class_target, explain, similarity_
 from inference.journal import Record
 from inference.mixtures import answer_tiles
 from inference.predictor import Lanes, Predictor
-from inference.views import Views
 from runtime.options import ExplainOptions, InferenceOptions
 from runtime.progress import progress
 from search.gallery import Gallery
@@ -141,7 +140,7 @@ class ArtistMaps:
     def find(self, picture: Image.Image, choose: Choose) -> FoundMaps:
         """The maps of the artists that `choose` takes."""
         target = class_target(choose, softmax=self.predictor.task != "multilabel")
-        maps, logits = explain(self.predictor.network, self.predictor.prepare(self.views(picture)), target)
+        maps, logits = explain(self.predictor.network, self.predictor.normalise(self.views(picture)), target)
         ids = choose(logits)[0].tolist()
         return FoundMaps(ids, self.predictor.probabilities(logits)[0, ids].cpu().numpy(), maps[0].cpu().numpy(),
                          seen_box(self.predictor.preprocessing, picture.size))
@@ -223,7 +222,7 @@ class NeighbourMaps:
                      Tile(picture=None, file=nearest["image"], caption=caption)]
             return Explanation(ALIKE, tiles, {}, f"no {nearest['image']} in the folders of --neighbour-sheet")
         pair = [picture, decode_image(other, max_pixels=self.max_pixels)]
-        images = self.predictor.prepare(torch.cat([self.views(each) for each in pair]))
+        images = self.predictor.normalise(torch.cat([self.views(each) for each in pair]))
         planes = explain(self.predictor.network, images, self.target,
                          self.predictor.space.feature_kind)[0][:, 0].cpu().numpy()
         boxes = [seen_box(self.predictor.preprocessing, each.size) for each in pair]

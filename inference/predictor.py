@@ -14,10 +14,9 @@ from torch.utils.data import BatchSampler
 
 from data.image_list import Batch, ImageList, collate, full_batches
 from data.loaders import Loading, make_loader
-from data.transforms import Preprocessing
+from data.transforms import Normalise, Preprocessing, Views
 from evaluation.calibration import Calibration
 from evaluation.unknown_scores import Scorer
-from inference.views import Normalise, Views
 from model.lsnet import LSNet
 from model.style_network import StyleNetwork
 from runtime.checkpoint import Checkpoint, published_checkpoint, read_checkpoint
@@ -70,12 +69,20 @@ class Failure(NamedTuple):
     reason: str
 
 
+def check_failures(answers: Sequence[Prediction | Failure], source: Path) -> None:
+    """Raise a `UserError` if these answers of the network in `source`, of which none is sound, are not all of files."""
+    if any(isinstance(answer, Failure) and answer.reason == NOT_FINITE for answer in answers):
+        raise UserError(f"{source}, whose answers are all not finite, or huge", "a network that answers",
+                        "take another checkpoint, or --amp off")
+
+
 class Predictor:
     """A trained network with its classes and preprocessing, ready for picture files.
 
     Attributes:
         classes: class names; None where the checkpoint has none and no mapping was given.
         preprocessing: that of the network's evaluation.
+        normalise: makes the network's input of pixels, see `Normalise`.
         fingerprint: tells this model from others; empty where no checkpoint was read.
         space: whose features those of `predict` are, and which.
         backend: what runs the network, and in which precision where that is not torch.
@@ -98,7 +105,7 @@ class Predictor:
         self.dtype = placement.amp or torch.float32
         self.network = placement.move_network(network).to(self.dtype)
         self.forward = torch.compile(features_and_logits, backend=inductor_or_eager) if compile else features_and_logits
-        self.normalise = Normalise(preprocessing, placement.device)
+        self.normalise = Normalise(preprocessing, placement.device, self.dtype, placement.memory_format)
         self.classes, self.preprocessing, self.placement = classes, preprocessing, placement
         self.fingerprint, self.task, self.source = fingerprint, task, source
 
@@ -241,9 +248,7 @@ class Predictor:
                 if has_answered:
                     yield from held
                     held = []
-        if any(isinstance(answer, Failure) and answer.reason == NOT_FINITE for answer in held):
-            raise UserError(f"{self.source}, whose answers are all not finite, or huge", "a network that answers",
-                            "take another checkpoint, or --amp off")
+        check_failures(held, self.source)
         yield from held
 
     def predict_batch(self, pictures: ImageList) -> list[Prediction | Failure]:
@@ -291,13 +296,8 @@ class Predictor:
     @torch.inference_mode()
     def run(self, pixels_BHWC: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Features of all `kinds` (B, D) and logits (B, classes), float32, of one view of B pictures, (B, S, S, 3)."""
-        features, logits = self.forward(self.network, self.prepare(pixels_BHWC), *self.kinds)
+        features, logits = self.forward(self.network, self.normalise(pixels_BHWC), *self.kinds)
         return features.float(), logits.float()
-
-    def prepare(self, pixels_BHWC: torch.Tensor) -> torch.Tensor:
-        """One view of B pictures, (B, S, S, 3) uint8, as the network takes them: (B, 3, S, S) on its device."""
-        images = self.normalise(pixels_BHWC.to(self.placement.device, non_blocking=True))
-        return images.to(self.dtype, memory_format=self.placement.memory_format)
 
     def probabilities(self, logits: torch.Tensor) -> torch.Tensor:
         """Those of `logits` (…, classes): of one artist per picture, or of each label by itself."""

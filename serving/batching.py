@@ -15,9 +15,8 @@ from PIL import Image
 
 from data.image_list import ImageList
 from data.images import Reduction, decode_image
-from data.transforms import Transform
+from data.transforms import Transform, Views
 from inference.predictor import Failure, Prediction, Predictor
-from inference.views import Views
 from runtime.options import InferenceOptions
 from runtime.placement import MOST_LANES
 

@@ -20,13 +20,12 @@ import timm
 import torch
 from PIL import Image
 
-from data.transforms import Preprocessing
+from data.transforms import Preprocessing, Views
 from export import folder as writers
 from export.folder import describe_preprocessing, write_example
 from export.options import PACKAGES
 from inference.exported import ExportedNetwork
 from inference.predictor import Prediction, Predictor
-from inference.views import Views
 from runtime.checkpoint import publish_best
 from runtime.export_folder import read_export_folder
 from runtime.networks import make_architecture

@@ -11,8 +11,7 @@ from PIL import Image
 
 from data.image_list import ImageList
 from data.images import ImageError, decode_image
-from data.transforms import Preprocessing, eval_transform
-from inference.views import Normalise, Views
+from data.transforms import Normalise, Preprocessing, Views, eval_transform
 
 ORIENTATION = 0x0112
 
