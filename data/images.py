@@ -274,6 +274,7 @@ _UPRIGHT = {2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4
             5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
             8: Image.Transpose.ROTATE_90}
 _STRAIGHT_ALPHA = {"RGBa": "RGBA", "La": "LA"}
+_OPAQUE = {"1": "L", "L": "L", "LA": "L", "CMYK": "CMYK", "LAB": "LAB"}  # the mode, if not RGB, that profiles are for
 _ROUNDING = 2  # of 255
 
 
@@ -287,12 +288,17 @@ def to_rgb(image: Image.Image) -> Image.Image:
         image = image.transpose(turn)
     if image.mode in _STRAIGHT_ALPHA:
         image = image.convert(_STRAIGHT_ALPHA[image.mode])
-    colours = _to_srgb(_opaque(image), image.info.get("icc_profile"))
+    mode = _OPAQUE.get(image.mode, "RGB")
+    opaque = (_eight_bits(image) if image.mode.startswith("I") or image.mode == "F"
+              else image if image.mode == mode else image.convert(mode))
+    profile = image.info.get("icc_profile")
+    transform = _srgb_transform(profile, opaque.mode) if profile or opaque.mode == "LAB" else None
+    colours = transform.apply(opaque) if transform else opaque.convert("RGB")
     if not image.has_transparency_data:
         return colours
-    opaque = Image.new("RGB", image.size, "white")
-    opaque.paste(colours, mask=_alpha(image))
-    return opaque
+    page = Image.new("RGB", image.size, "white")
+    page.paste(colours, mask=_alpha(image))
+    return page
 
 
 def _alpha(image: Image.Image) -> Image.Image:
@@ -309,15 +315,6 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
-def _opaque(image: Image.Image) -> Image.Image:
-    """The same colours without transparency, in a mode that colour profiles have: L, RGB, CMYK or LAB."""
-    if image.mode.startswith("I") or image.mode == "F":
-        return _eight_bits(image)
-    if image.mode in ("1", "LA"):
-        return image.convert("L")
-    return image if image.mode in ("L", "RGB", "CMYK", "LAB") else image.convert("RGB")
-
-
 def _eight_bits(image: Image.Image) -> Image.Image:
     """Greys of 16 or 32 bits or floats in mode L; white is the first customary value that is no less than the peak."""
     values = np.nan_to_num(np.asarray(image, dtype=np.float64))
@@ -325,11 +322,6 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     customary = (1, 255, 65535) if image.mode == "F" else (65535,)
     white = next((white for white in customary if peak <= white), peak)
     return Image.fromarray((values / white * 255).round().clip(0, 255).astype(np.uint8))
-
-
-def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
-    transform = _srgb_transform(profile, image.mode) if profile or image.mode == "LAB" else None
-    return transform.apply(image) if transform else image.convert("RGB")
 
 
 @functools.lru_cache(maxsize=64)
