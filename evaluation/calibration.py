@@ -20,13 +20,22 @@ from msgspec import Meta
 from data.output_folder import replace_together
 from data.side_files import read_json
 from evaluation.answers import Answers
-from evaluation.unknown_scores import OF_LOGITS, ScoreName, Scorer, estimate_aurocs, fit_scorers, usable_scores
+from evaluation.unknown_scores import (
+    OF_LOGITS,
+    ScoreName,
+    Scorer,
+    choose_score,
+    estimate_aurocs,
+    fit_scorers,
+    usable_scores,
+)
 from runtime.checkpoint import CALIBRATION, STATISTICS
 from runtime.text_table import format_table
 from utils import UserError, write_json
 
 WEAK = 0.7  # AUROC; 0.5 is chance
 BINS = 15  # of equal width, for reliability
+ROUNDING = 1e-6  # relative; between two answers to one picture
 LEAST, MOST = 1e-12, 1e12  # temperature
 CONFIDENT, POSSIBLE, UNKNOWN = VERDICTS = "confident", "possible", "unknown"
 
@@ -134,6 +143,10 @@ class Fitted:
     scorer: Scorer
     figures: dict[str, Any]
 
+    def write(self, folder: Path) -> None:
+        """Write calibration.json, and calibration.npz where the score needs it, to `folder`."""
+        self.calibration.write(folder / CALIBRATION, self.figures, self.scorer)
+
 
 def fit_calibration(known: Answers, others: Answers, error_rate: float, fingerprint: str, view: str, *,
                     training: Answers | None = None, blocks: Sequence[int] = (),
@@ -150,7 +163,7 @@ def fit_calibration(known: Answers, others: Answers, error_rate: float, fingerpr
         view: views of each picture.
         training: answers to training pictures, with features; without them only scores of logits are compared.
         blocks: of the features, see `fit_scorers`.
-        score: None for the one of the highest estimated AUROC.
+        score: None for the one that `choose_score` takes.
 
     Returns:
         the figures are `accuracy`, `ece_before`, `ece_after`, `estimated_aurocs` by score, `auroc` and `fpr95` where
@@ -167,7 +180,7 @@ def fit_calibration(known: Answers, others: Answers, error_rate: float, fingerpr
         raise UserError(f"--score {score} without the pictures that it learns from", "train/ beside val/",
                         f"take --score {' or '.join(OF_LOGITS)}, or check --data-path")
     aurocs = estimate_aurocs([score] if score else names, known, training, temperature, blocks)
-    name = score or max(aurocs, key=lambda name: aurocs[name], default="probability")
+    name = score or choose_score(aurocs)
     scorer, = fit_scorers([name], temperature, training, blocks)
     (sure, scores), (unknown_sure, unknown) = (rate_answers(answers, scorer) for answers in (known, others))
     confident, possible = verdict_thresholds(
@@ -260,12 +273,21 @@ def verdict_thresholds(probabilities: np.ndarray, scores: np.ndarray, right: np.
     ranked = probabilities[chosen]
     last_of_ties = np.append(ranked[1:] != ranked[:-1], True)
     good = np.flatnonzero((share <= error_rate) & last_of_ties)
-    return float(ranked[good[-1]]) if len(good) else 2.0, possible
+    return bound_below(ranked[good[-1]], ranked) if len(good) else 2.0, possible
 
 
 def possible_threshold(scores: np.ndarray, error_rate: float) -> float:
     """The score below which about `error_rate`, 0 to 1, of known artists' `scores` lie, (N,)."""
-    return float(np.sort(scores)[max(0, int(error_rate * (len(scores) + 1)) - 1)])
+    return bound_below(np.sort(scores)[max(0, int(error_rate * (len(scores) + 1)) - 1)], scores)
+
+
+def bound_below(value: float, values: np.ndarray) -> float:
+    """A threshold that `value` passes, midway between it and the next lower one of `values`, (N,).
+
+    So it passes again when the same picture is answered in another batch, where rounding changes the last digits.
+    """
+    lower = values[values < value]
+    return float((value + lower.max()) / 2 if len(lower) else value - ROUNDING * abs(value))
 
 
 def separation(scores: np.ndarray, unknown: np.ndarray) -> dict[str, float]:

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
@@ -20,14 +20,17 @@ from search.standardisation import MOST_ROWS, Standardisation
 from search.vectors import read_arrays
 from utils import UserError, read_bytes, write_arrays
 
-ScoreName = Literal["probability", "energy", "neighbours", "mahalanobis", "style"]
+ScoreName = Literal["probability", "energy", "neighbours", "mahalanobis", "style", "combined"]
 OF_LOGITS: tuple[ScoreName, ...] = ("probability", "energy")
-# What calibration.npz holds for each of the others.
+COMBINED: tuple[ScoreName, ...] = ("mahalanobis", "style")
+# What calibration.npz holds for each of the others; for `combined` those of both parts, as in "style.mean".
 ARRAYS: dict[ScoreName, tuple[str, ...]] = {
     "neighbours": ("mean", "matrix", "pictures"), "mahalanobis": ("mean", "within", "total", "artists"),
     "style": ("mean", "within", "total", "artists")}
+ARRAYS["combined"] = tuple(f"{part}.{array}" for part in COMBINED for array in ARRAYS[part])
 PARTS = 3  # into which the artists are divided, to be left out in turn
 NEAREST = 5  # pictures
+MARGIN = 0.05  # of AUROC, by which another score must be estimated better than `combined` to be chosen
 SHRINKAGE = 0.1  # of covariances; chosen on other splits than those reported, see BENCHMARKS.md
 SMALLEST_VARIANCE = 1e-6
 
@@ -41,6 +44,7 @@ class Scorer:
     - neighbours: mean cosine to the nearest pictures.
     - mahalanobis: distance from all pictures less that from the nearest artist, both squared Mahalanobis distances.
     - style: the same of style features alone.
+    - combined: the sum of `mahalanobis` and `style`.
 
     Attributes:
         name: which score.
@@ -67,6 +71,8 @@ class Scorer:
             logits = logits.astype(np.float64) / (self.temperature if self.name == "probability" else 1)
             total = np.logaddexp.reduce(logits, axis=1)
             return total if self.name == "energy" else np.exp(logits.max(axis=1) - total)
+        if self.name == "combined":
+            return np.sum([part.score(logits, features) for part in self.parts], axis=0)
         found = 0 if features is None else features.shape[1]
         if features is None or found < (width := self.arrays["mean"].shape[1]):
             raise UserError(f"features of {found} numbers for the score {self.name}",
@@ -77,6 +83,14 @@ class Scorer:
             return Index(self.arrays["pictures"]).nearest(points, NEAREST)[1].mean(axis=1)
         inside = _square_distances(rows @ self.arrays["within"].T, self.arrays["artists"]).min(axis=1)
         return ((rows @ self.arrays["total"].T) ** 2).sum(axis=1) - inside
+
+    @property
+    def parts(self) -> list[Scorer]:
+        """The scores that are added up; this one, where it is not `combined`."""
+        if self.name != "combined":
+            return [self]
+        return [Scorer(part, self.temperature, {array: self.arrays[f"{part}.{array}"] for array in ARRAYS[part]})
+                for part in COMBINED]
 
     def write(self, path: Path) -> str:
         """Write `arrays` as .npz; their fingerprint. Nothing, and "", where there are none."""
@@ -103,11 +117,12 @@ class Scorer:
         if found != fingerprint:
             raise UserError(f"{path}, which does not belong to the {path.with_suffix('.json').name} beside it",
                             "two files of one calibration", action)
-        arrays = read_arrays(path, ARRAYS[name])
-        if problem := _find_misfit(arrays):
-            raise UserError(f"{path}, whose array {problem} does not fit the others", "those of one calibration",
+        scorer = cls(name, temperature, read_arrays(path, ARRAYS[name]))
+        problems = [problem for part in scorer.parts if (problem := _find_misfit(part.arrays))]
+        if problems:
+            raise UserError(f"{path}, whose array {problems[0]} does not fit the others", "those of one calibration",
                             action)
-        return cls(name, temperature, arrays)
+        return scorer
 
 
 def _digest(path: Path) -> str:
@@ -149,10 +164,12 @@ def fit_scorers(names: Sequence[ScoreName], temperature: float, training: Answer
     fitted: dict[ScoreName, dict[str, np.ndarray]] = {}
     if training:
         features, artists = _sample(training)
-        if {"neighbours", "mahalanobis"} & {*names}:
+        if {"neighbours", "mahalanobis", "combined"} & {*names}:
             fitted["mahalanobis"], fitted["neighbours"] = _fit(features, artists, blocks)
-        if "style" in names:
+        if {"style", "combined"} & {*names}:
             fitted["style"], _ = _fit(features[:, :sum(blocks[:-1])], artists, blocks[:-1])
+        if "combined" in names:
+            fitted["combined"] = {f"{part}.{name}": array for part in COMBINED for name, array in fitted[part].items()}
     return [Scorer(name, temperature, fitted.get(name, {})) for name in names]
 
 
@@ -187,11 +204,11 @@ def _whitening(points: np.ndarray) -> np.ndarray:
 def usable_scores(training: Answers | None, blocks: Sequence[int]) -> list[ScoreName]:
     """The scores that can be fitted: all of them, or those of logits where there are no features of training pictures.
 
-    There is no style without its blocks of numbers before the pooled ones.
+    There is no style, which `combined` needs as well, without its blocks of numbers before the pooled ones.
     """
     if training is None or training.features is None or len(training.targets) < 2:
         return [*OF_LOGITS]
-    return [name for name in get_args(ScoreName) if name != "style" or len(blocks) > 1]
+    return [name for name in get_args(ScoreName) if name not in ("style", "combined") or len(blocks) > 1]
 
 
 def estimate_aurocs(names: Sequence[ScoreName], known: Answers, training: Answers | None, temperature: float,
@@ -225,6 +242,16 @@ def estimate_aurocs(names: Sequence[ScoreName], known: Answers, training: Answer
         parts.append([float(roc_auc_score(~np.isin(targets, part), scorer.score(logits, known.features)))
                       for scorer in fit_scorers(names, temperature, kept, blocks)])
     return dict(zip(names, np.mean(parts, axis=0).tolist(), strict=True))
+
+
+def choose_score(aurocs: Mapping[ScoreName, float]) -> ScoreName:
+    """The score to use, by estimated AUROCs: `combined`, unless another is better by more than `MARGIN`.
+
+    On splits other than those reported `combined` was better than the score of the highest estimate, since estimates
+    flatter what training has changed most. Without estimates it is `probability`.
+    """
+    best = max(aurocs, key=lambda name: aurocs[name], default="probability")
+    return "combined" if aurocs.get("combined", -1) >= aurocs.get(best, 0) - MARGIN else best
 
 
 def _stand_in(training: Answers, features: np.ndarray, blocks: Sequence[int]) -> np.ndarray:

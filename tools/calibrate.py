@@ -27,7 +27,7 @@ MOST_PICTURES = 20_000  # of train/ that a score learns from
 FEW = 50  # validation pictures; a share of 5 % is known to 3 points then
 
 
-ScoreChoice = Literal["auto", "probability", "energy", "neighbours", "mahalanobis", "style"]
+ScoreChoice = Literal["auto", "probability", "energy", "neighbours", "mahalanobis", "style", "combined"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,9 +40,9 @@ class CalibrateOptions:
     error_rate: float = flag(0.05, "highest share of wrong answers among the confident ones, and of known artists' "
                                    "pictures that are called unknown", above=0, below=1, common=True)
     score: ScoreChoice = flag("auto", "what tells known artists from unknown ones: the calibrated probability, or the "
-                                      "energy of the logits; nearest neighbours, or the relative Mahalanobis distance "
-                                      "of all features or of style features, which learn from train/; auto compares "
-                                      "them by leaving known artists out in turn", common=True)
+                                      "energy of the logits; nearest neighbours, the relative Mahalanobis distance of "
+                                      "all features or of style features, or both combined, which learn from train/; "
+                                      "auto compares them by leaving known artists out in turn", common=True)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,6 +12,7 @@ import torch
 from evaluation.answers import Answers
 from evaluation.calibration import (
     Calibration,
+    bound_below,
     calibration_error,
     fit_calibration,
     fit_temperature,
@@ -87,13 +88,19 @@ def thresholds(scores: np.ndarray, right: np.ndarray, unknown: list[float], erro
 def test_thresholds_by_hand() -> None:
     scores = np.array([0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.15, 0.1])
     right = np.array([1, 1, 1, 0, 1, 1, 0, 0, 0, 0], bool)
-    # with one more that is wrong: from 0.7 on 1 of 4, from 0.4 on 2 of 7, from 0.3 on 3 of 8
-    assert thresholds(scores, right, [], 0.3) == (0.4, 0.2)  # one more: 3 of 11 lie at or below 0.2
-    assert thresholds(scores, right, [], 0.26) == (0.7, 0.15)
-    assert thresholds(scores, right, [], 0.2) == (2.0, 0.15)
+    # with one more that is wrong: from 0.7 on 1 of 4, from 0.4 on 2 of 7, from 0.3 on 3 of 8; midway to the next lower
+    assert thresholds(scores, right, [], 0.3) == pytest.approx((0.35, 0.175))  # one more: 3 of 11 lie at or below 0.2
+    assert thresholds(scores, right, [], 0.26) == pytest.approx((0.65, 0.125))
+    assert thresholds(scores, right, [], 0.2) == pytest.approx((2.0, 0.125))
     # with other artists' pictures at 0.85 and 0.75, from 0.8 on 2 of 4 are wrong, from 0.9 on 1 of 2
     assert thresholds(scores, right, [0.85, 0.75], 0.3)[0] == 2
-    assert thresholds(scores, right, [0.85, 0.75], 0.5)[0] == 0.4
+    assert thresholds(scores, right, [0.85, 0.75], 0.5)[0] == pytest.approx(0.4, abs=1e-5)  # nothing below it is possible
+
+
+def test_thresholds_stand_apart_from_the_answers_that_pass_them() -> None:
+    values = np.array([5.0, 3.0, 3.0, -2.0])
+    assert [bound_below(value, values) for value in (5.0, 3.0, -2.0)] == [4.0, 0.5, pytest.approx(-2, abs=1e-5)]
+    assert bound_below(-2.0, values) < -2
 
 
 def test_confident_answers_are_counted_among_those_that_are_not_unknown() -> None:
@@ -101,12 +108,12 @@ def test_confident_answers_are_counted_among_those_that_are_not_unknown() -> Non
     right = np.ones(40, bool)
     right[:4], scores[:4] = False, -1  # the surest answers are wrong, and their scores are the lowest
     confident, possible = verdict_thresholds(probabilities, scores, right, np.ones(40, bool), 0.15)
-    assert (confident, possible) == (0.5, 0)
+    assert (confident, possible) == (pytest.approx(0.5, abs=1e-5), -0.5)
 
 
 def test_equal_scores_share_a_verdict() -> None:
     confident, _ = thresholds(np.array([0.9, 0.8, 0.8, 0.8]), np.array([True, True, False, False]), [], 0.5)
-    assert confident == 0.9
+    assert confident == pytest.approx(0.85)
 
 
 def test_thresholds_about_hold_on_other_pictures_of_the_same_kind() -> None:

@@ -14,16 +14,18 @@ from sklearn.neighbors import NearestNeighbors
 from evaluation.answers import Answers
 from evaluation.calibration import Calibration, fit_calibration
 from evaluation.unknown_scores import (
+    COMBINED,
     NEAREST,
     SHRINKAGE,
     ScoreName,
     Scorer,
+    choose_score,
     estimate_aurocs,
     fit_scorers,
     usable_scores,
 )
 from search.standardisation import Standardisation
-from utils import UserError, write_arrays
+from utils import UserError
 
 BLOCKS = [6, 4]
 CENTRES = np.random.default_rng(0).normal(size=(6, 10)) * 2
@@ -76,11 +78,24 @@ def test_neighbours_are_those_of_scikit_learn() -> None:
     np.testing.assert_allclose(fit("neighbours").score(KNOWN.logits.numpy(), KNOWN.features), expected, atol=1e-5)
 
 
+def test_combined_is_the_sum_of_both_distances() -> None:
+    expected = sum(fit(name).score(KNOWN.logits.numpy(), KNOWN.features) for name in COMBINED)
+    np.testing.assert_allclose(fit("combined").score(KNOWN.logits.numpy(), KNOWN.features), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize(("aurocs", "expected"), [
+    ({"energy": 0.9, "mahalanobis": 0.88, "combined": 0.86}, "combined"),
+    ({"energy": 0.92, "combined": 0.86}, "energy"), ({"probability": 0.7, "neighbours": 0.8}, "neighbours"),
+    ({}, "probability")])
+def test_combined_is_chosen_unless_another_is_clearly_better(aurocs: dict[ScoreName, float], expected: str) -> None:
+    assert choose_score(aurocs) == expected
+
+
 def test_the_score_that_tells_artists_apart_is_chosen_without_unknown_pictures() -> None:
     fitted = fit_calibration(KNOWN, NOBODY, 0.05, "abc", "default", training=TRAINING, blocks=BLOCKS)
     aurocs = fitted.figures["estimated_aurocs"]
-    assert fitted.calibration.score == max(aurocs, key=aurocs.get)
-    assert fitted.calibration.estimated_auroc == aurocs[fitted.calibration.score] > 0.8
+    assert fitted.calibration.score == "combined"
+    assert fitted.calibration.estimated_auroc == aurocs["combined"] > 0.8
     constant = replace(KNOWN, features=np.ones_like(KNOWN.features))
     useless = estimate_aurocs(["mahalanobis"], constant, TRAINING, 1.0, BLOCKS)
     assert useless == {"mahalanobis": 0.5}
@@ -95,7 +110,7 @@ def test_without_training_pictures_or_with_two_artists_it_stays_the_probability(
     two = answers(3, artists=2)
     fitted = fit_calibration(two, NOBODY, 0.05, "abc", "default", training=answers(4, artists=2), blocks=BLOCKS)
     assert (fitted.calibration.score, fitted.figures["estimated_aurocs"]) == ("probability", {})
-    assert "style" not in usable_scores(TRAINING, [10])
+    assert not {"style", "combined"} & {*usable_scores(TRAINING, [10])}
 
 
 def write(folder: Path, name: ScoreName) -> tuple[Calibration, Scorer]:
@@ -106,7 +121,7 @@ def write(folder: Path, name: ScoreName) -> tuple[Calibration, Scorer]:
     return found, fitted.scorer
 
 
-@pytest.mark.parametrize("name", ["energy", "neighbours", "mahalanobis", "style"])
+@pytest.mark.parametrize("name", ["energy", "neighbours", "mahalanobis", "style", "combined"])
 def test_what_is_written_is_read(tmp_path: Path, name: ScoreName) -> None:
     calibration, scorer = write(tmp_path, name)
     assert (tmp_path / "calibration.npz").exists() == scorer.needs_features == bool(calibration.statistics)
@@ -124,8 +139,9 @@ def test_another_score_takes_the_earlier_file_away(tmp_path: Path) -> None:
     assert calibration.read_scorer(tmp_path).name == "probability"
 
 
-def test_a_file_that_does_not_belong_to_the_calibration_is_refused(tmp_path: Path) -> None:
-    calibration, scorer = write(tmp_path, "mahalanobis")
+@pytest.mark.parametrize("name", ["mahalanobis", "combined"])
+def test_a_file_that_does_not_belong_to_the_calibration_is_refused(tmp_path: Path, name: ScoreName) -> None:
+    calibration, scorer = write(tmp_path, name)
     file = tmp_path / "calibration.npz"
     content = file.read_bytes()
     file.write_bytes(content[:-1])
@@ -134,15 +150,14 @@ def test_a_file_that_does_not_belong_to_the_calibration_is_refused(tmp_path: Pat
     file.unlink()
     with pytest.raises(UserError, match="cannot be read"):
         calibration.read_scorer(tmp_path)
-    for name in scorer.arrays:
-        arrays = {**scorer.arrays, name: np.ones((2, 3), np.float32)}
-        digest = Scorer("mahalanobis", 1.0, arrays).write(file)
+    for array in scorer.arrays:
+        arrays = {**scorer.arrays, array: np.ones((2, 3), np.float32)}
+        digest = Scorer(name, 1.0, arrays).write(file)
         with pytest.raises(UserError, match="does not fit"):
-            Scorer.read(file, "mahalanobis", 1.0, digest)
-    write_arrays(file, {"mean": np.ones((1, 3))})
-    digest = Scorer("mahalanobis", 1.0, {"mean": np.ones((1, 3))}).write(file)
+            Scorer.read(file, name, 1.0, digest)
+    digest = Scorer(name, 1.0, {"mean": np.ones((1, 3))}).write(file)
     with pytest.raises(UserError, match="no vectors"):
-        Scorer.read(file, "mahalanobis", 1.0, digest)
+        Scorer.read(file, name, 1.0, digest)
 
 
 def test_features_of_another_network_are_refused() -> None:
