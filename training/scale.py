@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, is_dataclass, replace
 
 import torch
 
 from runtime.class_parallel import divide_classifier
 from runtime.networks import Architecture
-from runtime.options import ArtistOptions, ScaleOptions
+from runtime.options import ArtistOptions, ScaleOptions, TrainerOptions
 from runtime.processes import gather, world_size
+from training.pictures import Pictures
 from utils import UserError
 
 ELEMENTWISE = ("adamw", "adam", "nadam", "nadamw", "sgd", "momentum", "lion")  # others weigh whole tensors or rows
+
+# Flags that may differ between ranks, besides those that are paths: what a machine has, and what is only told.
+MAY_DIFFER = ("device", "num_workers", "resume", "finetune_from", "teacher_path", "log_every")
 
 
 def check_scale(options: ArtistOptions, scale: ScaleOptions) -> None:
@@ -61,17 +65,12 @@ def divides_all(scale: ScaleOptions) -> bool:
     return scale.fsdp and world_size() > 1
 
 
-def scale_network(network: torch.nn.Module, architecture: Architecture, classes: Sequence[str],
-                  scale: ScaleOptions) -> list[str]:
+def scale_network(network: torch.nn.Module, scale: ScaleOptions) -> list[str]:
     """Divide the classifier of `network`, with its first weights, where `scale` says so; lines for the log.
 
     Raises:
-        UserError: the ranks disagree about the network or its classes, or see `divide_classifier`.
+        UserError: see `divide_classifier`.
     """
-    digest = hashlib.blake2b("\0".join(classes).encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
-    check_agreement({"--head-parallel": scale.head_parallel, "--head-sample-rate": scale.head_sample_rate,
-                     "--fsdp": scale.fsdp, "the model": architecture.name, "the number of classes": len(classes),
-                     "the digest of the classes' names": digest})
     if scale == ScaleOptions():
         return []
     if divides_all(scale):
@@ -84,6 +83,23 @@ def scale_network(network: torch.nn.Module, architecture: Architecture, classes:
         lines.append(f"each update reads the artists of its pictures, and {100 * scale.head_sample_rate:g} % of the "
                      "others")
     return lines
+
+
+def check_ranks(options: TrainerOptions, architecture: Architecture, classes: Sequence[str],
+                pictures: Pictures) -> None:
+    """Raise a `UserError`, on every rank, unless all ranks have these; paths may differ."""
+    if world_size() == 1:
+        return
+    digests = (hashlib.blake2b(content, digest_size=8).hexdigest() for content in (
+        "\0".join(classes).encode("utf-8", "surrogatepass"), pictures.train.tobytes() + pictures.val.tobytes()))
+    groups = [group for field in fields(options) if is_dataclass(group := getattr(options, field.name))]
+    flags = {f"--{field.name.replace('_', '-')}": getattr(group, field.name) for group in groups
+             for field in fields(group) if "Path" not in str(field.type) and field.name not in MAY_DIFFER}
+    check_agreement({**flags, "the model": architecture.name, "the number of classes": len(classes),
+                     "the number of pictures to train": len(pictures.train),
+                     "the number of pictures to validate": len(pictures.val),
+                     **dict(zip(("the digest of the classes' names", "the digest of the pictures' names"), digests,
+                                strict=True))})
 
 
 def check_agreement(said: dict[str, object]) -> None:

@@ -47,7 +47,7 @@ from training.recipe import (
 )
 from training.report_page import report_ended_run
 from training.run_folder import closing_lines, find_checkpoint, open_output
-from training.scale import check_scale, divides_all, divides_head, scale_network, without_probe
+from training.scale import check_ranks, check_scale, divides_all, divides_head, scale_network, without_probe
 from training.start import (
     DEFAULT_MODEL,
     adapt_network,
@@ -268,9 +268,8 @@ def prepare_run(spec: TrainerSpec[Any, Any], checkpoint: Checkpoint | None,
     train_set, train_lines = spec.open_train()
     spec.check_train(train_set)  # before the scan, which takes time
     classes, run_options = train_set.classes, spec.options.run
-    source = None
-    if run_options.finetune_from and not checkpoint:
-        source = read_checkpoint(run_options.finetune_from, run_options.class_csv)
+    source = (read_checkpoint(run_options.finetune_from, run_options.class_csv)
+              if run_options.finetune_from and not checkpoint else None)
     spec, recipe = _with_recipe(spec, train_set, checkpoint, source, placement)
     options = spec.options
     val_set, val_lines = spec.open_val(classes)
@@ -288,6 +287,7 @@ def prepare_run(spec: TrainerSpec[Any, Any], checkpoint: Checkpoint | None,
     spec.set_train_transform(train_set, train_preprocessing)
     spec.set_eval_transform(val_set, preprocessing)
     pictures = Pictures.of(train_set.names, val_set.names)
+    check_ranks(options, architecture, classes, pictures)
     changes = pictures.compare(checkpoint, accept=options.run.accept_changed_data) if checkpoint else []
     lines += [*changes, *_leave_out_damaged(spec, train_set, val_set)]
     loading = choose_loading(options.data, len(train_set), options.optimizing.accumulation_steps, placement)
@@ -297,7 +297,7 @@ def prepare_run(spec: TrainerSpec[Any, Any], checkpoint: Checkpoint | None,
     if recipe:
         lines.append(describe_recipe(recipe, options.given, preprocessing.input_size, len(train_set)))
     network, beginning = _begin_network(spec, architecture, checkpoint, source, train_set)
-    beginning += scale_network(network, architecture, classes, spec.scale)
+    beginning += scale_network(network, spec.scale)
     check_input_size(network, architecture.name, preprocessing.input_size)
     optimizing = replace(options.optimizing, model_ema=False) if spec.probe.linear_probe else options.optimizing
     run = Run(task=_make_task(spec, train_set, val_set, train_preprocessing, placement),

@@ -10,9 +10,11 @@ import pytest
 
 import train_artist_style
 from runtime.checkpoint import read_checkpoint
+from runtime.networks import Architecture
 from tests.forked import UNDRAWN, Script, finish, start_ranks
 from tests.pictures import write_data_set
-from training.scale import check_agreement
+from training.pictures import Pictures
+from training.scale import check_ranks
 from utils import UserError
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="ranks of these tests are forked")
@@ -101,10 +103,23 @@ def test_a_process_without_a_class_is_refused(data: Path, tmp_path: Path) -> Non
     assert not [*(tmp_path / "run").glob("*.pth")]
 
 
-def test_processes_that_disagree_say_in_what(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("training.scale.gather", lambda said: [said, said, {**said, "the model": "b"}])
-    with pytest.raises(UserError, match="the model is a on rank 0, but b on rank 2"):
-        check_agreement({"--head-parallel": True, "the model": "a"})
+@pytest.mark.parametrize(("name", "value"), [
+    ("--batch-size", 2), ("--head-sample-rate", 0.5), ("--opt", "sgd"), ("the model", "b"),
+    ("the digest of the pictures' names", "0")])
+def test_processes_that_disagree_say_in_what(monkeypatch: pytest.MonkeyPatch, name: str, value: object) -> None:
+    compared: list[dict] = []
+
+    def gather(said: dict) -> list[dict]:
+        compared.append(said)
+        assert name in said
+        return [said, said, {**said, name: value}]
+
+    monkeypatch.setattr("training.scale.gather", gather)
+    monkeypatch.setattr("training.scale.world_size", lambda: 3)
+    options = train_artist_style.build_parser().read(["--data-path", "here"])
+    with pytest.raises(UserError, match=f"{name} is .* on rank 0, but {value} on rank 2"):
+        check_ranks(options, Architecture(name="a", num_classes=2), ["x", "y"], Pictures.of(["x/1"], ["y/1"]))
+    assert not {"--data-path", "--output-dir", "--class-csv", "--num-workers", "--device"} & {*compared[0]}
 
 
 @pytest.mark.slow
