@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from inference.exported_predictor import open_predictor
-from inference.predictor import Failure, Prediction, Predictor
+from inference.predictor import Failure, Prediction, Predictor, check_failures
 from runtime.options import BackendOptions, FeatureOptions, InferenceOptions, RayOptions
 from search.vectors import FeatureSpace
 from utils import UserError
@@ -131,17 +131,24 @@ class RayPredictor:
         """One answer per path, in the order given, from `start` on, which is a whole number of batches.
 
         Raises:
-            UserError: workers die whatever they read, or refuse.
+            UserError: workers die whatever they read, or refuse; or no answer is finite, as of `Predictor.answer`.
         """
         size = min(options.batch_size, len(paths)) or 1
         step = BATCHES * size
         waiting = [_Piece(begin, [Path(os.path.abspath(path)) for path in paths[begin:begin + step]])
                    for begin in range(start, len(paths), step)]
-        classes = self.predictor.classes or ()
+        classes, has_answered = self.predictor.classes or (), start > 0
+        held: list[Prediction | Failure] = []
         try:
             for place, answer in enumerate(self._in_order(waiting, replace(options, batch_size=size), start), start):
-                yield (replace(answer, path=paths[place], classes=classes) if isinstance(answer, Prediction)
-                       else Failure(paths[place], answer.reason))
+                held.append(replace(answer, path=paths[place], classes=classes) if isinstance(answer, Prediction)
+                            else Failure(paths[place], answer.reason))
+                has_answered = has_answered or isinstance(answer, Prediction)
+                if has_answered:
+                    yield from held
+                    held = []
+            check_failures(held, self.predictor.source)
+            yield from held
         finally:
             self.ray.shutdown()
 

@@ -16,7 +16,7 @@ import torch
 
 import inference.ray_workers
 import inference_artist
-from inference.predictor import Failure, Prediction
+from inference.predictor import NOT_FINITE, Failure, Prediction
 from inference.ray_workers import KILLED, RayPredictor, Worker, connect
 from runtime.options import BackendOptions, FeatureOptions, InferenceOptions, RayOptions
 from tests.pictures import write_data_set
@@ -71,8 +71,9 @@ class FakeRay(types.ModuleType):
 
 
 PATHS = [Path(f"{number:03}.png") for number in range(100)]
-PREDICTOR: Any = types.SimpleNamespace(classes=["a", "b"], fingerprint="f", placement=types.SimpleNamespace(
-    device=torch.device("cpu")))
+PREDICTOR: Any = types.SimpleNamespace(
+    classes=["a", "b"], fingerprint="f", source=Path("x.pth"),
+    placement=types.SimpleNamespace(device=torch.device("cpu")))
 
 
 def predict(monkeypatch: pytest.MonkeyPatch, answer: Any, *, start: int = 0,
@@ -129,6 +130,18 @@ def test_a_worker_killed_once_costs_no_answer(monkeypatch: pytest.MonkeyPatch) -
     ray, found = predict(monkeypatch, answer)
     assert (len(killed), ray.workers) == (1, 3)
     assert [answer.logits.item() for answer in found] == [*range(100)]
+
+
+@pytest.mark.parametrize("start", [0, 60])
+def test_a_network_without_a_finite_answer_is_refused(monkeypatch: pytest.MonkeyPatch, start: int) -> None:
+    def answer(paths: Sequence[Path], options: InferenceOptions) -> list[Prediction | Failure]:
+        return [Failure(path, NOT_FINITE) for path in paths]
+
+    if start:  # there were answers before
+        assert len(predict(monkeypatch, answer, start=start)[1]) == 40
+        return
+    with pytest.raises(UserError, match=r"x\.pth, whose answers are all not finite"):
+        predict(monkeypatch, answer)
 
 
 def raising(error: Exception) -> Any:
