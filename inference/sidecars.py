@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Literal
 from xml.sax.saxutils import escape
 
-from data.multilabel.grammar import DEFAULT_DELIMITER, format_labels
+from data.multilabel.grammar import DEFAULT_DELIMITER, format_labels, is_list
 from data.multilabel.label_files import choose_label_file
 from data.names import as_text, nfc
 from data.picture_files import picture_name
-from runtime.arguments import flag
+from data.side_files import split_lines
+from runtime.arguments import flag, flag_name
 from utils import UserError, atomic_path, check_writable, counted, is_disk_full, read_bytes, write_text
 
 _DELIMITERS = (DEFAULT_DELIMITER, ";", "|", "\t")
@@ -49,11 +50,18 @@ class SidecarOptions:
     overwrite_sidecars: bool = flag(False, "replace existing files with other content, and keep the old ones as "
                                            "NAME.txt.bak; without this flag they stay")
 
+    extend_sidecars: bool = flag(False, "with txt: add the tags to existing files, at the end, and keep the old ones "
+                                        "as NAME.txt.bak")
+
     def check(self, pictures: Iterable[Path]) -> None:
-        """Raise a `UserError` if flags do without --sidecars, or the folders of `pictures` may not be written to."""
-        if not self.sidecars and (self.beside or self.overwrite_sidecars):
-            raise UserError(f"--{'beside' if self.beside else 'overwrite-sidecars'} without --sidecars", "both",
-                            "add --sidecars txt or xmp")
+        """Raise a `UserError` if the flags contradict each other, or folders of `pictures` may not be written to."""
+        useless = [name for name in ("beside", "overwrite_sidecars", "extend_sidecars") if getattr(self, name)]
+        if useless and not self.sidecars:
+            raise UserError(f"{flag_name(useless[0])} without --sidecars", "both", "add --sidecars txt or xmp")
+        if self.extend_sidecars and self.sidecars == "xmp":
+            raise UserError("--extend-sidecars with --sidecars xmp", "text files", "take --sidecars txt")
+        if self.extend_sidecars and self.overwrite_sidecars:
+            raise UserError("--extend-sidecars with --overwrite-sidecars", "one of them", "leave one of the two away")
         if self.beside:
             for folder in {picture.parent for picture in pictures}:
                 check_writable(folder, "--beside")
@@ -87,7 +95,8 @@ class SidecarOutcome:
         yield f"{counted(self.written, 'sidecar')} written" + (f" ({'; '.join(details)})" if details else "")
         if self.kept:
             yield (f"{counted(len(self.kept), 'sidecar')} with other content kept, such as "
-                   f"{as_text(str(self.kept[0]))}: --overwrite-sidecars replaces them and keeps a backup")
+                   f"{as_text(str(self.kept[0]))}: --overwrite-sidecars replaces them, --extend-sidecars adds to text "
+                   "files; both keep a backup")
         if self.delimiter != DEFAULT_DELIMITER:
             yield (f"a tag holds a comma, so that {self.delimiter!r} stands between tags: read them with "
                    f"--label-delimiter {self.delimiter!r}")
@@ -97,8 +106,9 @@ def write_sidecars(tagged: Iterable[tuple[Path, Sequence[str]]], names: Collecti
                    places: Mapping[Path, Path]) -> SidecarOutcome:
     """Write a sidecar for each of `tagged`, pictures and their tags, that has a tag.
 
-    What is there and says something else stays, or is kept as a backup. A picture whose name differs from another
-    one's in the ending only has a text file with its whole name, as the readers of label files prefer it.
+    What is there and says something else stays, or is extended or replaced and kept as a backup. A picture whose name
+    differs from another one's in the ending only has a text file with its whole name, as the readers of label files
+    prefer it.
 
     Args:
         tagged: pictures and tags.
@@ -107,9 +117,12 @@ def write_sidecars(tagged: Iterable[tuple[Path, Sequence[str]]], names: Collecti
         places: where each picture would lie beside its sidecar; a picture that is not in it, where it lies.
 
     Raises:
-        UserError: the tags hold every delimiter.
+        UserError: the tags hold every delimiter, or a comma where files are to be extended.
     """
     outcome = SidecarOutcome(delimiter=_choose_delimiter(names) if options.sidecars == "txt" else DEFAULT_DELIMITER)
+    if options.extend_sidecars and outcome.delimiter != DEFAULT_DELIMITER:
+        raise UserError("an artist's name with a comma and --extend-sidecars", "names that fit between commas",
+                        "rename the artist, or write the tags to a folder of their own")
     for picture, tags in tagged:
         if not tags:
             outcome.without += 1
@@ -121,11 +134,12 @@ def write_sidecars(tagged: Iterable[tuple[Path, Sequence[str]]], names: Collecti
             file = choose_label_file(place, shared=_stem(picture.name) in _shared_stems(picture.parent))
             text = format_tags(tags, outcome.delimiter)
         try:
-            _write(file, text, options.overwrite_sidecars, outcome)
-        except OSError as error:
+            _write(file, extend_tags(file, tags) if options.extend_sidecars and os.path.lexists(file) else text,
+                   options.overwrite_sidecars or options.extend_sidecars, outcome)
+        except (OSError, ValueError) as error:
             if is_disk_full(error):
                 raise
-            outcome.failed.append((picture, error.strerror or str(error)))
+            outcome.failed.append((picture, getattr(error, "strerror", None) or str(error)))
     return outcome
 
 
@@ -133,6 +147,23 @@ def format_tags(tags: Sequence[str], delimiter: str) -> str:
     """One line with `tags`, none of which holds the delimiter, as the grammar of labels reads it."""
     between = delimiter if delimiter.isspace() else f"{delimiter} "
     return between.join(format_labels({tag: 1}, delimiter) for tag in tags) + "\n"
+
+
+def extend_tags(file: Path, tags: Sequence[str]) -> str:
+    """The text of `file`, and behind it those of `tags` that it lacks: on its line, or on lines of their own.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it is no UTF-8, or holds a list in JSON or Python.
+    """
+    text = read_bytes(file).decode("utf-8-sig")
+    if is_list(text):
+        raise ValueError(f"{file.name} holds a list, which is not extended")
+    known = {nfc(tag.strip()) for line in split_lines(text) for tag in line.split(DEFAULT_DELIMITER)}
+    body = text.rstrip().removesuffix(DEFAULT_DELIMITER).rstrip()
+    new = [form for tag in tags if (form := format_labels({tag: 1})) not in known]
+    between = "\n" if "\n" in body else f"{DEFAULT_DELIMITER} "
+    return between.join([*[body] * bool(body), *new]) + "\n" if new else text
 
 
 def format_xmp(tags: Sequence[str]) -> str:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from data.images import DEFAULT_MAX_PIXELS
 from data.multilabel.grammar import DEFAULT_DELIMITER, LabelFormat, LabelGrammar
+from data.multilabel.label_files import LabelledFolder, read_folder_labels, read_label_files
 from data.output_folder import check_apart
 from runtime.arguments import GIVEN, as_config, flag, flag_name
 from utils import UserError
@@ -438,6 +439,9 @@ class LabelledFolderOptions:
     input_dir: Path = flag(MISSING, "folder of pictures, each with its labels in a .txt or .caption file of the same "
                                     "name: one a line, or several between delimiters")
     recursive: bool = flag(False, "also search its sub-folders", common=True)
+    labels_from: Literal["files", "folders"] = flag(
+        "files", "files: each picture's own text file; folders: the first folder below --input-dir, as the one artist "
+                 "of the pictures in it and in its sub-folders")
     relative_paths: bool = flag(False, "write paths relative to --input-dir, then the --data-path of training; without "
                                        "it, absolute ones", common=True)
     label_delimiter: str = flag(DEFAULT_DELIMITER, "character between labels, in what is read and written")
@@ -453,6 +457,13 @@ class LabelledFolderOptions:
     def grammar(self) -> LabelGrammar:
         """How label files are read."""
         return LabelGrammar(delimiter=self.label_delimiter, format=self.label_format, normalize=self.normalize_tags)
+
+    def read(self) -> LabelledFolder:
+        """The pictures and their labels; raises a `UserError` if there are none, or a text file has an error."""
+        if self.labels_from == "folders":
+            return read_folder_labels(self.input_dir, exclude=self.search.exclude)
+        return read_label_files(self.input_dir, recursive=self.recursive, grammar=self.grammar,
+                                skip_invalid=self.skip_invalid, exclude=self.search.exclude)
 
 
 @dataclass(frozen=True, kw_only=True)

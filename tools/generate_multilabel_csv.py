@@ -1,4 +1,4 @@
-"""Write the annotation file of a folder: pictures whose labels stand in a .txt file of the same name.
+"""Write the annotation file of a folder: pictures whose labels are in a .txt file of the same name, or folders' names.
 
 Example: python tools/generate_multilabel_csv.py --input-dir my_mixtures --output-csv all.csv
 """
@@ -12,7 +12,6 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from data.multilabel.annotations import write_annotations
-from data.multilabel.label_files import read_label_files
 from data.output_folder import check_csv_outputs, output_lock, report_write_errors
 from runtime.arguments import Parser, flag
 from runtime.next_step import print_next
@@ -45,8 +44,7 @@ def main(argv: list[str] | None = None) -> int:
     """Write the file; 0, or 3 when label files or folders with errors were left out."""
     flags = build_parser().read(argv)
     folder, output_csv = flags.folder, flags.output.output_csv
-    found = read_label_files(folder.input_dir, recursive=folder.recursive, grammar=folder.grammar,
-                             skip_invalid=folder.skip_invalid, exclude=folder.search.exclude)
+    found = folder.read()
     for line in found.report():
         print(line)
     with output_lock(output_csv), report_write_errors(output_csv):
@@ -57,7 +55,7 @@ def main(argv: list[str] | None = None) -> int:
     print(f"{counted(len(found.annotations), 'picture')} with {counted(len(labels), 'label')} in {output_csv}")
     print_next("tools/split_multilabel_dataset.py", "--input-dir", folder.input_dir, "--train-csv",
                output_csv.with_name("train.csv"), "--val-csv", output_csv.with_name("val.csv"),
-               *["--recursive"] * folder.recursive)
+               *["--recursive"] * folder.recursive, *["--labels-from", "folders"] * (folder.labels_from == "folders"))
     return EXIT_PARTIAL if found.invalid or found.unreadable else EXIT_DONE
 
 

@@ -13,7 +13,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from data.images import DEFAULT_MAX_PIXELS
 from data.multilabel.annotations import write_annotated_split
-from data.multilabel.label_files import read_label_files
 from data.multilabel.split import MultiLabelRule, MultiLabelSplit, plan_multilabel_split
 from data.output_folder import check_csv_outputs, output_lock, report_write_errors
 from runtime.arguments import Parser, flag
@@ -55,8 +54,7 @@ def main(argv: list[str] | None = None) -> int:
     """Write both files; 0, or 3 when pictures, label files or folders with errors were left out."""
     flags = build_parser().read(argv)
     folder, options = flags.folder, flags.split
-    found = read_label_files(folder.input_dir, recursive=folder.recursive, grammar=folder.grammar,
-                             skip_invalid=folder.skip_invalid, exclude=folder.search.exclude)
+    found = folder.read()
     for line in found.report():
         print(line)
     rule = MultiLabelRule(val_ratio=options.val_ratio, min_label_count=options.min_label_count, seed=options.seed)

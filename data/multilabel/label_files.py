@@ -18,7 +18,7 @@ from data.multilabel.grammar import (
     read_labels,
     weight_notes,
 )
-from data.names import as_text, line_problem
+from data.names import as_text, line_problem, nfc
 from data.picture_files import find_pictures
 from data.side_files import split_lines
 from utils import UserError, read_bytes
@@ -104,6 +104,27 @@ def read_label_files(folder: Path, *, recursive: bool, grammar: LabelGrammar, sk
     if not found.annotations:
         raise UserError(f"no picture with a label in {folder}", "pictures with a .txt or .caption file of the same "
                         "name each", "check --input-dir, or add --recursive for its sub-folders")
+    return found
+
+
+def read_folder_labels(folder: Path, *, exclude: Sequence[str] = ()) -> LabelledFolder:
+    """The pictures below `folder`, each labelled with the first folder that it lies in, which is its artist.
+
+    Raises:
+        UserError: no such folder, or no picture in a folder in it.
+    """
+    pictures = find_pictures(folder, recursive=True, exclude=exclude)
+    found = LabelledFolder(folder=folder, unreadable=pictures.unreadable, passed_over=pictures.report())
+    for picture in pictures.images:
+        name = picture.relative_to(folder).as_posix()
+        if problem := line_problem(name):
+            found.left_out[name] = f"its name {problem}"
+        elif "/" in name:
+            found.annotations.append(Annotation(name, {nfc(name.partition("/")[0]): 1.0}))
+        else:
+            found.left_out[name] = "in no artist's folder"
+    if not found.annotations:
+        raise UserError(f"no picture in a folder of {folder}", "a folder of pictures per artist", "check --input-dir")
     return found
 
 

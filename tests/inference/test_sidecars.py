@@ -65,6 +65,35 @@ def test_what_somebody_wrote_stays_or_is_kept_as_a_backup(tmp_path: Path) -> Non
     assert len([*tmp_path.glob("*.bak*")]) == 2
 
 
+@pytest.mark.parametrize(("before", "after"), [
+    ("1girl, solo", "1girl, solo, D, re:zero\n"), ("solo,\n", "solo, D, re:zero\n"), ("", "D, re:zero\n"),
+    ("solo\nred\n", "solo\nred\nD\nre:zero\n"), ("re:zero, x\r\n", "re:zero, x, D\n"),
+    ("D, re:zero", "D, re:zero")])
+def test_a_text_file_is_extended_once_and_kept_as_a_backup(before: str, after: str, tmp_path: Path) -> None:
+    picture, = pictures(tmp_path, "a.jpg")
+    own = tmp_path / "a.txt"
+    own.write_bytes(before.encode())
+    options = SidecarOptions(sidecars="txt", beside=True, extend_sidecars=True)
+    for written in (int(before != after), 0):
+        assert write_sidecars([(picture, ["D", "re:zero"])], ["D", "re:zero"], options, {}).written == written
+        assert own.read_bytes().decode() == after
+    assert [file.read_bytes().decode() for file in tmp_path.glob("*.bak*")] == [before] * (before != after)
+
+
+@pytest.mark.parametrize("before", [b'["a", "b"]', b"caf\xe9"])
+def test_what_cannot_be_extended_stays_and_is_told(before: bytes, tmp_path: Path) -> None:
+    picture, = pictures(tmp_path, "a.jpg")
+    (tmp_path / "a.txt").write_bytes(before)
+    options = SidecarOptions(sidecars="txt", extend_sidecars=True)
+    assert [path for path, _ in write_sidecars([(picture, ["D"])], ["D"], options, {}).failed] == [picture]
+    assert (tmp_path / "a.txt").read_bytes() == before
+    with pytest.raises(UserError, match="between commas"):
+        write_sidecars([], ["Doe, Jane"], options, {})
+    for flags in ({"sidecars": "xmp"}, {"sidecars": "txt", "overwrite_sidecars": True}, {}):
+        with pytest.raises(UserError, match="--extend-sidecars"):
+            SidecarOptions(extend_sidecars=True, **flags).check([])
+
+
 def test_xmp_holds_the_tags_as_keywords(tmp_path: Path) -> None:
     picture, = pictures(tmp_path, "a.jpg")
     write({picture: [*TAGS, "x\uffff"]}, kind="xmp")

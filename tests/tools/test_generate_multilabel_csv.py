@@ -46,6 +46,18 @@ def test_relative_paths_and_no_sub_folders(mix: Path) -> None:
     assert read(mix) == [Annotation("a.png", {"one": 1.0, "re:zero": 1.4})]
 
 
+def test_folders_are_labels_on_request(mix: Path, capsys: pytest.CaptureFixture) -> None:
+    (mix / "画家 2" / "early").mkdir(parents=True)
+    Image.new("RGB", (2, 2)).save(mix / "画家 2" / "early" / "d.png")
+    assert generate(mix, "--labels-from", "folders", "--relative-paths") == 0
+    assert read(mix) == [Annotation("sub/b.png", {"sub": 1.0}), Annotation("画家 2/early/d.png", {"画家 2": 1.0})]
+    told = capsys.readouterr().out
+    assert "left out: a.png (in no artist's folder)" in told
+    assert "--labels-from folders" in told.splitlines()[-1]
+    assert main(["--input-dir", str(mix / "sub"), "--output-csv", str(mix / "x.csv"), "--labels-from", "folders"]) == 2
+    assert "expected a folder of pictures per artist" in capsys.readouterr().err
+
+
 def test_the_delimiter_is_read_and_written(mix: Path) -> None:
     (mix / "a.txt").write_text("Bosch, H;x")
     assert generate(mix, "--label-delimiter", ";", "--relative-paths") == 0
