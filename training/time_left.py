@@ -98,7 +98,8 @@ class RunClock:
     def _estimate(self) -> list[str]:
         epoch = self.state.updates_per_epoch * self._per_update() + self._pause()
         left, rounds = self._left(), self._rounds()
-        lines = [f"about {format_duration(left)} to go: {counted(rounds, 'epoch')} of {format_duration(epoch)}"]
+        lines = [f"about {format_duration(left)} to go"
+                 + (f": {counted(rounds, 'epoch')} of {format_duration(epoch)}" if rounds > 1 else "")]
         if left <= LONG or self.cheaper is None:
             return lines
         lines.append("warning: this takes hours; Ctrl-C ends it and keeps what was learned. In less time:")

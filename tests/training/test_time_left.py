@@ -48,6 +48,10 @@ def test_the_estimate_is_told_once_and_leaves_out_the_slow_first_update(monkeypa
     assert machine.run(1, 3) == []
 
 
+def test_the_last_epoch_is_not_said_to_last_longer_than_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Machine(monkeypatch, 1).run(6, 5) == ["about 45 s to go"]
+
+
 def test_what_is_left_is_what_passes(monkeypatch: pytest.MonkeyPatch) -> None:
     machine = Machine(monkeypatch, 31)
     machine.run(20, 3, pause=60)
