@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,9 +54,10 @@ class Flags:
     output: Path | None = flag(None, "folder for the results (default: in results/, named like the input)",
                                writes="folder", common=True)
     top_k: int = flag(5, "artists listed per picture", at_least=1, common=True)
-    gallery: Path | None = flag(None, "for search: the folder that tools/build_gallery.py made with the same network",
-                                common=True)
+    gallery: str | None = flag(None, "for search: the folder, or milvus:URI, that tools/build_gallery.py filled with "
+                                     "the same network", metavar="PLACE", common=True)
     neighbours: int = flag(NEIGHBOURS, "for search: nearest pictures that vote for the artist", at_least=1)
+    exact: bool = flag(False, "for search: compare with every picture, without an index")
     threshold: float = flag(0.0, "artists with a lower probability are not listed", at_least=0, at_most=1)
     calibration: bool = flag(True, "use the calibration.json beside the checkpoint, for search that in the gallery, if "
                                    "there is one")
@@ -102,13 +104,13 @@ def main(argv: list[str] | None = None) -> int:
     found = find_input(flags) if flags.source.is_dir() else None
     from inference.exported_predictor import open_predictor
     from inference.folder_run import Shard
-    from search.vectors import FeatureSpace
+    from search.engines import open_store
     flags.tags.check(found.images if found else [flags.source])
     shard, output = flags.folder.shard, choose_output(flags)
     with output_lock(Shard.parse(shard).folder(output) if shard else output):
         predictor = open_predictor(flags.network, flags.backend,
                                    uses_features=mode.writes_features or mode.needs_gallery,
-                                   gallery=FeatureSpace.read(flags.gallery) if flags.gallery else None)
+                                   gallery=open_store(flags.gallery).read_space() if flags.gallery else None)
         predictor.check_expected(flags.expected)
         request = make_request(flags, mode, predictor)
         explainer = make_explainer(flags, predictor, request)
@@ -244,9 +246,8 @@ def make_request(flags: Flags, mode: Mode, predictor: Predictor) -> InferenceReq
     Raises:
         UserError: the network cannot name artists, or calibration or gallery are of another network.
     """
-    from evaluation.gallery_verdicts import read_calibrated
-    from search.gallery import read_gallery
-    from search.gallery_search import open_search
+    from evaluation.gallery_verdicts import read_verdicts
+    from search.engines import open_store
     checkpoint = flags.network.checkpoint
     if mode.names_artists and checkpoint:
         predictor.check_task("classification", checkpoint)
@@ -257,9 +258,9 @@ def make_request(flags: Flags, mode: Mode, predictor: Predictor) -> InferenceReq
     if mode.names_artists and checkpoint and flags.calibration:
         calibration = predictor.calibrate(flags.network.view)
     if flags.gallery:
-        gallery, verdicts = (read_calibrated(flags.gallery, predictor.space, flags.neighbours) if flags.calibration
-                             else (read_gallery(flags.gallery, predictor.space), None))
-        search = open_search(flags.gallery, gallery, neighbours=flags.neighbours)
+        search, verdicts = open_store(flags.gallery).search(
+            neighbours=flags.neighbours, space=predictor.space, exact=flags.exact,
+            also=partial(read_verdicts, neighbours=flags.neighbours) if flags.calibration else lambda *_: None)
     return InferenceRequest(mode=mode, top_k=flags.top_k, threshold=flags.threshold, calibration=calibration,
                             space=predictor.space, gallery=flags.gallery, search=search, verdicts=verdicts)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import importlib.util
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runtime.arguments import Parser, flag
@@ -27,8 +26,8 @@ PACKAGES = ("fastapi", "uvicorn", "python_multipart", "prometheus_client")
 class Flags:
     """What is asked."""
 
-    gallery: Path | None = flag(None, "folder that tools/build_gallery.py made with the same network; needed with "
-                                      "--pretrained", common=True)
+    gallery: str | None = flag(None, "folder, or milvus:URI, that tools/build_gallery.py filled with the same network; "
+                                     "needed with --pretrained", metavar="PLACE", common=True)
     neighbours: int = flag(NEIGHBOURS, "nearest pictures of the gallery that vote for the artist", at_least=1)
     calibration: bool = flag(True, "use the calibration.json beside the checkpoint, where there is one")
     open: bool = flag(False, "open the page in this machine's browser", common=True)
@@ -75,17 +74,18 @@ def make_service(flags: Flags) -> Service:
         UserError: the network can answer nothing, or calibration or gallery are of another network.
     """
     from inference.predictor import Predictor
-    from search.vectors import FeatureSpace
+    from search.engines import open_store
     from serving.batching import Batcher
     from serving.service import Service
+    store = open_store(flags.gallery) if flags.gallery else None
     predictor = Predictor.from_options(flags.network, uses_features=True,
-                                       gallery=FeatureSpace.read(flags.gallery) if flags.gallery else None)
+                                       gallery=store.read_space() if store else None)
     check_use(flags, predictor)
     calibration = None
     if flags.network.checkpoint and flags.calibration and predictor.task != "multilabel":
         calibration = predictor.calibrate(flags.network.view)
     batcher = Batcher(predictor, flags.network, capacity=flags.service.queue)
-    return Service(predictor, batcher, calibration=calibration, gallery=flags.gallery, neighbours=flags.neighbours)
+    return Service(predictor, batcher, calibration=calibration, store=store, neighbours=flags.neighbours)
 
 
 def check_use(flags: Flags, predictor: Predictor) -> None:

@@ -377,7 +377,7 @@ def check_csv_outputs(*targets: Path, overwrite: bool) -> None:
             confirm_replacement(target, "exists")
 
 
-def confirm_replacement(target: Path, state: str) -> None:
+def confirm_replacement(target: object, state: str) -> None:
     """Ask on standard input whether `target` may be replaced; `state` completes the sentence ("exists").
 
     Raises:

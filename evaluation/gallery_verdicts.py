@@ -6,7 +6,6 @@ says of unknown ones. The same calibration.json as beside checkpoints lies in th
 
 from __future__ import annotations
 
-import functools
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,6 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from data.output_folder import read_swapped
 from data.side_files import read_json
 from evaluation.answers import Answers
 from evaluation.calibration import (
@@ -25,18 +23,18 @@ from evaluation.calibration import (
     VERDICTS,
     Calibration,
     Fitted,
+    bound_below,
     format_separation,
     format_verdicts,
     possible_threshold,
 )
-from evaluation.unknown_scores import PARTS, ScoreName, Scorer, fit_scorers
-from search.gallery import Gallery, read_gallery
+from evaluation.unknown_scores import PARTS, ScoreName, Scorer, choose_score, fit_scorers
+from search.gallery import Gallery, GalleryOutline
 from search.gallery_search import GallerySearch
 from search.standardisation import MOST_ROWS
-from search.vectors import FeatureSpace
 from utils import UserError, counted
 
-GalleryScore = Literal["probability", "neighbours", "mahalanobis", "style"]
+GalleryScore = Literal["probability", "neighbours", "mahalanobis", "style", "combined"]
 FOLDS = 5  # into which each artist's pictures are divided, to be left out in turn
 FEWEST = 3  # artists with two pictures
 MOST_ARTISTS = 0.8  # share of unknown artists for whom `confident` keeps the error rate
@@ -90,7 +88,7 @@ def calibrate_gallery(gallery: Gallery, neighbours: int, error_rate: float,
         gallery: with its standardisation, or without: each search fits its own.
         neighbours: nearest pictures that vote.
         error_rate: 0 to 1.
-        score: None for the one that best tells known artists from those left out.
+        score: None for the one that `choose_score` takes.
 
     Returns:
         the figures are those of `fit_calibration` that do not depend on a temperature.
@@ -105,7 +103,7 @@ def calibrate_gallery(gallery: Gallery, neighbours: int, error_rate: float,
     fingerprint = gallery.fingerprint
     gallery = gallery.select(np.arange(len(gallery.images)) % -(-len(gallery.images) // MOST_ROWS) == 0)
     known, unknown, aurocs = cross_fit(gallery, [score] if score else names, neighbours)
-    name = score or max(aurocs, key=lambda name: aurocs[name])
+    name = score or choose_score(aurocs)
     possible = possible_threshold(known.scores[name], error_rate)
     confident = _confident_threshold(known, unknown, name, possible, error_rate)
     calibration = Calibration(fingerprint=fingerprint, view="default", temperature=1.0, confident=confident,
@@ -123,7 +121,8 @@ def calibrate_gallery(gallery: Gallery, neighbours: int, error_rate: float,
 
 def usable_scores(gallery: Gallery) -> list[ScoreName]:
     """The scores that the gallery's features allow."""
-    return ["probability", "neighbours", "mahalanobis", *(["style"] if gallery.space.feature_kind == "both" else [])]
+    return ["probability", "neighbours", "mahalanobis",
+            *(["style", "combined"] if gallery.space.feature_kind == "both" else [])]
 
 
 def cross_fit(gallery: Gallery, names: Sequence[ScoreName],
@@ -198,7 +197,7 @@ def _confident_threshold(known: Found, unknown: Found, name: ScoreName, possible
         called = np.bincount(others.artists[others.shares >= share], minlength=len(sizes)) / sizes
         strangers = len(known.right) * np.quantile(called, MOST_ARTISTS, method="higher")
         if (np.sum(sure & ~passing.right) + strangers + 1) / (sure.sum() + strangers + 1) <= error_rate:
-            found = float(share)
+            found = bound_below(share, np.concatenate([passing.shares, others.shares]))
     return found
 
 
@@ -225,19 +224,15 @@ class GalleryVerdicts:
         return [*map(self.calibration.verdict, shares, _scores(self.scorer, shares, features))]
 
 
-def read_calibrated(folder: Path, space: FeatureSpace, neighbours: int) -> tuple[Gallery, GalleryVerdicts | None]:
-    """The gallery in `folder`, see `read_gallery`, and its verdicts; None where it was not calibrated.
+def read_verdicts(folder: Path, gallery: GalleryOutline, *, neighbours: int) -> GalleryVerdicts | None:
+    """The verdicts of a `gallery`, whose calibration is in `folder`; None where it was not calibrated.
 
     Raises:
         UserError: the calibration cannot be read, is of another gallery or another number of `neighbours`.
     """
-    return read_swapped(folder, functools.partial(_read_state, space=space, neighbours=neighbours))
-
-
-def _read_state(folder: Path, space: FeatureSpace, neighbours: int) -> tuple[Gallery, GalleryVerdicts | None]:
-    gallery, path = read_gallery(folder, space), folder / CALIBRATION
+    path = folder / CALIBRATION
     if not os.path.lexists(path):
-        return gallery, None
+        return None
     found = read_json(path, Calibration, expected="what tools/build_gallery.py wrote", action=AGAIN)
     if found.fingerprint != gallery.fingerprint:
         raise UserError(f"{path}, which belongs to another gallery", "its own", AGAIN)
@@ -245,4 +240,4 @@ def _read_state(folder: Path, space: FeatureSpace, neighbours: int) -> tuple[Gal
         raise UserError(f"--neighbours {neighbours} with {path}, made with {found.neighbours}", "the same number",
                         f"take --neighbours {found.neighbours}, or add --no-calibration")
     scorer = Scorer.read(folder / STATISTICS, found.score, 1.0, found.statistics, action=AGAIN)
-    return gallery, GalleryVerdicts(calibration=found, scorer=scorer)
+    return GalleryVerdicts(calibration=found, scorer=scorer)

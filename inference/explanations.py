@@ -29,7 +29,7 @@ from inference.mixtures import answer_tiles
 from inference.predictor import Lanes, Predictor
 from runtime.options import ExplainOptions, InferenceOptions
 from runtime.progress import progress
-from search.gallery import Gallery
+from search.gallery import GalleryOutline
 from utils import EXIT_DONE, EXIT_PARTIAL, UserError, write_arrays
 
 MEANING = "red: speaks for the artist more than the picture's mean; blue: less; pale: not seen by the network"
@@ -194,7 +194,7 @@ class ClassMaps:
 class NeighbourMaps:
     """Explains pictures by what they have in common with the nearest of a gallery, drawn beside them."""
 
-    def __init__(self, predictor: Predictor, gallery: Gallery, images: Mapping[str, Path],
+    def __init__(self, predictor: Predictor, gallery: GalleryOutline, images: Mapping[str, Path],
                  network: InferenceOptions) -> None:
         """Take the gallery, and the files of its pictures by their names in it.
 
@@ -206,7 +206,7 @@ class NeighbourMaps:
         self.views = Views(predictor.preprocessing, "default")
         self.target = similarity_target(self._comparable(gallery))
 
-    def _comparable(self, gallery: Gallery) -> Callable[[torch.Tensor], torch.Tensor]:
+    def _comparable(self, gallery: GalleryOutline) -> Callable[[torch.Tensor], torch.Tensor]:
         fitted, device = gallery.standardisation, self.predictor.placement.device
         if fitted is None:
             return lambda features: features

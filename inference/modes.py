@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from evaluation.calibration import Calibration
     from evaluation.gallery_verdicts import GalleryVerdicts
-    from search.gallery_search import GallerySearch
+    from search.gallery_search import Search
     from search.vectors import FeatureSpace
 
 ModeName = Literal["classify", "cluster", "both", "search"]
@@ -43,7 +42,7 @@ class InferenceRequest:
         threshold: least probability of an artist that is named, 0 to 1.
         calibration: of the network; adds calibrated probabilities and verdicts.
         space: whose features the records hold, and which; None where that does not matter.
-        gallery: folder of the gallery, if `mode` needs one.
+        gallery: where the gallery is, if `mode` needs one.
         search: the search in that gallery.
         verdicts: of that gallery, where it was calibrated.
     """
@@ -53,8 +52,8 @@ class InferenceRequest:
     threshold: float = 0.0
     calibration: Calibration | None = None
     space: FeatureSpace | None = None
-    gallery: Path | None = None
-    search: GallerySearch | None = None
+    gallery: str | None = None
+    search: Search | None = None
     verdicts: GalleryVerdicts | None = None
 
     def identity(self) -> dict[str, Any]:
@@ -64,7 +63,7 @@ class InferenceRequest:
         if self.space and self.space.feature_kind != "pooled":  # journals of earlier versions know no other kind
             values["features"] = self.space.feature_kind
         if self.search:
-            values |= {"gallery": str(self.gallery), "in it": len(self.search.gallery.images),
+            values |= {"gallery": str(self.gallery), "in it": self.search.gallery.pictures,
                        "neighbours": self.search.neighbours}
         if self.verdicts:
             values["calibration"] = self.verdicts.calibration.as_plain()

@@ -31,7 +31,7 @@ from inference.predictor import Failure, Prediction, Predictor
 from inference.tally import KnownArtists, Tally
 from runtime.options import InferenceOptions, ResultFormat, ResultOptions
 from runtime.progress import progress
-from search.gallery_search import GallerySearch, format_matches
+from search.gallery_search import Search, format_matches
 from search.vectors import FEATURES, NAMES, SPACE, Vectors
 from utils import EXIT_DONE, EXIT_PARTIAL, atomic_path, counted, text_stream, write_json
 
@@ -41,7 +41,7 @@ SOURCES = ".result_sources.jsonl"  # which picture each <stem>_result file is of
 
 def make_entries(answers: Iterable[Prediction | Failure], folder: Path, request: InferenceRequest, *,
                  batch_size: int = 1) -> Iterator[Entry]:
-    """Each picture's path relative to `folder`, "/"-separated, `as_text`, and its record, or one with `error`.
+    """Each picture's path below `folder`, `as_text`, and its record, or one with `error`.
 
     A gallery is searched for `batch_size` pictures at a time.
     """
@@ -54,10 +54,10 @@ def make_entries(answers: Iterable[Prediction | Failure], folder: Path, request:
             records = (make_record(prediction, request) for prediction in predictions)
         for answer in batch:
             record = {"error": answer.reason} if isinstance(answer, Failure) else next(records)
-            yield _name(answer, folder), record
+            yield as_text(answer.path, below=folder), record
 
 
-def _find(search: GallerySearch, predictions: Sequence[Prediction], request: InferenceRequest) -> Iterator[Record]:
+def _find(search: Search, predictions: Sequence[Prediction], request: InferenceRequest) -> Iterator[Record]:
     """The record of each prediction in mode search."""
     features = torch.stack([prediction.features for prediction in predictions]).numpy()
     matches = search.find(features, request.top_k)
@@ -65,10 +65,6 @@ def _find(search: GallerySearch, predictions: Sequence[Prediction], request: Inf
         return iter(matches)
     verdicts = request.verdicts.tell(matches, features)
     return ({**match, "verdict": verdict} for match, verdict in zip(matches, verdicts, strict=True))
-
-
-def _name(answer: Prediction | Failure, folder: Path) -> str:
-    return as_text(answer.path.relative_to(folder).as_posix())
 
 
 def make_record(prediction: Prediction, request: InferenceRequest) -> Record:
@@ -97,7 +93,7 @@ def extract_features(answers: Iterable[Prediction | Failure], folder: Path) -> t
         if isinstance(answer, Failure):
             failures.append(answer)
         else:
-            names.append(_name(answer, folder))
+            names.append(as_text(answer.path, below=folder))
             rows.append(answer.features.numpy())
     return Vectors(names, np.stack(rows) if rows else np.empty((0, 0), np.float32)), failures
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import functools
 import hashlib
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -39,31 +40,74 @@ FORMAT, MADE_BY = "lsnet-gallery-1", "tools/build_gallery.py"
 ABOUT, PICTURES, MEANS = "gallery.json", "pictures.csv", "means.npy"
 VECTORS, VECTOR_NAMES = "vectors.npy", "vectors.csv"  # of an export
 HNSW = "hnsw.npz"
-OF_PICTURES = ("calibration.json", "calibration.npz", HNSW)  # what is of all its pictures, and goes with a change
+CALIBRATION_FILES = ("calibration.json", "calibration.npz")
+OF_PICTURES = (*CALIBRATION_FILES, HNSW)  # what is of all its pictures, and goes with a change
 COLUMNS = ("row", "artist", "image")
 # A gallery of fewer pictures is written whole, as is one of which more than a share was changed, or often.
 SMALL, CHANGED_SHARE, MOST_CHANGES = 10_000, 1 / 16, 256
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Gallery:
-    """Feature rows with artist and image name, in insertion order.
+class GalleryOutline(ABC):
+    """What a search knows of a gallery, wherever its rows are kept.
 
     Attributes:
         space: whose features they are, and which.
         components: how many principal components are compared; None to compare raw features.
         standardisation: the map to these, fitted when the gallery was written.
+    """
+
+    space: FeatureSpace
+    components: int | None = None
+    standardisation: Standardisation | None = None
+
+    @property
+    @abstractmethod
+    def sizes(self) -> Mapping[str, int]:
+        """Pictures of each artist, by name."""
+
+    @property
+    @abstractmethod
+    def feature_dim(self) -> int:
+        """How many numbers a raw feature has."""
+
+    @property
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """Tells this gallery from others."""
+
+    @property
+    def pictures(self) -> int:
+        """How many there are."""
+        return sum(self.sizes.values())
+
+    @property
+    def blocks(self) -> list[int]:
+        """Widths of the groups of numbers of a row."""
+        return self.space.widths(self.feature_dim)
+
+    def comparable(self, rows: Rows) -> Rows:
+        """Raw features (N, D) as they are compared: (N, K) float32."""
+        return self.standardisation.apply(rows) if self.standardisation else rows
+
+    def check_space(self, asked: FeatureSpace, place: object) -> None:
+        """Raise a `UserError` unless features of the space `asked` can be compared with those of this, at `place`."""
+        check_space(place, self.space, asked, artists=len(self.sizes))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Gallery(GalleryOutline):
+    """Feature rows with artist and image name, in insertion order.
+
+    Attributes:
         images: one name per row, each once, such as `Artist/0001.jpg`.
         artists: one per row.
         features: (N, D) float32, raw; they may lie on disk, and in several parts.
     """
 
-    space: FeatureSpace
     images: Sequence[str]
     artists: Sequence[str]
     features: Rows
-    components: int | None = None
-    standardisation: Standardisation | None = None
 
     @classmethod
     def of_folder(cls, space: FeatureSpace, folder: Path, names: Sequence[str], features: np.ndarray,
@@ -100,9 +144,9 @@ class Gallery:
         return np.unique(self.artists, return_inverse=True)[1]
 
     @property
-    def blocks(self) -> list[int]:
-        """Widths of the groups of numbers of a row."""
-        return self.space.widths(self.features.shape[1])
+    def feature_dim(self) -> int:
+        """How many numbers a row has."""
+        return self.features.shape[1]
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -117,10 +161,6 @@ class Gallery:
         groups = np.split(np.argsort(self.numbers, kind="stable"), np.cumsum([*self.sizes.values()])[:-1])
         return np.stack([self.features[rows].mean(axis=0, dtype=np.float64) for rows in groups]).astype(np.float32)
 
-    def comparable(self, rows: Rows) -> Rows:
-        """Raw features (N, D) as they are compared: (N, K) float32."""
-        return self.standardisation.apply(rows) if self.standardisation else rows
-
     def with_pictures(self, added: Gallery) -> Gallery:
         """The pictures of both; those of `added` replace others of the same name."""
         replaced = set(added.images)
@@ -134,7 +174,7 @@ class Gallery:
         Raises:
             UserError: there is no such artist, or no other.
         """
-        _check_removable(artist, self.sizes)
+        check_removable(artist, self.sizes)
         return self.select([other != nfc(artist) for other in self.artists])
 
     def standardised(self) -> Gallery:
@@ -150,7 +190,7 @@ class Gallery:
                        features=self.features[rows])
 
 
-def _check_removable(artist: str, sizes: Mapping[str, int]) -> None:
+def check_removable(artist: str, sizes: Mapping[str, int]) -> None:
     """Raise a `UserError` if `artist` is none of those in `sizes`, or the only one."""
     if nfc(artist) not in sizes:
         close = difflib.get_close_matches(artist, sizes, n=3) or list(sizes)[:3]
@@ -250,7 +290,7 @@ def _read_state(folder: Path, space: FeatureSpace | None) -> Gallery:
     if own.model != about.model:
         raise UserError(f"{folder} with features of one network and {ABOUT} of another", "one gallery", action)
     if space is not None:
-        _check_space(folder, own, space, artists=len({artist for _, artist, _ in rows}))
+        check_space(folder, own, space, artists=len({artist for _, artist, _ in rows}))
     standardisation = None if about.components is None else Standardisation.read(folder, about.feature_dim)
     if about.components is not None and standardisation is None:
         raise UserError(f"no {folder / STANDARDISATION}", "the whole gallery", action)
@@ -287,7 +327,7 @@ def change_gallery(folder: Path, *, added: Gallery | None = None, removed: str |
             return gallery.sizes
         if asked:
             own = FeatureSpace.read(folder, about.feature_dim) or FeatureSpace(model=about.model)
-            _check_space(folder, own, asked, artists=len(sizes))
+            check_space(folder, own, asked, artists=len(sizes))
         if added:
             check_apart(folder, sources)
             replaced = _find_replaced(added, sizes, folder)
@@ -295,7 +335,7 @@ def change_gallery(folder: Path, *, added: Gallery | None = None, removed: str |
             change = Change(images=added.images, artists=added.artists, features=np.asarray(added.features),
                             replaced=replaced)
         else:
-            _check_removable(removed or "", sizes)
+            check_removable(removed or "", sizes)
             after = {artist: size for artist, size in sizes.items() if artist != nfc(removed or "")}
             change = Change(images=(), artists=(), features=np.empty((0, about.feature_dim), np.float32),
                             removed=[nfc(removed or "")])
@@ -321,13 +361,13 @@ def _read_about(folder: Path) -> _About:
                      action="check the path, or build the gallery again")
 
 
-def _check_space(folder: Path, own: FeatureSpace, asked: FeatureSpace, *, artists: int) -> None:
+def check_space(place: object, own: FeatureSpace, asked: FeatureSpace, *, artists: int) -> None:
     """Raise a `UserError` unless features of the space `asked` can be compared with those of the gallery."""
     if asked.feature_kind != own.feature_kind:
-        raise UserError(f"--feature-kind {asked.feature_kind} for the gallery {folder}",
+        raise UserError(f"--feature-kind {asked.feature_kind} for the gallery {place}",
                         f"{own.feature_kind}, which it holds", "leave --feature-kind away, or build another gallery")
     if own.model != asked.model:
-        raise UserError(f"the gallery {folder} of {counted(artists, 'artist')}, built with another network "
+        raise UserError(f"the gallery {place} of {counted(artists, 'artist')}, built with another network "
                         f"({own.model[:8]}…)",
                         f"one built with that of --checkpoint or --model ({asked.model[:8]}…)",
                         "give the network it was built with, or build it again with this one")

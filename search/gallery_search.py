@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
 from data.names import nfc
-from search.gallery import Gallery
+from search.gallery import Gallery, GalleryOutline
 from search.hnsw import read_index
 from search.neighbours import Index, vote
 from utils import UserError
 
+Known = TypeVar("Known", bound=GalleryOutline)
 
-class GallerySearch:
-    """Finds the nearest pictures and artists of a gallery."""
 
-    def __init__(self, gallery: Gallery, *, neighbours: int, index: Index | None = None) -> None:
-        """Index `gallery`, unless it has an `index` of its pictures; the nearest `neighbours` vote for the artist."""
+class Search(ABC, Generic[Known]):
+    """Finds the nearest pictures and artists of a gallery, whichever engine compares.
+
+    Attributes:
+        gallery: the gallery.
+        neighbours: so many nearest pictures vote for the artist.
+    """
+
+    def __init__(self, gallery: Known, *, neighbours: int) -> None:
         self.gallery, self.neighbours = gallery, neighbours
-        self.pictures = index or Index(gallery.comparable(gallery.features))
-        self.means = Index(gallery.comparable(gallery.means))
-        self.sizes = np.array(list(gallery.sizes.values()))
 
     def find(self, features: np.ndarray, top_k: int) -> list[dict[str, Any]]:
         """For each of `features`, (Q, D) float32, the `top_k` nearest pictures and artists, as JSON objects.
@@ -37,23 +41,60 @@ class GallerySearch:
         Raises:
             UserError: the gallery's features have another length.
         """
-        length, expected = features.shape[1], self.gallery.features.shape[1]
+        length, expected = features.shape[1], self.gallery.feature_dim
         if length != expected:
             raise UserError(f"features of {length} numbers for a gallery of {expected}", "features of one network",
                             "give the gallery and the features of the same checkpoint")
-        names, gallery = list(self.gallery.sizes), self.gallery
-        features = np.asarray(gallery.comparable(features))
-        rows, scores = self.pictures.nearest(features, max(top_k, self.neighbours))
-        votes = vote(gallery.numbers[rows[:, :self.neighbours]], scores[:, :self.neighbours], self.sizes)
-        means, closeness = self.means.nearest(features, top_k)
-        return [{
-            "pictures": [{"image": gallery.images[row], "artist": gallery.artists[row], "cosine_similarity": score}
-                         for row, score in zip(rows[query, :top_k].tolist(), scores[query].tolist(), strict=False)],
-            "artists_by_neighbours": [{"artist": names[number], "share": share} for number, share in
-                                      zip(votes[query][0][:top_k], votes[query][1].tolist(), strict=False)],
-            "artists_by_mean": [{"artist": names[number], "cosine_similarity": score} for number, score in
-                                zip(means[query], closeness[query].tolist(), strict=True)],
-        } for query in range(len(features))]
+        features = np.asarray(self.gallery.comparable(features))
+        pictures = self.nearest_pictures(features, max(top_k, self.neighbours))
+        means, sizes = self.nearest_means(features, top_k), self.gallery.sizes
+        return [{"pictures": near[:top_k], "artists_by_neighbours": _vote(near[:self.neighbours], sizes)[:top_k],
+                 "artists_by_mean": mean} for near, mean in zip(pictures, means, strict=True)]
+
+    @abstractmethod
+    def nearest_pictures(self, features: np.ndarray, count: int) -> list[list[dict[str, Any]]]:
+        """For each of `features`, (Q, K) float32 as they are compared, `count` objects as `find` returns, best first.
+
+        Equally near ones come in the order in which they were added.
+        """
+
+    @abstractmethod
+    def nearest_means(self, features: np.ndarray, count: int) -> list[list[dict[str, Any]]]:
+        """The same of artists, by their mean feature; equally near ones come in the order of `sizes`."""
+
+
+def _vote(near: Sequence[Mapping[str, Any]], sizes: Mapping[str, int]) -> list[dict[str, Any]]:
+    """The artists that the pictures `near` vote for, see `vote`."""
+    names, labels = np.unique([each["artist"] for each in near], return_inverse=True)
+    scores = np.array([each["cosine_similarity"] for each in near])
+    (found, shares), = vote(labels[None], scores[None], np.array([sizes[name] for name in names.tolist()]))
+    return [{"artist": str(names[number]), "share": share} for number, share in zip(found, shares.tolist(),
+                                                                                   strict=True)]
+
+
+class GallerySearch(Search[Gallery]):
+    """Compares with the rows of a gallery in this process."""
+
+    def __init__(self, gallery: Gallery, *, neighbours: int, index: Index | None = None) -> None:
+        """Index `gallery`, unless it has an `index` of its pictures; the nearest `neighbours` vote for the artist."""
+        super().__init__(gallery, neighbours=neighbours)
+        self.pictures = index or Index(gallery.comparable(gallery.features))
+        self.means = Index(gallery.comparable(gallery.means))
+
+    def nearest_pictures(self, features: np.ndarray, count: int) -> list[list[dict[str, Any]]]:
+        """See `Search`."""
+        images, artists = self.gallery.images, self.gallery.artists
+        found, scores = self.pictures.nearest(features, count)
+        return [[{"image": images[row], "artist": artists[row], "cosine_similarity": score}
+                 for row, score in zip(*each, strict=True)]
+                for each in zip(found.tolist(), scores.tolist(), strict=True)]
+
+    def nearest_means(self, features: np.ndarray, count: int) -> list[list[dict[str, Any]]]:
+        """See `Search`."""
+        names = list(self.gallery.sizes)
+        found, scores = self.means.nearest(features, count)
+        return [[{"artist": names[number], "cosine_similarity": score} for number, score in zip(*each, strict=True)]
+                for each in zip(found.tolist(), scores.tolist(), strict=True)]
 
 
 def open_search(folder: Path, gallery: Gallery, *, neighbours: int) -> GallerySearch:
@@ -77,7 +118,7 @@ def format_matches(match: Mapping[str, Any]) -> list[str]:
             *(f"{each['cosine_similarity']:7.4f}  {each['image']}" for each in match["pictures"])]
 
 
-def gallery_accuracy(search: GallerySearch, features: np.ndarray, labels: Sequence[str]) -> dict[str, float]:
+def gallery_accuracy(search: Search, features: np.ndarray, labels: Sequence[str]) -> dict[str, float]:
     """How often the artist of `features`, (Q, D), is the first that `search` names, in percent.
 
     Returns:

@@ -76,18 +76,32 @@ class Index:
 
     def _rank(self, queries: np.ndarray, ids: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
         """The first `count` of the candidates `ids` and their scores, in float64."""
-        ids = np.sort(ids, axis=1)  # with a stable sort below, equal scores stay in the order of the rows
-        rows, queries = self.rows[ids].astype(np.float64), queries.astype(np.float64)
-        if self.metric == "l2":
-            scores = np.linalg.norm(rows - queries[:, None], axis=2)
-        else:
-            if self.metric == "cosine":
-                rows, queries = normalised(rows), normalised(queries)
-            scores = np.einsum("qkd,qd->qk", rows, queries)
-            if self.metric == "cosine":
-                scores = scores.clip(-1, 1)  # rounding may lead beyond
-        order = np.argsort(scores if self.metric == "l2" else -scores, axis=1, kind="stable")[:, :count]
-        return np.take_along_axis(ids, order, 1), np.take_along_axis(scores, order, 1)
+        ids = np.sort(ids, axis=1)
+        return rank(queries, self.rows[ids], ids, count, self.metric)
+
+
+def rank(queries: np.ndarray, rows: np.ndarray, ids: np.ndarray, count: int,
+         metric: Metric = "cosine") -> tuple[np.ndarray, np.ndarray]:
+    """The first `count` of each query's candidates, nearest first, and their scores, in float64: (Q, count) each.
+
+    Args:
+        queries: (Q, D) float32.
+        rows: the candidates of each, (Q, C, D) float32; equally near ones stay in this order.
+        ids: what the candidates are called, (Q, C) int64.
+        count: at most C are found.
+        metric: what "near" means.
+    """
+    rows, queries = rows.astype(np.float64), queries.astype(np.float64)
+    if metric == "l2":
+        scores = np.linalg.norm(rows - queries[:, None], axis=2)
+    else:
+        if metric == "cosine":
+            rows, queries = normalised(rows), normalised(queries)
+        scores = np.einsum("qkd,qd->qk", rows, queries)
+        if metric == "cosine":
+            scores = scores.clip(-1, 1)  # rounding may lead beyond
+    order = np.argsort(scores if metric == "l2" else -scores, axis=1, kind="stable")[:, :count]
+    return np.take_along_axis(ids, order, 1), np.take_along_axis(scores, order, 1)
 
 
 def normalised(rows: np.ndarray) -> np.ndarray:

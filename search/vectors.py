@@ -154,7 +154,7 @@ def _common_space(files: Sequence[Path], length: int) -> FeatureSpace | None:
     return told[0][1] if told else None
 
 
-def check_numbers(file: Path, rows: np.ndarray) -> None:
+def check_numbers(file: object, rows: np.ndarray) -> None:
     """Raise a `UserError` if `rows`, (N, D) of `file`, hold NaN, infinity or more than `LARGEST_NUMBER`."""
     for start in range(0, len(rows), BLOCK):
         block = rows[start:start + BLOCK]

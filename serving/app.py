@@ -218,7 +218,7 @@ def _add_maps(app: FastAPI, service: Service, uploads: Uploads, metrics: Metrics
 def _add_gallery(app: FastAPI, service: Service, uploads: Uploads, options: ServiceOptions, metrics: Metrics) -> None:
 
     def check(write: bool) -> None:
-        if service.folder is None:
+        if service.store is None:
             raise HTTPException(404, "there is no gallery; start the service with --gallery")
         if write and not options.writable:
             raise HTTPException(403, "the gallery may only be read; start the service with --writable")

@@ -5,22 +5,21 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
 
 from data.names import as_text, nfc
-from data.output_folder import output_lock
 from evaluation.calibration import Calibration
 from inference.journal import Record
 from inference.label_records import LabelChoice, make_label_record
 from inference.modes import MODES, InferenceRequest
 from inference.predictor import Failure, Prediction, Predictor
 from inference.records import make_record
-from search.gallery import Gallery, change_gallery, read_gallery
-from search.gallery_search import GallerySearch, open_search
+from search.gallery import Gallery
+from search.gallery_search import Search
+from search.gallery_store import GalleryStore
 from serving.batching import Answer, Batcher, Upload
 from serving.explainer import Explainer
 from utils import UserError
@@ -51,23 +50,23 @@ class Service:
 
     Attributes:
         parts: what can be asked.
-        folder: of the gallery; None without one.
+        store: of the gallery; None without one.
         search: the search in it.
         explainer: makes class maps; None where the network has none.
         unexplained: why, and what works instead.
     """
 
     def __init__(self, predictor: Predictor, batcher: Batcher, *, calibration: Calibration | None = None,
-                 gallery: Path | None = None, neighbours: int) -> None:
+                 store: GalleryStore | None = None, neighbours: int) -> None:
         """Read the gallery.
 
         Raises:
             UserError: it is not of this network, or the network can answer nothing.
         """
         self.predictor, self.batcher, self.calibration = predictor, batcher, calibration
-        self.folder, self.neighbours = gallery, neighbours
+        self.store, self.neighbours = store, neighbours
         self.changing = threading.Lock()
-        self.search = self._read() if gallery else None
+        self.search = self._read() if store else None
         self.explainer, self.unexplained = self._make_explainer()
         can: dict[Part, bool] = {"classify": predictor.classes is not None, "features": True,
                                  "search": self.search is not None}
@@ -135,8 +134,8 @@ class Service:
         if not rows:
             reason = failures[0]["error"] if failures else "none was sent"
             raise UserError(f"no picture that can be read ({reason})", "at least one", "send others")
-        with self.changing, output_lock(self._gallery_folder, wait=True):
-            change_gallery(self._gallery_folder, added=Gallery(
+        with self.changing, self._store.lock(wait=True):
+            self._store.change(added=Gallery(
                 space=self.predictor.space, images=[*rows], artists=[artist] * len(rows),
                 features=np.stack([*rows.values()])))
             self.search = self._read()
@@ -144,19 +143,18 @@ class Service:
 
     def remove(self, artist: str) -> None:
         """Remove an artist; raises a `UserError` if there is none of that name, or no other."""
-        with self.changing, output_lock(self._gallery_folder, wait=True):
-            change_gallery(self._gallery_folder, removed=artist, space=self.predictor.space)
+        with self.changing, self._store.lock(wait=True):
+            self._store.change(removed=artist, space=self.predictor.space)
             self.search = self._read()
 
     @property
-    def _gallery_folder(self) -> Path:
-        if self.folder is None:
+    def _store(self) -> GalleryStore:
+        if self.store is None:
             raise UserError("no gallery", "one to change", "start the service with --gallery")
-        return self.folder
+        return self.store
 
-    def _read(self) -> GallerySearch:
-        gallery = read_gallery(self._gallery_folder, self.predictor.space)
-        return open_search(self._gallery_folder, gallery, neighbours=self.neighbours)
+    def _read(self) -> Search:
+        return self._store.open_search(neighbours=self.neighbours, space=self.predictor.space)
 
 
 def check_artist(name: str) -> str:

@@ -1,4 +1,4 @@
-"""Build a gallery of known artists from their pictures, add and remove artists without training, list and export it.
+"""Build a gallery of known artists from their pictures, add and remove artists without training, list and copy it.
 
 Example: python tools/build_gallery.py --images-dir my_pictures --checkpoint my_run/model_best.pth --gallery my_gallery
 """
@@ -7,45 +7,40 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from data.names import from_text, nfc
-from data.output_folder import output_lock
 from data.picture_files import artist_of, find_pictures
 from data.prepare.fix_list import read_fix_list, select_pictures
-from runtime.arguments import Parser, check_target, flag, flag_name
+from runtime.arguments import Parser, flag, flag_name
 from runtime.next_step import PICTURES, network_flags, print_next
 from runtime.options import COMPONENTS, NEIGHBOURS, FeatureOptions, FolderSearchOptions
 from runtime.text_table import RULE, format_table
-from search.gallery import (
-    HNSW,
-    VECTOR_NAMES,
-    VECTORS,
-    Gallery,
-    change_gallery,
-    export_gallery,
-    read_gallery,
-    write_gallery,
-)
+from search.engines import is_folder, open_store
+from search.gallery import HNSW, VECTOR_NAMES, VECTORS, Gallery, GalleryOutline, export_gallery
+from search.gallery_store import GalleryStore, write_files
 from search.standardisation import STANDARDISATION
 from utils import EXIT_DONE, EXIT_PARTIAL, UserError, command, counted
 
 if TYPE_CHECKING:
     from evaluation.calibration import Fitted
 
-GalleryScoreChoice = Literal["auto", "probability", "neighbours", "mahalanobis", "style"]
+GalleryScoreChoice = Literal["auto", "probability", "neighbours", "mahalanobis", "style", "combined"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Flags:
-    """One of --images-dir, --add, --remove, --list, --export, --calibrate, --index."""
+    """One thing to do with a gallery."""
 
-    gallery: Path = flag(MISSING, "folder of the gallery", metavar="FOLDER")
+    gallery: str = flag(MISSING, "folder of the gallery, or milvus:URI of a server (http://HOST:PORT) or a Milvus Lite "
+                                 "file (NAME.db), with #NAME behind it for more than one gallery there",
+                        metavar="PLACE")
     images_dir: Path | None = flag(None, "build it from this folder, which holds one folder of pictures per artist",
                                    common=True)
     add: Path | None = flag(None, "add such a folder, or the folder of one artist; pictures of the same name are "
@@ -58,6 +53,10 @@ class Flags:
     export: Path | None = flag(None, "write vectors.npy, of length 1, and vectors.csv to this folder for other stores, "
                                      "and standardisation.npy where the gallery has it",
                                writes="folder", common=True)
+    copy_to: str | None = flag(None, "copy the gallery, with its calibration, to this folder or milvus:URI",
+                               metavar="PLACE")
+    copy_from: str | None = flag(None, "make the gallery a copy of the one in this folder or milvus:URI",
+                                 metavar="PLACE")
     pca: int | None = flag(None, "compare this many principal components of the standardised features (default: up to "
                                  f"{COMPONENTS}, but pooled features as they are)", at_least=1, metavar="N")
     calibrate: bool = flag(False, "alone, or with --images-dir, --add or --remove: learn from its own pictures, left "
@@ -69,8 +68,8 @@ class Flags:
                                    "known artists' pictures that may be called unknown", above=0, below=1)
     score: GalleryScoreChoice = flag(
         "auto", "for --calibrate: what tells known artists from unknown ones, the vote's share (probability), nearest "
-                "neighbours, or the relative Mahalanobis distance of all features or of style features; auto compares "
-                "them by leaving artists out in turn")
+                "neighbours, the relative Mahalanobis distance of all features or of style features, or both combined; "
+                "auto compares them by leaving artists out in turn")
     overwrite: bool = flag(False, "replace an earlier gallery without asking", common=True)
     search: FolderSearchOptions
     network: FeatureOptions
@@ -87,30 +86,30 @@ def main(argv: list[str] | None = None) -> int:
     """Build or change a gallery; 0, or 3 when some pictures or folders could not be read."""
     flags = build_parser().read(argv)
     check_flags(flags)
+    store = open_store(flags.gallery)
     if flags.list:
-        print(*describe(read_gallery(flags.gallery)), sep="\n")
-        print_next("tools/build_gallery.py", "--gallery", flags.gallery, "--export", f"{flags.gallery}_vectors")
+        print(*describe(store.open_search(neighbours=1).gallery), sep="\n")
+        print_next("tools/build_gallery.py", "--gallery", flags.gallery, "--export", "my_vectors")
         return EXIT_DONE
     if flags.export:
-        gallery = read_gallery(flags.gallery)
-        check_export(flags.export)
-        export_gallery(gallery, flags.export)
-        applied = f"; {STANDARDISATION} is for features that they are compared with" if gallery.standardisation else ""
-        print(f"{VECTORS} and {VECTOR_NAMES} are in {flags.export}{applied}")
-        print_next("tools/compare_vectors.py", "--query-vector", flags.export / "vectors.npy", "--reference-vectors",
-                   flags.export / "vectors.npy")
-        return EXIT_DONE
-    check_target("--gallery", flags.gallery, "folder")
+        return export(store, flags.export)
+    if flags.copy_to or flags.copy_from:
+        source, target = (store, open_store(flags.copy_to)) if flags.copy_to else (
+            open_store(flags.copy_from or ""), store)
+        return copy(source, target, overwrite=flags.overwrite)
+    store.check_place()
     if flags.index:
         from search.hnsw import library
         library()  # missing before the work, not after it
-    sizes, failures, fitted = change(flags)
+    sizes, failures, fitted = change(flags, store)
     if failures:
         from inference.records import print_failures
         print_failures(failures)
     print(f"{counted(sum(sizes.values()), 'picture')} by {counted(len(sizes), 'artist')} are in {flags.gallery}")
     if flags.index:
-        print(store_index(flags.gallery))
+        start = time.monotonic()
+        store.write_index()
+        print(f"{HNSW} is in {flags.gallery}, made in {time.monotonic() - start:.0f} s")
     if fitted:
         from evaluation.gallery_verdicts import format_fitted
         print(*format_fitted(fitted), sep="\n")
@@ -124,69 +123,79 @@ def main(argv: list[str] | None = None) -> int:
     return EXIT_PARTIAL if failures else EXIT_DONE
 
 
-def change(flags: Flags) -> tuple[dict[str, int], list[tuple[Path, str]], Fitted | None]:
+def export(store: GalleryStore, folder: Path) -> int:
+    """Write the vectors of a gallery for other stores; the exit code."""
+    gallery = store.read()
+    check_export(folder)
+    export_gallery(gallery, folder)
+    applied = f"; {STANDARDISATION} is for features that they are compared with" if gallery.standardisation else ""
+    print(f"{VECTORS} and {VECTOR_NAMES} are in {folder}{applied}")
+    print_next("tools/compare_vectors.py", "--query-vector", folder / "vectors.npy", "--reference-vectors",
+               folder / "vectors.npy")
+    return EXIT_DONE
+
+
+def copy(source: GalleryStore, target: GalleryStore, *, overwrite: bool) -> int:
+    """Copy a gallery and its calibration from one place to another; the exit code."""
+    target.check_place()
+    gallery, files = source.read(), source.read_calibration()
+    target.write(gallery, overwrite=overwrite, calibration=partial(write_files, files=files) if files else None)
+    print(f"{counted(gallery.pictures, 'picture')} by {counted(len(gallery.sizes), 'artist')} are in {target}, as in "
+          f"{source}")
+    print_next("tools/build_gallery.py", "--gallery", target, "--list")
+    return EXIT_DONE
+
+
+def change(flags: Flags, store: GalleryStore) -> tuple[Mapping[str, int], list[tuple[Path, str]], Fitted | None]:
     """Build, change or calibrate the gallery.
 
     Returns:
         pictures of each artist, what could not be read, and the calibration if any.
     """
     if flags.images_dir:
-        with output_lock(flags.gallery):
+        with store.lock():
             gallery, failures = extract(flags.images_dir, flags)
-            return gallery.sizes, failures, write(gallery, flags, sources=[flags.images_dir])
-    added, failures = extract(flags.add, flags, read_gallery(flags.gallery)) if flags.add else (None, [])
+            return gallery.sizes, failures, build(gallery, flags, store)
+    if not (flags.add or flags.remove or flags.calibrate):
+        return store.open_search(neighbours=1).gallery.sizes, [], None
+    added, failures = extract(flags.add, flags, store) if flags.add else (None, [])
     sources = [flags.add] if flags.add else []
-    if not (added or flags.remove or flags.calibrate):
-        return read_gallery(flags.gallery).sizes, failures, None
-    with output_lock(flags.gallery, wait=True):  # the work is done: only now is there something to wait for
+    with store.lock(wait=True):  # the work is done: only now is there something to wait for
         if not flags.calibrate:
-            was_calibrated = is_calibrated(flags.gallery)
-            sizes = change_gallery(flags.gallery, added=added, removed=flags.remove, sources=sources)
-            tell_uncalibrated(flags.gallery, was_calibrated=was_calibrated)
+            was_calibrated = bool(store.read_calibration())
+            sizes = store.change(added=added, removed=flags.remove, sources=sources)
+            tell_uncalibrated(store, was_calibrated=was_calibrated)
             return sizes, failures, None
-        gallery = read_gallery(flags.gallery, added.space if added else None)
+        gallery = store.read(added.space if added else None)
         if added:
             gallery = gallery.with_pictures(added)
         elif flags.remove:
             gallery = gallery.without(flags.remove)
-        return gallery.sizes, failures, write(gallery, flags, sources=sources)
+        fitted = fit(gallery, flags)
+        store.calibrate(gallery, fitted.write, added=added, removed=flags.remove, sources=sources)
+        return gallery.sizes, failures, fitted
 
 
-def store_index(folder: Path) -> str:
-    """Make the index of the gallery in `folder`; a line that says so."""
-    from search.hnsw import write_index
-    start = time.monotonic()
-    with output_lock(folder, wait=True):
-        write_index(folder, read_gallery(folder))
-    return f"{HNSW} is in {folder}, made in {time.monotonic() - start:.0f} s"
-
-
-def is_calibrated(folder: Path) -> bool:
-    """Whether the gallery in `folder` has a calibration."""
-    from evaluation.calibration import CALIBRATION
-    return (folder / CALIBRATION).exists()
-
-
-def tell_uncalibrated(folder: Path, *, was_calibrated: bool) -> None:
+def tell_uncalibrated(store: GalleryStore, *, was_calibrated: bool) -> None:
     """Print that the calibration of a changed gallery is gone, if it had one."""
     if was_calibrated:
-        print(f"the calibration of {folder} was of its earlier pictures, and is gone: no verdicts until --calibrate")
+        print(f"the calibration of {store} was of its earlier pictures, and is gone: no verdicts until --calibrate")
 
 
-def write(gallery: Gallery, flags: Flags, sources: Sequence[Path]) -> Fitted | None:
-    """Write the whole gallery, with its calibration where that is asked for, which is returned."""
-    overwrite = flags.overwrite or not flags.images_dir
-    if not flags.calibrate:
-        was_calibrated = is_calibrated(flags.gallery)
-        write_gallery(flags.gallery, gallery, overwrite=overwrite, sources=sources)
-        tell_uncalibrated(flags.gallery, was_calibrated=was_calibrated)
-        return None
-    from evaluation.calibration import CALIBRATION
+def fit(gallery: Gallery, flags: Flags) -> Fitted:
+    """The calibration of a gallery as the flags ask for it."""
     from evaluation.gallery_verdicts import calibrate_gallery
-    fitted = calibrate_gallery(gallery, NEIGHBOURS, flags.error_rate, None if flags.score == "auto" else flags.score)
-    write_gallery(flags.gallery, gallery, overwrite=overwrite, sources=sources,
-                  calibration=lambda folder: fitted.calibration.write(folder / CALIBRATION, fitted.figures,
-                                                                      fitted.scorer))
+    return calibrate_gallery(gallery, NEIGHBOURS, flags.error_rate, None if flags.score == "auto" else flags.score)
+
+
+def build(gallery: Gallery, flags: Flags, store: GalleryStore) -> Fitted | None:
+    """Write the new gallery, with its calibration where that is asked for, which is returned."""
+    fitted = fit(gallery, flags) if flags.calibrate else None
+    was_calibrated = is_folder(flags.gallery) and bool(store.read_calibration())
+    store.write(gallery, overwrite=flags.overwrite, sources=[flags.images_dir] if flags.images_dir else [],
+                calibration=fitted.write if fitted else None)
+    if not fitted:
+        tell_uncalibrated(store, was_calibrated=was_calibrated)
     return fitted
 
 
@@ -199,14 +208,16 @@ def check_export(folder: Path) -> None:
 
 def check_flags(flags: Flags) -> None:
     """Raise a `UserError` unless the flags say one thing to do, and nothing that it does not need."""
-    tasks = [name for name in ("images_dir", "add", "remove", "list", "export") if getattr(flags, name)]
+    tasks = [name for name in ("images_dir", "add", "remove", "list", "export", "copy_to", "copy_from")
+             if getattr(flags, name)]
     if len(tasks) != 1 and (tasks or not (flags.calibrate or flags.index)):
-        raise UserError(f"{len(tasks)} of --images-dir, --add, --remove, --list and --export", "one of them, or "
-                        "--calibrate or --index", "give one")
+        raise UserError(f"{len(tasks)} of --images-dir, --add, --remove, --list, --export, --copy-to and --copy-from",
+                        "one of them, or --calibrate or --index", "give one")
+    check_copy(flags)
     if not flags.calibrate and (others := sorted(flags.given & {"error_rate", "score"})):
         raise UserError(f"{flag_name(others[0])} without --calibrate", "both", f"leave {flag_name(others[0])} away")
-    if flags.export and (flags.calibrate or flags.index):
-        raise UserError(f"--{'calibrate' if flags.calibrate else 'index'} with --export", "one of them",
+    if (flags.export or flags.copy_to or flags.copy_from) and (flags.calibrate or flags.index):
+        raise UserError(f"--{'calibrate' if flags.calibrate else 'index'} with {flag_name(tasks[0])}", "one of them",
                         "give one first, then the other")
     if flags.fix_list and not (flags.images_dir or flags.add):
         raise UserError("--fix-list without --images-dir or --add", "pictures that it tells of", "leave it away")
@@ -218,23 +229,35 @@ def check_flags(flags: Flags) -> None:
                         "leave the rest away")
 
 
-def describe(gallery: Gallery) -> list[str]:
+def check_copy(flags: Flags) -> None:
+    """Raise a `UserError` if the flags ask for an index that Milvus has already, or copy a gallery onto itself."""
+    if flags.index and not is_folder(flags.gallery):
+        raise UserError(f"--index with {flags.gallery}", "a folder: Milvus keeps an index of its own",
+                        "leave --index away")
+    other = flags.copy_to or flags.copy_from
+    if other and (other == flags.gallery or (is_folder(other) and is_folder(flags.gallery)
+                                             and Path(other).resolve() == Path(flags.gallery).resolve())):
+        raise UserError(f"a copy of {other} onto itself", "two places", "name another one")
+
+
+def describe(gallery: GalleryOutline) -> list[str]:
     """The lines that --list prints: how many pictures and artists, whose features, and each artist's pictures."""
     compared = f", compared by up to {gallery.components} principal components" if gallery.components else ""
-    return [f"{counted(len(gallery.images), 'picture')} by {counted(len(gallery.sizes), 'artist')}",
-            f"{gallery.space.feature_kind} features, {gallery.features.shape[1]} numbers each{compared}",
+    return [f"{counted(gallery.pictures, 'picture')} by {counted(len(gallery.sizes), 'artist')}",
+            f"{gallery.space.feature_kind} features, {gallery.feature_dim} numbers each{compared}",
             f"of the network {gallery.space.model[:8]}…, which --checkpoint or --model must name", "",
             *format_table([("artist", "pictures"), RULE, *gallery.sizes.items()])]
 
 
-def extract(folder: Path, flags: Flags, earlier: Gallery | None = None) -> tuple[Gallery, list[tuple[Path, str]]]:
+def extract(folder: Path, flags: Flags, earlier: GalleryStore | None = None) -> tuple[Gallery, list[tuple[Path, str]]]:
     """The gallery of the pictures in `folder`, in the space of the `earlier` one; and what could not be read."""
     flags.network.check_source()
     from inference.predictor import Predictor
     from inference.records import extract_folder
-    predictor = Predictor.from_options(flags.network, uses_features=True, gallery=earlier.space if earlier else None)
-    if earlier:
-        read_gallery(flags.gallery, predictor.space)  # refuse another network's gallery before the work
+    known = earlier.open_search(neighbours=1).gallery if earlier else None
+    predictor = Predictor.from_options(flags.network, uses_features=True, gallery=known.space if known else None)
+    if known:
+        known.check_space(predictor.space, flags.gallery)  # refuse another network's gallery before the work
     pictures = find_pictures(folder, exclude=flags.search.exclude)
     fixes = read_fix_list(flags.fix_list) if flags.fix_list else {}
     pictures = select_pictures(pictures, fixes) if fixes else pictures.of_artists()

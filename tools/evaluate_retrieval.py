@@ -21,8 +21,8 @@ from runtime.arguments import Parser, flag
 from runtime.next_step import CHECKPOINT, PICTURES, network_flags, print_next
 from runtime.options import NEIGHBOURS, ClusterOptions, FeatureOptions, FolderSearchOptions
 from runtime.text_table import RULE, format_table
-from search.gallery import Gallery, read_gallery
-from search.gallery_search import GallerySearch, gallery_accuracy
+from search.engines import open_store
+from search.gallery_search import Search, gallery_accuracy
 from search.neighbours import normalised
 from search.retrieval import format_retrieval, read_labels, retrieval_figures
 from search.standardisation import comparable
@@ -43,7 +43,9 @@ class Flags:
                                          "of the pixels", common=True)
     num_clusters: int | None = flag(None, "number of clusters (default: that of artists)", at_least=1)
     seed: int = flag(0, "seed of k-means", at_least=0, at_most=2**32 - 1)
-    gallery: Path | None = flag(None, "also let this gallery of the same model name the artists", common=True)
+    gallery: str | None = flag(None, "also let this gallery of the same model name the artists, a folder or milvus:URI",
+                               metavar="PLACE", common=True)
+    exact: bool = flag(False, "for --gallery: compare with every picture, without an index")
     output: Path | None = flag(None, "write the figures as JSON", writes="file", common=True)
     search: FolderSearchOptions
     network: FeatureOptions
@@ -58,8 +60,8 @@ def build_parser() -> Parser[Flags]:
 def main(argv: list[str] | None = None) -> int:
     """Evaluate, print and write; 0, or 3 when some pictures or folders could not be read."""
     flags = build_parser().read(argv)
-    gallery = read_gallery(flags.gallery) if flags.gallery else None
-    found, failures = (read_vectors([flags.features]), []) if flags.features else extract(flags, gallery)
+    search = open_store(flags.gallery).open_search(neighbours=NEIGHBOURS, exact=flags.exact) if flags.gallery else None
+    found, failures = (read_vectors([flags.features]), []) if flags.features else extract(flags, search)
     artists = read_labels(found.names, flags.labels)
     labels = np.unique(artists, return_inverse=True)[1]
     rows = comparable(found)[0]
@@ -71,10 +73,9 @@ def main(argv: list[str] | None = None) -> int:
         figures["clusters"] = compare_clusters(rows, found.names, labels, flags.images_dir, flags)
         rows = [(kind, f"{each['ari']:.3f}", f"{each['purity']:.3f}") for kind, each in figures["clusters"].items()]
         print(*format_table([("k-means of", "ARI", "purity"), RULE, *rows]), sep="\n")
-    if gallery:
+    if search:
         if found.space:
-            gallery.space.check(found.space, flags.features or flags.images_dir, flags.gallery)
-        search = GallerySearch(gallery, neighbours=NEIGHBOURS)
+            search.gallery.space.check(found.space, flags.features or flags.images_dir, flags.gallery)
         accuracy = figures["gallery"] = gallery_accuracy(search, found.rows, artists)
         rows = [(f"gallery, by {way}", f"{accuracy[way]:.1f}", f"{accuracy[f'balanced_{way}']:.1f}")
                 for way in ("neighbours", "mean")]
@@ -90,14 +91,15 @@ def main(argv: list[str] | None = None) -> int:
     return EXIT_PARTIAL if failures else EXIT_DONE
 
 
-def extract(flags: Flags, gallery: Gallery | None) -> tuple[Vectors, list[tuple[Path, str]]]:
+def extract(flags: Flags, search: Search | None) -> tuple[Vectors, list[tuple[Path, str]]]:
     """The features of the artists' pictures in --images-dir, and the pictures and folders that cannot be read."""
     if flags.images_dir is None:
         raise UserError("no features to judge", "--features, or --images-dir and a network", "add what is missing")
     flags.network.check_source()
     from inference.predictor import Predictor
     from inference.records import extract_folder
-    predictor = Predictor.from_options(flags.network, uses_features=True, gallery=gallery.space if gallery else None)
+    predictor = Predictor.from_options(flags.network, uses_features=True,
+                                       gallery=search.gallery.space if search else None)
     pictures = find_pictures(flags.images_dir, exclude=flags.search.exclude).without_loose()
     return extract_folder(predictor, pictures, flags.network)
 

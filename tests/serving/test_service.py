@@ -18,6 +18,7 @@ from inference.label_records import LabelChoice, make_label_record
 from inference.predictor import Failure, Prediction, Predictor
 from runtime.options import NEIGHBOURS, TrainedOptions
 from runtime.placement import Placement
+from search.engines import FolderStore
 from search.gallery import Gallery, read_gallery, write_gallery
 from serving.batching import Batcher, QueueFull, Upload
 from serving.service import Question, Service
@@ -108,7 +109,7 @@ def test_a_full_disk_leaves_the_gallery_as_it_was(predictor: Predictor, gallery:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     batcher = Batcher(predictor, OPTIONS, capacity=9)
-    service = Service(predictor, batcher, gallery=gallery, neighbours=NEIGHBOURS)
+    service = Service(predictor, batcher, store=FolderStore(gallery), neighbours=NEIGHBOURS)
     answers = [future.result(60) for future in batcher.submit([upload(1)])]
     with monkeypatch.context() as patch:
         patch.setattr("search.gallery.write_json", full)
@@ -116,7 +117,7 @@ def test_a_full_disk_leaves_the_gallery_as_it_was(predictor: Predictor, gallery:
             service.add("New", [upload(1)], answers)
     assert service.artists() == [{"artist": "A", "pictures": 2}, {"artist": "B", "pictures": 1}]
     assert list(read_gallery(gallery).sizes) == ["A", "B"]
-    Service(predictor, batcher, gallery=gallery, neighbours=NEIGHBOURS).add("New", [upload(1)], answers)
+    Service(predictor, batcher, store=FolderStore(gallery), neighbours=NEIGHBOURS).add("New", [upload(1)], answers)
     assert list(read_gallery(gallery).sizes) == ["A", "B", "New"]
     assert [path.name for path in gallery.parent.iterdir() if not path.name.startswith(".")] == ["gallery"]
     batcher.close()

@@ -96,7 +96,7 @@ def test_an_export_is_made_without_the_model(built: Path, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(("flags", "told"), [
-    ([], "0 of --images-dir, --add, --remove, --list and --export"),
+    ([], "0 of --images-dir, --add, --remove, --list, --export, --copy-to and --copy-from"),
     (["--remove", "artist_0", "--export", "x"], "2 of --images-dir"),
     (["--remove", "artist_9"], "no artist 'artist_9'"), (["--remove", ""], '--remove ""'),
     (["--images-dir", "{data}/val"], "no --checkpoint"),
@@ -154,3 +154,23 @@ def test_flags_of_a_calibration_that_fit_nothing(built: Path, capsys, arguments:
     assert main(["--gallery", str(built), *arguments]) == 2
     assert expected in capsys.readouterr().err
     assert sorted(built.iterdir()) == before
+
+
+def test_a_gallery_in_milvus_is_searched_as_the_folder(built: Path, trained: Path, data_set: Path, tmp_path: Path,
+                                                       capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("pymilvus", reason="a package of requirements-milvus.txt is not installed")
+    pytest.importorskip("milvus_lite", reason="a package of requirements-milvus.txt is not installed")
+    place = f"milvus:{tmp_path / 'galleries.db'}"
+    assert main(["--gallery", str(built), "--copy-to", place]) == 0
+    assert change(Path(place), trained, "--add", data_set / "train" / "artist_1") == 0
+    assert main(["--gallery", place, "--copy-to", str(tmp_path / "copy")]) == 0
+    found = []
+    for gallery, more in ((place, ()), (place, ("--exact",)), (tmp_path / "copy", ())):
+        assert infer([*map(str, ("--mode", "search", "--gallery", gallery, "--input", data_set / "val", "--output",
+                                 tmp_path / "out", "--checkpoint", trained, "--workers", 0, *more))]) == 0
+        records = json.loads((tmp_path / "out" / "batch_results.json").read_text(encoding="utf-8"))
+        found.append({name: [(key, near.get("image"), near["artist"]) for key in record for near in record[key]]
+                      for name, record in records.items()})
+    assert found[0] == found[1] == found[2]
+    assert main(["--gallery", place, "--copy-from", place]) == 2
+    assert "onto itself" in capsys.readouterr().err
