@@ -20,12 +20,14 @@ def nfc(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
-def as_text(name: str) -> str:
+def as_text(name: str | Path, *, below: Path | None = None) -> str:
     r"""`name`, a path of any bytes, as result files and messages hold it: `\u000a` for a line feed, and so on.
 
-    What a line of UTF-8 can hold stays. No two names become one; `from_text` is the inverse.
+    What a line of UTF-8 can hold stays. No two names become one; `from_text` is the inverse. With `below`, a folder, it
+    is the path from there, "/"-separated; `named_file` is the inverse of that.
     """
-    return _ESCAPED.sub(lambda sign: f"\\u{ord(sign[0]):04x}", name)
+    text = str(name) if below is None else Path(name).relative_to(below).as_posix()
+    return _ESCAPED.sub(lambda sign: f"\\u{ord(sign[0]):04x}", text)
 
 
 def from_text(text: str) -> str:

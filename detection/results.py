@@ -162,7 +162,7 @@ def _cut_out(picture: Image.Image, found: Found, objects: Sequence[FoundObject],
         place = folder / start.parent / fit_file_name(f"{name}_{folder_name(category, folder)}", ".png", folder)
         with atomic_path(place) as partial:
             picture.crop(edges).save(partial, format="PNG")
-        yield [as_text(place.relative_to(folder).as_posix()), as_text(str(names.pictures[found.path])), category,
+        yield [as_text(place, below=folder), as_text(str(names.pictures[found.path])), category,
                f"{each.score:.4f}", *edges]
 
 

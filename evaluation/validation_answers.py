@@ -77,11 +77,11 @@ class PictureFiles:
         known = len(train_set) <= MOST_TRAINING
         train, val = ([os.path.abspath(dataset.path(index)) for index in range(count)]
                       for dataset, count in ((train_set, len(train_set) if known else 0), (val_set, len(val_set))))
-        folder = os.path.abspath(data_path)
+        folder = Path(os.path.abspath(data_path))
         if not all(Path(path).is_relative_to(folder) for path in (*train, *val)):
-            folder = os.path.commonpath([os.path.dirname(path) for path in (*train, *val)])
-        train, val = ([as_text(Path(path).relative_to(folder).as_posix()) for path in side] for side in (train, val))
-        return cls(folder=Path(folder), train=train, val=val)
+            folder = Path(os.path.commonpath([os.path.dirname(path) for path in (*train, *val)]))
+        train, val = ([as_text(path, below=folder) for path in side] for side in (train, val))
+        return cls(folder=folder, train=train, val=val)
 
 
 class ValidationAnswers(msgspec.Struct):

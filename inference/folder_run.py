@@ -125,5 +125,5 @@ def find_shards(folders: Sequence[Path]) -> list[Journal]:
 def _digest(pictures: Sequence[Path], folder: Path) -> str:
     digest = hashlib.blake2b(digest_size=16)
     for picture in pictures:
-        digest.update(as_text(picture.relative_to(folder).as_posix()).encode() + b"\0")
+        digest.update(as_text(picture, below=folder).encode() + b"\0")
     return digest.hexdigest()

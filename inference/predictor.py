@@ -224,7 +224,7 @@ class Predictor:
         views = Views(self.preprocessing, options.view)
         pictures = ImageList(paths, views, max_pixels=options.max_pixels,
                              reduction=views.reduction if options.draft else None)
-        yield from self.answer(pictures, batch_size=options.batch_size, num_workers=options.num_workers, start=start)
+        return self.answer(pictures, batch_size=options.batch_size, num_workers=options.num_workers, start=start)
 
     def answer(self, pictures: ImageList, *, batch_size: int, num_workers: int | None,
                start: int = 0) -> Iterator[Prediction | Failure]:
@@ -234,7 +234,7 @@ class Predictor:
             UserError: the network answers, but no answer is finite; then it is raised before the first answer comes,
                 unless `start` leaves some out.
         """
-        paths = pictures.files()
+        paths = pictures.paths
         size = min(batch_size, len(paths)) or 1
         has_answered = start > 0
         held: list[Prediction | Failure] = []
@@ -257,7 +257,7 @@ class Predictor:
         The transform of `pictures` is `Views` of this network's preprocessing.
         """
         batch = collate([pictures[index] for index in range(len(pictures))])
-        return self._make_answers(batch, self._average_views(batch), pictures.files())
+        return self._make_answers(batch, self._average_views(batch), pictures.paths)
 
     def _make_answers(self, batch: Batch, outputs: tuple[torch.Tensor, torch.Tensor],
                       paths: Sequence[Path]) -> list[Prediction | Failure]:
