@@ -243,7 +243,9 @@ def connect(address: str) -> Any:
                  runtime_env={"env_vars": environment}, include_dashboard=False if address == "local" else None)
         with contextlib.suppress(ValueError):  # outside the main thread
             signal.signal(signal.SIGTERM, before)  # Ray's own handler would leave without a line
-    except (OSError, ValueError, RuntimeError) as error:
+    except Exception as error:  # Ray raises that itself where a node takes more than 30 s to start
+        if not isinstance(error, OSError | ValueError | RuntimeError) and type(error) is not Exception:
+            raise
         raise UserError(f"--ray {address}, which does not answer ({' '.join(str(error).split())[:200]})",
                         "local, or HOST:PORT of a cluster's head", "start it with ray start --head, or check the "
                         "address") from error

@@ -174,6 +174,20 @@ def test_ray_that_is_missing_or_does_not_answer_gets_a_line(monkeypatch: pytest.
                 connect(address)
 
 
+@pytest.mark.parametrize(("error", "kind"), [
+    (Exception("The current node timed out during startup."), UserError), (ConnectionError("no GCS"), UserError),
+    (KeyError("a bug"), KeyError)])
+def test_a_cluster_that_does_not_start_gets_a_line(monkeypatch: pytest.MonkeyPatch, error: Exception,
+                                                   kind: type[Exception]) -> None:
+    def refuse(ray: FakeRay, **options: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(FakeRay, "init", refuse)
+    monkeypatch.setitem(sys.modules, "ray", FakeRay(tell))
+    with pytest.raises(kind, match=str(error.args[0])):
+        connect("local")
+
+
 @pytest.mark.parametrize(("flags", "told"), [
     (["--ray", "local"], "--ray with the single picture"), (["--ray-workers", "2"], "--ray-workers without --ray")])
 def test_flags_that_do_not_fit_are_refused(tmp_path: Path, flags: list[str], told: str,
