@@ -84,7 +84,7 @@ def compare(classes: int, width: int, dtype: torch.dtype, opt: str, smoothing: f
     answers = rank_answers(head, torch.ones(rank() * 2, width, dtype=dtype), torch.arange(rank() * 2), min(7, classes))
     found["bytes"] = count_bytes(head, optimizer)
     if whole is not None:
-        exact = copy.deepcopy(whole).double()
+        exact = exact_update(whole, inputs, labels, options, smoothing, adjustment)
         other = make_optimizer(whole, options, 1e-3)
         expected = ExactLoss(smoothing, adjustment) if dtype is torch.float64 else ClassificationLoss(
             smoothing, adjustment)
@@ -94,11 +94,8 @@ def compare(classes: int, width: int, dtype: torch.dtype, opt: str, smoothing: f
         found["update"] = max(error(state[name], value) for name, value in whole.state_dict().items())
         found["moments"] = max(error(stored["state"][index][name], value) for index, moments in
                                other.state_dict()["state"].items() for name, value in moments.items())
-        step(exact, exact, ExactLoss(smoothing, adjustment), inputs.double(), labels, make_optimizer(
-            exact, options, 1e-3))
-        found["rounding"], found["undivided rounding"] = (
-            max(error(one[name].double(), value) for name, value in exact.state_dict().items())
-            for one in (state, whole.state_dict()))
+        found["rounding"], found["undivided rounding"] = (max(error(
+            one[name].double(), value) for name, value in exact.items()) for one in (state, whole.state_dict()))
         found["undivided bytes"] = count_bytes(whole.head, other)
         assert len(answers.ids) == 0, "the first rank asked about no picture"
         # What was gathered comes back in parts.
@@ -107,6 +104,15 @@ def compare(classes: int, width: int, dtype: torch.dtype, opt: str, smoothing: f
         assert all(torch.equal(value, optimizer.state_dict()["state"][index][name])
                    for index, each in moments.items() for name, value in each.items())
     return found
+
+
+def exact_update(network: nn.Module, inputs: torch.Tensor, labels: torch.Tensor, options: OptimizerOptions,
+                 smoothing: float, adjustment: torch.Tensor | None) -> dict[str, torch.Tensor]:
+    """The weights of `network` after one update in float64."""
+    network = copy.deepcopy(network).double()
+    step(network, network, ExactLoss(smoothing, adjustment), inputs.double(), labels, make_optimizer(
+        network, options, 1e-3))
+    return network.state_dict()
 
 
 def count_bytes(head: nn.Module, optimizer: torch.optim.Optimizer) -> int:
