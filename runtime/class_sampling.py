@@ -87,10 +87,12 @@ class ClassSampling:
         """Take the moments of `part` over into those of `whole`."""
         kept = self.optimizer.state[whole]
         for key, value in self.optimizer.state[part].items():
-            if _is_moment(value, part):
-                kept.setdefault(key, torch.zeros_like(whole, dtype=value.dtype))[rows] = value
-            else:
+            if not _is_moment(value, part):
                 kept[key] = value
+                continue
+            if key not in kept:
+                kept[key] = torch.zeros_like(whole, dtype=value.dtype)
+            kept[key][rows] = value
 
 
 def make_sampling(network: nn.Module, optimizer: torch.optim.Optimizer, rate: float) -> ClassSampling | None:
