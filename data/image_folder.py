@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
@@ -148,6 +149,13 @@ class ImageTar(ImageFolder):
         found = PictureFolder(root=self.root, images=[], folders=[], passed_over=passed_over, unreadable=[])
         self.passed_over, self.unreadable = [f"{self.root}: {line}" for line in found.report()], found.unreadable
         return dict(sorted(by_class.items()))
+
+    @property
+    def layout(self) -> str:
+        """A digest of the places of all images in their tar files."""
+        places = "".join(f"{name}\0{file.name}\0{member.offset}\0{member.size}\n"
+                         for name, (file, _, member) in self._members.items())
+        return hashlib.blake2b(places.encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()
 
     def path(self, index: int) -> Path:
         """The path of image `index`, which leads into a tar."""

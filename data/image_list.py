@@ -135,6 +135,11 @@ class LabelledImages(ImageList):
         """Images of each class, (classes,) int64."""
         raise NotImplementedError
 
+    @property
+    def layout(self) -> str:
+        """Tells tar files that differ in what they hold apart; empty for images on disk."""
+        return ""
+
     def leave_out(self, damaged: Collection[Path]) -> None:
         """Forget these files; the others keep their order."""
         raise NotImplementedError

@@ -64,6 +64,24 @@ def on_first_rank(function: Callable[[], Result]) -> Result:
     return result
 
 
+def on_every_rank(function: Callable[[], Result]) -> Result:
+    """Run `function` on every process, and return this one's result; where one cannot, none waits for it.
+
+    Raises:
+        UserError: `function` raised it on some process; every process raises that of the first such rank.
+    """
+    result: Any = None
+    problem: UserError | None = None
+    try:
+        result = function()
+    except UserError as error:
+        problem = error
+    for told in gather(problem):
+        if told:
+            raise told
+    return result
+
+
 @contextlib.contextmanager
 def process_group(device: torch.device) -> Iterator[str]:
     """A context in which this process is part of the run that RANK and WORLD_SIZE describe; yields a line for the log.

@@ -14,7 +14,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -78,12 +78,12 @@ class Script:
 
 
 def start_ranks(processes: int, script: str | Path, *arguments: object, cwd: Path,
-                env: Mapping[str, str] | None = None) -> list[Script]:
-    """Start `script` as the ranks of one run, as a launcher would."""
+                env: Mapping[str, str] | None = None, own: Sequence[Sequence[object]] = ()) -> list[Script]:
+    """Start `script` as the ranks of one run, as a launcher would; `own` are further arguments of each rank."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    return [Script(script, *arguments, cwd=cwd, env={
+    return [Script(script, *arguments, *(own[rank] if own else ()), cwd=cwd, env={
         "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port), **(env or {})}) for rank in range(processes)]
 

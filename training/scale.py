@@ -86,8 +86,11 @@ def scale_network(network: torch.nn.Module, scale: ScaleOptions) -> list[str]:
 
 
 def check_ranks(options: TrainerOptions, architecture: Architecture, classes: Sequence[str],
-                pictures: Pictures) -> None:
-    """Raise a `UserError`, on every rank, unless all ranks have these; paths may differ."""
+                pictures: Pictures, layouts: Sequence[str] = ()) -> None:
+    """Raise a `UserError`, on every rank, unless all ranks have these; paths may differ.
+
+    `layouts` are those of the images to train and to validate, see `LabelledImages`.
+    """
     if world_size() == 1:
         return
     digests = (hashlib.blake2b(content, digest_size=8).hexdigest() for content in (
@@ -98,6 +101,7 @@ def check_ranks(options: TrainerOptions, architecture: Architecture, classes: Se
     check_agreement({**flags, "the model": architecture.name, "the number of classes": len(classes),
                      "the number of pictures to train": len(pictures.train),
                      "the number of pictures to validate": len(pictures.val),
+                     "the digest of the shards": " ".join(layouts),
                      **dict(zip(("the digest of the classes' names", "the digest of the pictures' names"), digests,
                                 strict=True))})
 

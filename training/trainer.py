@@ -29,7 +29,7 @@ from runtime.networks import Architecture, check_input_size, load_weights
 from runtime.next_step import print_next
 from runtime.options import FolderTrainerOptions, ProbeOptions, ScaleOptions, TrainerOptions
 from runtime.placement import WORKERS, Placement
-from runtime.processes import on_first_rank, process_group, rank, world_size
+from runtime.processes import on_every_rank, on_first_rank, process_group, rank, world_size
 from runtime.progress import progress
 from training.augmentation import train_transform
 from training.engine import Run, Task
@@ -265,14 +265,14 @@ def prepare_run(spec: TrainerSpec[Any, Any], checkpoint: Checkpoint | None,
         UserError: flags, dataset and checkpoint contradict one another.
     """
     data_lines = spec.find_data(checkpoint)
-    train_set, train_lines = spec.open_train()
+    train_set, train_lines = on_every_rank(spec.open_train)
     spec.check_train(train_set)  # before the scan, which takes time
     classes, run_options = train_set.classes, spec.options.run
     source = (read_checkpoint(run_options.finetune_from, run_options.class_csv)
               if run_options.finetune_from and not checkpoint else None)
     spec, recipe = _with_recipe(spec, train_set, checkpoint, source, placement)
     options = spec.options
-    val_set, val_lines = spec.open_val(classes)
+    val_set, val_lines = on_every_rank(lambda: spec.open_val(classes))
     lines = [*data_lines, *train_lines, *val_lines]
     if checkpoint:
         check_classes(checkpoint, classes, "the data set")
@@ -287,7 +287,7 @@ def prepare_run(spec: TrainerSpec[Any, Any], checkpoint: Checkpoint | None,
     spec.set_train_transform(train_set, train_preprocessing)
     spec.set_eval_transform(val_set, preprocessing)
     pictures = Pictures.of(train_set.names, val_set.names)
-    check_ranks(options, architecture, classes, pictures)
+    check_ranks(options, architecture, classes, pictures, [train_set.layout, val_set.layout])
     changes = pictures.compare(checkpoint, accept=options.run.accept_changed_data) if checkpoint else []
     lines += [*changes, *_leave_out_damaged(spec, train_set, val_set)]
     loading = choose_loading(options.data, len(train_set), options.optimizing.accumulation_steps, placement)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
+import os
 import shutil
 import subprocess
 import tarfile
@@ -19,9 +21,9 @@ import inference_artist
 import prepare_dataset
 import tools.calibrate
 import train_artist_style
-from data.picture_files import list_images
 from tests.conftest import MODEL
-from tests.pictures import stroke_picture
+from tests.forked import start_ranks
+from tests.pictures import list_images, stroke_picture
 from tests.small_runs import write_run
 
 Completed = subprocess.CompletedProcess[str]
@@ -185,3 +187,30 @@ def test_a_shard_that_is_cut_off_ends_in_one_line(folders: Path, tmp_path: Path,
     assert inference_artist.main(["--checkpoint", str(write_run(tmp_path / "net") / "model_best.pth"), "--input",
                                   str(data / "train"), "--output", str(tmp_path / "out")]) == 2
     assert "cut off" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(os.name == "nt", reason="starts ranks by the environment of POSIX tests")
+@pytest.mark.parametrize(("spoil", "told"), [
+    (lambda shard: shard.write_bytes(shard.read_bytes()[:5000]), "cut off"),
+    (lambda shard: pack_again(shard), "the digest of the shards is")])
+def test_ranks_with_different_shards_end_with_one_line(folders: Path, tmp_path: Path, spoil: Callable[[Path], object],
+                                                       told: str) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(folders / "shards", other)
+    spoil(sorted((other / "train").iterdir())[-1])
+    ranks = start_ranks(2, "train_artist_style.py", "--model", MODEL, "--input-size", 32, "--num-workers", 0,
+                        "--output-dir", tmp_path / "run", cwd=tmp_path, own=[
+                            ("--data-path", folders / "shards"), ("--data-path", other)])
+    for rank in ranks:
+        text, code = rank.communicate(200)[0], rank.returncode
+        assert code == 2, text
+        assert told in text.splitlines()[-1]
+
+
+def pack_again(shard: Path) -> None:
+    """The same names in another order."""
+    with tarfile.open(shard) as tar:
+        files = [(member, tar.extractfile(member).read()) for member in tar]  # type: ignore[union-attr]  # files
+    with tarfile.open(shard, "w", format=tarfile.PAX_FORMAT) as tar:
+        for member, content in reversed(files):
+            tar.addfile(member, io.BytesIO(content))
