@@ -60,6 +60,30 @@ def read_table(path: str | os.PathLike[str], columns: Sequence[str]) -> Iterator
         yield line, [row[place] for place in places]
 
 
+def read_table_at(path: str | os.PathLike[str], columns: Sequence[str], numbers: Iterable[int]) -> list[list[str]]:
+    """The cells of `columns` of the rows of these `numbers`, from 0 on, of a file in which each row is one line.
+
+    Only these rows are parsed, so that few rows of a large file take no time.
+
+    Raises:
+        UserError: see `read_table`; or there is no such row.
+    """
+    try:
+        lines = read_bytes(path).split(b"\n")
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}", f"a CSV file {','.join(columns)}", "check the path") from error
+    chosen = [*numbers]
+    if any(not 0 <= number < len(lines) - 1 for number in chosen):
+        raise malformed(path, len(lines), "fewer rows", f"a row {max(chosen)}")
+    text = b"\n".join(lines[0:1] + [lines[number + 1] for number in chosen]).decode("utf-8-sig", errors="replace")
+    rows = csv.reader(io.StringIO(text, newline=""))
+    places = find_columns(path, 1, next(rows), columns)
+    found = [[row[place] for place in places if place < len(row)] for row in rows]
+    if [len(row) for row in found] != [len(columns)] * len(chosen):
+        raise malformed(path, 1, "rows of another form", ",".join(columns))
+    return found
+
+
 def find_columns(path: str | os.PathLike[str], line: int, header: Sequence[str], columns: Sequence[str]) -> list[int]:
     """Where each of `columns` is in the `header`, which stands in `line`.
 

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 
 from data.output_folder import output_lock, read_swapped
 from runtime.arguments import check_target
-from search.gallery import CALIBRATION_FILES, Gallery, GalleryOutline, change_gallery, read_gallery, write_gallery
+from search.gallery import (
+    CALIBRATION_FILES,
+    Gallery,
+    GalleryOutline,
+    change_gallery,
+    check_gallery,
+    read_gallery,
+    write_gallery,
+)
 from search.gallery_search import GallerySearch, Search, open_search
 from search.gallery_store import Also, Files, GalleryStore
 from search.hnsw import write_index
@@ -47,6 +56,14 @@ class FolderStore(GalleryStore):
     def read_space(self) -> FeatureSpace | None:
         """See `GalleryStore`."""
         return FeatureSpace.read(self.folder)
+
+    def check_space(self, space: FeatureSpace) -> None:
+        """See `GalleryStore`."""
+        read_swapped(self.folder, partial(check_gallery, space=space))
+
+    def read_outline(self) -> GalleryOutline:
+        """See `GalleryStore`."""
+        return read_gallery(self.folder)
 
     def read(self, space: FeatureSpace | None = None) -> Gallery:
         """See `GalleryStore`; the features stay on disk."""

@@ -15,7 +15,7 @@ from typing import Annotated, Literal
 import msgspec
 import numpy as np
 
-from data.csv_files import read_table, write_rows
+from data.csv_files import read_table, read_table_at, write_rows
 from data.names import as_text, nfc
 from data.output_folder import (
     check_apart,
@@ -27,13 +27,13 @@ from data.output_folder import (
     report_write_errors,
 )
 from data.picture_files import artist_of, find_pictures
-from data.side_files import read_json
+from data.side_files import read_json, read_lines, unreadable
 from runtime.options import COMPONENTS
 from search.gallery_changes import Change, Content, apply_changes, changed_sizes, find_changes, next_change
 from search.neighbours import normalised
 from search.rows import Rows
 from search.standardisation import STANDARDISATION, Standardisation
-from search.vectors import FEATURES, LONGEST, FeatureSpace, read_matrix, write_features
+from search.vectors import FEATURES, LONGEST, NAMES, FeatureSpace, read_matrix, read_texts, write_features
 from utils import UserError, counted, write_array, write_json
 
 FORMAT, MADE_BY = "lsnet-gallery-1", "tools/build_gallery.py"
@@ -45,6 +45,7 @@ OF_PICTURES = (*CALIBRATION_FILES, HNSW)  # what is of all its pictures, and goe
 COLUMNS = ("row", "artist", "image")
 # A gallery of fewer pictures is written whole, as is one of which more than a share was changed, or often.
 SMALL, CHANGED_SHARE, MOST_CHANGES = 10_000, 1 / 16, 256
+_AGAIN = "check the path, or build the gallery again"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -89,10 +90,6 @@ class GalleryOutline(ABC):
     def comparable(self, rows: Rows) -> Rows:
         """Raw features (N, D) as they are compared: (N, K) float32."""
         return self.standardisation.apply(rows) if self.standardisation else rows
-
-    def check_space(self, asked: FeatureSpace, place: object) -> None:
-        """Raise a `UserError` unless features of the space `asked` can be compared with those of this, at `place`."""
-        check_space(place, self.space, asked, artists=len(self.sizes))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -276,7 +273,7 @@ def read_gallery(folder: Path, space: FeatureSpace | None = None) -> Gallery:
 
 
 def _read_state(folder: Path, space: FeatureSpace | None) -> Gallery:
-    action = "check the path, or build the gallery again"
+    action = _AGAIN
     about = _read_about(folder)
     features = read_matrix(folder / FEATURES)
     rows = [row for _, row in read_table(folder / PICTURES, COLUMNS)]
@@ -330,7 +327,7 @@ def change_gallery(folder: Path, *, added: Gallery | None = None, removed: str |
             check_space(folder, own, asked, artists=len(sizes))
         if added:
             check_apart(folder, sources)
-            replaced = _find_replaced(added, sizes, folder)
+            replaced = _find_replaced(added, sizes, folder, files)
             after = dict(Counter(sizes) - Counter(replaced) + Counter(added.artists))
             change = Change(images=added.images, artists=added.artists, features=np.asarray(added.features),
                             replaced=replaced)
@@ -348,17 +345,34 @@ def change_gallery(folder: Path, *, added: Gallery | None = None, removed: str |
         return dict(sorted(after.items()))
 
 
-def _find_replaced(added: Gallery, sizes: Mapping[str, int], folder: Path) -> list[str]:
+def _find_replaced(added: Gallery, sizes: Mapping[str, int], folder: Path, files: Sequence[Path]) -> list[str]:
     """The artist of each row that `added` replaces; only where the artist is known, names in `folder` are read."""
     if not sizes.keys() & {*added.artists, *(artist_of(image) or "" for image in added.images)}:
         return []
-    earlier, images = read_gallery(folder), {*added.images}
-    return [artist for image, artist in zip(earlier.images, earlier.artists, strict=True) if image in images]
+    wanted = {image.encode() for image in added.images}
+    try:
+        rows = [row for row, line in enumerate(read_lines(folder / NAMES)) if line.rstrip(b"\r\n") in wanted]
+    except OSError as error:
+        raise unreadable(folder / NAMES, error, expected="the names of its pictures", action=_AGAIN) from error
+    owners = {image: artist for artist, image in read_table_at(folder / PICTURES, COLUMNS[1:], rows)}
+    for file in files:
+        texts = read_texts(file, ("image_names", "artists", "removed"))
+        removed = {*texts["removed"]}
+        owners = {image: artist for image, artist in owners.items() if artist not in removed}
+        owners |= zip(texts["image_names"], texts["artists"], strict=True)
+    return [owners[image] for image in added.images if image in owners]
+
+
+def check_gallery(folder: Path, space: FeatureSpace) -> None:
+    """Raise a `UserError` unless features of `space` can be compared with those of the gallery in `folder`."""
+    about = _read_about(folder)
+    own = FeatureSpace.read(folder, about.feature_dim) or FeatureSpace(model=about.model)
+    check_space(folder, own, space, artists=len(about.artists))
 
 
 def _read_about(folder: Path) -> _About:
     return read_json(folder / ABOUT, _About, expected="a gallery that tools/build_gallery.py made",
-                     action="check the path, or build the gallery again")
+                     action=_AGAIN)
 
 
 def check_space(place: object, own: FeatureSpace, asked: FeatureSpace, *, artists: int) -> None:

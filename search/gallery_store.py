@@ -41,6 +41,14 @@ class GalleryStore(ABC):
         """Whose features it holds; None where it does not say, or there is no gallery."""
 
     @abstractmethod
+    def check_space(self, space: FeatureSpace) -> None:
+        """Raise a `UserError` unless features of `space` can be compared with those of the gallery."""
+
+    @abstractmethod
+    def read_outline(self) -> GalleryOutline:
+        """All but the rows, as far as the engine can."""
+
+    @abstractmethod
     def read(self, space: FeatureSpace | None = None) -> Gallery:
         """All rows; they must be of `space`."""
 

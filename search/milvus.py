@@ -95,6 +95,15 @@ class MilvusStore(GalleryStore):
         """See `GalleryStore`."""
         return self._read_about().space
 
+    def check_space(self, space: FeatureSpace) -> None:
+        """See `GalleryStore`."""
+        about = self._read_about()
+        check_space(self, about.space, space, artists=self._count_artists(about))
+
+    def read_outline(self) -> GalleryOutline:
+        """See `GalleryStore`."""
+        return self._steady(self._read_state)[0]
+
     def read(self, space: FeatureSpace | None = None) -> Gallery:
         """See `GalleryStore`; the rows come into memory, in the order in which they were added."""
         return self._steady(functools.partial(self._read_rows, space=space))
@@ -178,7 +187,7 @@ class MilvusStore(GalleryStore):
     def _read_state(self, about: _About, space: FeatureSpace | None = None) -> tuple[MilvusGallery, Files]:
         """What is known of the gallery, and its small files; without a fingerprint these are of other pictures."""
         if space is not None:
-            check_space(self, about.space, space, artists=self._count_artists(about))
+            self.check_space(space)
         markers, files = self._read_markers(about), self._read_files(about)
         fitted = self._read_standardisation(about, files)
         told = self._read_record(f"{about.generation}/calibration", _Calibrated)

@@ -88,7 +88,7 @@ def main(argv: list[str] | None = None) -> int:
     check_flags(flags)
     store = open_store(flags.gallery)
     if flags.list:
-        print(*describe(store.open_search(neighbours=1).gallery), sep="\n")
+        print(*describe(store.read_outline()), sep="\n")
         print_next("tools/build_gallery.py", "--gallery", flags.gallery, "--export", "my_vectors")
         return EXIT_DONE
     if flags.export:
@@ -157,7 +157,7 @@ def change(flags: Flags, store: GalleryStore) -> tuple[Mapping[str, int], list[t
             gallery, failures = extract(flags.images_dir, flags)
             return gallery.sizes, failures, build(gallery, flags, store)
     if not (flags.add or flags.remove or flags.calibrate):
-        return store.open_search(neighbours=1).gallery.sizes, [], None
+        return store.read_outline().sizes, [], None
     added, failures = extract(flags.add, flags, store) if flags.add else (None, [])
     sources = [flags.add] if flags.add else []
     with store.lock(wait=True):  # the work is done: only now is there something to wait for
@@ -254,10 +254,10 @@ def extract(folder: Path, flags: Flags, earlier: GalleryStore | None = None) -> 
     flags.network.check_source()
     from inference.predictor import Predictor
     from inference.records import extract_folder
-    known = earlier.open_search(neighbours=1).gallery if earlier else None
-    predictor = Predictor.from_options(flags.network, uses_features=True, gallery=known.space if known else None)
-    if known:
-        known.check_space(predictor.space, flags.gallery)  # refuse another network's gallery before the work
+    predictor = Predictor.from_options(flags.network, uses_features=True,
+                                       gallery=earlier.read_space() if earlier else None)
+    if earlier:
+        earlier.check_space(predictor.space)  # refuse another network's gallery before the work
     pictures = find_pictures(folder, exclude=flags.search.exclude)
     fixes = read_fix_list(flags.fix_list) if flags.fix_list else {}
     pictures = select_pictures(pictures, fixes) if fixes else pictures.of_artists()

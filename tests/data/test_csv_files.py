@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data.csv_files import read_rows, write_rows
+from data.csv_files import read_rows, read_table_at, write_rows
 from utils import UserError
 
 
@@ -48,3 +48,18 @@ def test_what_is_no_such_file_is_told(tmp_path: Path, content: bytes | None, tol
     with pytest.raises(UserError) as caught:
         list(read_rows(path, ["a", "b"]))
     assert told.format(path=path) in str(caught.value)
+
+
+def test_rows_of_a_large_file_are_read_by_number(tmp_path: Path) -> None:
+    path, rows = tmp_path / "t.csv", [["a", "b"], ['x, "y"', "1"], ["", "2"], ["北", "3"]]
+    write_rows(path, rows)
+    assert read_table_at(path, ("b", "a"), [2, 0]) == [["3", "北"], ["1", 'x, "y"']]
+    assert read_table_at(path, ("b",), []) == []
+    for numbers in ([3], [-1]):
+        with pytest.raises(UserError, match="fewer rows in"):
+            read_table_at(path, ("a",), numbers)
+    write_rows(path, [["a", "b"], ["x\ny", "1"]])
+    with pytest.raises(UserError, match="rows of another form"):
+        read_table_at(path, ("b",), [0])
+    with pytest.raises(UserError, match="No such file"):
+        read_table_at(tmp_path / "none.csv", ("a",), [0])

@@ -71,6 +71,21 @@ def test_changes_give_what_writing_whole_gives(base: Gallery, tmp_path: Path) ->
     assert_same(read_gallery(folder), expected)
 
 
+def test_pictures_replace_those_of_odd_names_and_other_artists(base: Gallery, tmp_path: Path) -> None:
+    folder, space = tmp_path / "g", base.space
+    odd = Gallery(space=space, images=['Doe, "J"/1.png', "Bob/3.png"], artists=['Doe, "J"', "北斎"],
+                  features=RNG.normal(size=(2, 6)).astype(np.float32))  # as a fix list names the artist of Bob/3.png
+    write_gallery(folder, base.with_pictures(odd), overwrite=True)
+    expected = read_gallery(folder)
+    for step in (odd, pictures({"Bob": 5}), odd):
+        expected = expected.with_pictures(step)
+        assert change_gallery(folder, added=step) == expected.sizes
+        assert_same(read_gallery(folder), expected)
+    (folder / "image_names.txt").unlink()
+    with pytest.raises(UserError, match=r"image_names\.txt, which cannot be read"):
+        change_gallery(folder, added=odd)
+
+
 def test_many_changes_are_written_whole(base: Gallery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(search.gallery, "CHANGED_SHARE", 0.5)
     change_gallery(tmp_path / "g", added=pictures({"Mina": 15}))
