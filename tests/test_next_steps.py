@@ -59,6 +59,8 @@ STEPS = [  # script, flags, the script to call next; in this order, because one 
     ("tools/audit_dataset.py", f"--images-dir data/train --output-dir audit {NETWORK}", "prepare_dataset.py"),
     ("tools/corrupt_dataset.py", "--input-dir data/val --output-dir bad --kinds jpeg --workers 0",
      "train_artist_style.py"),
+    ("train_artist_style.py", "--data-path bad/jpeg/1 --resume run/model_best.pth --eval --num-workers 0",
+     "inference_artist.py"),
     ("inference_artist.py", f"--input data/val/artist_0/val_0.png --output single {NETWORK}", "inference_artist.py"),
     ("inference_artist.py", f"--input data/val --output named {NETWORK}", "tools/build_gallery.py"),
     ("inference_artist.py", f"--input data/val/artist_1 --output one {NETWORK}", "tools/extract_cluster_features.py"),

@@ -66,9 +66,9 @@ class ArtistSpec(FolderSpec[ArtistOptions]):
         return add_retrieval(evaluation) if self.options.retrieval.eval_retrieval else evaluation
 
     def next_step(self, path: Path, val_set: ImageFolder, *, evaluated: bool) -> Sequence[object]:
-        """Calibrate by the validation pictures; where no folder has these, name the artists of all pictures."""
+        """Calibrate by the validation pictures of a split; without a split, name the artists of all pictures."""
         split = path.parent / SPLIT if self.split else self.data_path
-        if (split / "val").is_dir():
+        if (split / "train").is_dir() and (split / "val").is_dir():  # corrupted copies are a val/ alone
             return "tools/calibrate.py", "--checkpoint", path, "--data-path", split
         return "inference_artist.py", "--checkpoint", path, "--input", self.options.data.data_path, "--contact-sheet"
 
