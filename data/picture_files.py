@@ -209,11 +209,6 @@ def _member_problem(tar: Path, name: str, member: Member, exclude: Sequence[str]
     return None if known else f"no picture, {_extension(last) or 'no ending'}"
 
 
-def list_images(folder: str | os.PathLike[str]) -> list[Path]:
-    """The pictures below `folder`, see `find_pictures`."""
-    return find_pictures(folder).images
-
-
 class _Search:
     """One walk through a folder."""
 

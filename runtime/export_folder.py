@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 FORMAT = "lsnet-export-1"
 CONFIG, PREPROCESS = "config.json", "preprocess.json"
 INPUT = "pixels"
-OUTPUTS = PROBABILITIES, LOGITS, FEATURES = "probabilities", "logits", "features"
+PROBABILITIES, LOGITS, FEATURES = "probabilities", "logits", "features"
 SCORE_FEATURES = "score_features"
 Backend = Literal["onnx", "openvino"]
 Precision = Literal["fp32", "fp16", "int8"]

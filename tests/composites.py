@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from data.images import decode_image
 from data.multilabel.grammar import format_labels
-from data.picture_files import list_images
+from tests.pictures import list_images
 
 SIDE, FADE = 192, 0.3  # px; the share of the side over which one picture fades into the next
 

@@ -10,7 +10,18 @@ from PIL import Image, ImageEnhance
 
 from data.demo.artists import write_demo_blends
 from data.multilabel.annotations import Annotation, write_annotations
-from data.multilabel.grammar import parse_labels
+from data.multilabel.grammar import LabelGrammar, read_labels
+from data.picture_files import find_pictures
+
+
+def list_images(folder: Path) -> list[Path]:
+    """The pictures below `folder`."""
+    return find_pictures(folder).images
+
+
+def parse_labels(text: str, delimiter: str = ",") -> dict[str, float]:
+    """Label → weight of a text in the format csv."""
+    return read_labels(text, LabelGrammar(delimiter=delimiter, format="csv"))
 
 
 def stroke_picture(angle: float, rng: np.random.Generator, size: int = 32) -> Image.Image:

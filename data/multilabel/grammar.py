@@ -60,22 +60,12 @@ class LabelGrammar:
 # ---- the grammar -----------------------------------------------------------------------------------------------------
 
 
-def parse_labels(text: str, delimiter: str = DEFAULT_DELIMITER) -> dict[str, float]:
-    """Label → weight of a text such as `(re:zero:1.4),artist_C`; labels come out in Unicode's NFC.
-
-    `parse_labels(format_labels(labels))` is `labels`.
-
-    Raises:
-        UserError: no label, an empty one, one that no line can hold, or a weight that is not a positive number.
-    """
-    return read_labels(text, LabelGrammar(delimiter=delimiter, format="csv"))
-
-
 def read_labels(text: str, grammar: LabelGrammar) -> dict[str, float]:
-    """Label → weight of a text in any format; none of an empty list. Labels come out in Unicode's NFC.
+    """Label → weight of a text such as `(re:zero:1.4),artist_C`; none of an empty list. Labels come out in NFC.
 
     Raises:
-        UserError: see `parse_labels`; or the text is not in the format, or without one looks like another format.
+        UserError: no label, an empty one, one that no line can hold, or a weight that is not a positive number; or the
+            text is not in the format, or without one looks like another format.
     """
     check_delimiter(grammar.delimiter)
     weights: dict[str, float] = {}
@@ -102,7 +92,7 @@ def _split(text: str, grammar: LabelGrammar) -> list[str]:
 
 
 def format_labels(labels: Labels, delimiter: str = DEFAULT_DELIMITER) -> str:
-    """The text that `parse_labels` reads as `labels`; weights of 1 are omitted where possible.
+    """The text that `read_labels` reads as `labels`, in the format csv; weights of 1 are omitted where possible.
 
     Raises:
         UserError: a label holds the delimiter, or cannot be a label.

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data.picture_files import list_images
 from inference.folder_run import Shard, find_shards, run_folder
 from inference.journal import UNFINISHED, Journal
 from inference.modes import MODES, InferenceRequest
@@ -16,7 +15,7 @@ from inference.predictor import Failure, Prediction, Predictor
 from inference.records import write_results
 from runtime.options import FolderOptions, ResultOptions, TrainedOptions
 from tests.inference.test_predictor import predictor
-from tests.pictures import stroke_picture
+from tests.pictures import list_images, stroke_picture
 from utils import Interrupted, UserError
 
 REQUEST = InferenceRequest(mode=MODES["both"], top_k=2)

@@ -14,8 +14,8 @@ from sklearn.neighbors import NearestCentroid
 
 import quickstart
 from data.images import decode_image
-from data.picture_files import list_images
 from tests.conftest import ROOT
+from tests.pictures import list_images
 
 
 def mean_colours(folder: Path) -> tuple[np.ndarray, list[str]]:

@@ -15,11 +15,10 @@ from data.class_mapping import read_class_mapping
 from data.csv_files import read_rows
 from data.multilabel.annotations import AnnotationRules, read_annotations
 from data.multilabel.dataset import STATS_COLUMNS
-from data.multilabel.grammar import parse_labels
 from evaluation.thresholds import read_thresholds
 from runtime.checkpoint import read_checkpoint
 from tests.conftest import MODEL
-from tests.pictures import write_annotated_set
+from tests.pictures import parse_labels, write_annotated_set
 
 SMALL = ("--input-size", 32, "--epochs", 2, "--num_workers", 1)
 

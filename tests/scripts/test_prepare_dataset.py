@@ -18,7 +18,7 @@ from PIL import Image
 import prepare_dataset
 from data.class_mapping import read_class_mapping
 from data.images import decode_image
-from data.picture_files import list_images
+from tests.pictures import list_images
 
 Prepare = Callable[..., subprocess.CompletedProcess[str]]
 

@@ -12,8 +12,8 @@ from PIL import Image
 
 from bench import class_maps
 from bench.class_maps import Collages, find_artists, measure_curves, shuffle_weights
-from data.picture_files import list_images
 from inference.predictor import Predictor
+from tests.pictures import list_images
 from tools.bench_class_maps import main
 
 

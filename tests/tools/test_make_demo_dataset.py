@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from data.images import decode_image
-from data.picture_files import list_images
+from tests.pictures import list_images
 
 
 def test_artists_are_drawn_and_replaced_only_on_request(run_script, tmp_path: Path) -> None:

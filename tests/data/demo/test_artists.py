@@ -11,8 +11,7 @@ from PIL import Image
 from data.demo.artists import draw_blend, draw_picture, write_demo_artists, write_demo_blends
 from data.demo.styles import ARTISTS
 from data.images import decode_image
-from data.multilabel.grammar import parse_labels
-from data.picture_files import list_images
+from tests.pictures import list_images, parse_labels
 from utils import mix_seed
 
 

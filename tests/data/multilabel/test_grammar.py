@@ -15,10 +15,10 @@ from data.multilabel.grammar import (
     LabelGrammar,
     find_spaced_tags,
     format_labels,
-    parse_labels,
     read_labels,
     weight_notes,
 )
+from tests.pictures import parse_labels
 from utils import UserError
 
 # ---- the grammar -----------------------------------------------------------------------------------------------------

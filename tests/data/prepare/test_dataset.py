@@ -13,10 +13,11 @@ from PIL import Image
 
 from data.class_mapping import read_class_mapping
 from data.images import decode_image
-from data.picture_files import find_pictures, list_images
+from data.picture_files import find_pictures
 from data.prepare.artist_folders import list_artists
 from data.prepare.dataset import CopySettings, plan_split, write_dataset
 from data.prepare.splits import SplitRule
+from tests.pictures import list_images
 from utils import UserError
 
 COPY = CopySettings(method="copy", short_side=None, max_pixels=10**6)
