@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import pytest
@@ -142,6 +143,24 @@ def test_a_circle_is_found() -> None:
              "search/c.py": "from search import a", "search/d.py": "import search.a"}
     circle = "search.a -> search.b -> search.c -> search.a"
     assert circles([Source(path, text) for path, text in files.items()]) == [circle]
+
+
+def expand(word: str) -> list[str]:
+    """`a{b,c}` as `ab` and `ac`."""
+    start, brace, rest = word.partition("{")
+    inside, _, end = rest.partition("}")
+    return [whole for part in inside.split(",") for whole in expand(start + part + end)] if brace else [word]
+
+
+def test_the_map_names_the_files_of_every_room(sources: list[Source]) -> None:
+    text, named, room = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8"), dict[str, set[str]](), ""
+    for line in text.partition("```text")[2].partition("```")[0].splitlines():
+        room = room if line.startswith(("├", "└", " ")) else line.partition("/")[0]
+        words = re.findall(r"[\w{},]+\.py", line)
+        named.setdefault(room, set()).update(name for word in words for name in expand(word))
+    for package in {*PACKAGES} - {"tests", "tools"}:
+        files = {source.path.rpartition("/")[2] for source in sources if source.path.startswith(f"{package}/")}
+        assert named[package] == files - {"__init__.py"}, package
 
 
 def test_every_folder_with_sources_is_checked() -> None:
