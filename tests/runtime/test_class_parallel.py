@@ -159,7 +159,8 @@ def test_an_update_is_that_of_the_whole_classifier(tmp_path: Path, processes: in
         print(errors)
         limit = 1e-5 if errors["dtype"] == "torch.float32" else 1e-10
         assert errors["clipped"]
-        assert max(errors[name] for name in ("loss", "norm", "gradients", "moments")) < limit, errors
+        assert max(errors[name] for name in ("loss", "norm", "gradients")) < limit, errors
+        assert errors["moments"] < 2 * limit, errors  # squares, after clipping by a norm that float32 rounds
         # AdamW's first step is the gradient's sign wherever that is above 1e-8: in float32, rounding decides of the
         # smallest, in the undivided classifier as well.
         assert errors["update"] < limit or (errors["opt"] == "adamw" and (
