@@ -69,11 +69,11 @@ def read_table_at(path: str | os.PathLike[str], columns: Sequence[str], numbers:
         UserError: see `read_table`; or there is no such row.
     """
     try:
-        lines = read_bytes(path).split(b"\n")
+        lines = read_bytes(path).rstrip(b"\n").split(b"\n")
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}", f"a CSV file {','.join(columns)}", "check the path") from error
     chosen = [*numbers]
-    if any(not 0 <= number < len(lines) - 1 for number in chosen):
+    if any(not 0 <= number < len(lines) - 1 for number in chosen):  # the header is no row
         raise malformed(path, len(lines), "fewer rows", f"a row {max(chosen)}")
     text = b"\n".join(lines[0:1] + [lines[number + 1] for number in chosen]).decode("utf-8-sig", errors="replace")
     rows = csv.reader(io.StringIO(text, newline=""))

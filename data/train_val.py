@@ -80,9 +80,10 @@ def leave_out(datasets: Sequence[LabelledImages], damaged: dict[Path, str]) -> l
         UserError: no image of a dataset can be read.
     """
     for dataset in datasets:
-        lost = [f"{as_text(str(path))}: {damaged[path]}" for path in dataset.files() if path in damaged]
-        dataset.leave_out(damaged)
+        if damaged:
+            dataset.leave_out(damaged)
         if not len(dataset):
-            why = f" (such as {lost[0]})" if lost else ""
+            lost = next((path for path in damaged if path.is_relative_to(dataset.root)), None)
+            why = f" (such as {as_text(str(lost))}: {damaged[lost]})" if lost else ""
             raise UserError(f"no picture in {dataset.root} that can be read{why}", "at least one", "add pictures")
     return [f"left out: {as_text(str(path))} ({reason})" for path, reason in damaged.items()]

@@ -57,24 +57,27 @@ def scan_images(paths: Sequence[Path], *, cache: Path | None = None, workers: in
     """
     made_with = {"format": 1, "max_pixels": max_pixels, "pillow": PIL.__version__}
     known = _read_cache(cache, made_with) if cache else {}
-    stamps = {path: _stamp(path) for path in paths}
     # A file without a stamp (a missing one) is decoded for its reason, and never remembered; nor is one that ended its
     # process, perhaps because memory was short that day.
-    fresh = [path for path, stamp in stamps.items() if stamp is None or known.get(_key(path), ())[:2] != stamp]
-    not_remembered: dict[Path, str | None] = {}
+    stamps: dict[Path, tuple[int, int] | None] = {}  # of files that are opened: a million others need no entry
+    reasons: dict[Path, str | None] = {}
+    for path in paths:
+        stamp, verdict = _stamp(path), known.get(_key(path))
+        if stamp is None or verdict is None or verdict[:2] != stamp:
+            stamps[path], reasons[path] = stamp, None
+        elif verdict.reason is not None:
+            reasons[path] = verdict.reason
+    fresh = [*stamps]
     check = functools.partial(_find_damage, max_pixels=max_pixels)
     try:
         results = map_ordered(check, fresh, workers=workers, lost=ENDS_PROCESS, progress=progress)
         for path, reason in zip(fresh, results, strict=True):
-            stamp = stamps[path]
+            stamp, reasons[path] = stamps[path], reason
             if stamp and reason != ENDS_PROCESS:
                 known[_key(path)] = _Verdict(*stamp, reason)
-            else:
-                not_remembered[path] = reason
     finally:
         if cache and fresh:
             _write_cache(cache, made_with, known)
-    reasons = {path: not_remembered[path] if path in not_remembered else known[_key(path)].reason for path in paths}
     return {path: reason for path, reason in reasons.items() if reason is not None}
 
 
@@ -87,13 +90,14 @@ def _find_damage(path: Path, max_pixels: int) -> str | None:
 
 
 def _key(path: Path) -> str:
-    return os.path.abspath(path)
+    text = os.fspath(path)
+    return text if text.startswith("/") and "/../" not in text else os.path.abspath(text)
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:
     try:
         found = find_member(path)
-        status = (found[0] if found else path).stat()
+        status = os.stat(found[0] if found else path)
     except OSError:
         return None
     return found[1].size if found else status.st_size, status.st_mtime_ns
@@ -101,7 +105,11 @@ def _stamp(path: Path) -> tuple[int, int] | None:
 
 def _read_cache(cache: Path, made_with: Mapping[str, object]) -> dict[str, _Verdict]:
     try:
-        content = parse_json(read_bytes(cache), _Cache)
+        text = read_bytes(cache)
+        try:
+            content = msgspec.json.decode(text, type=_Cache)  # a million files in a second
+        except (msgspec.MsgspecError, UnicodeError, RecursionError):  # a name that is no valid Unicode
+            content = parse_json(text, _Cache)
     except (OSError, ValueError):
         return {}
     return content.files if content.made_with == made_with else {}
