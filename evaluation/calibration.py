@@ -150,7 +150,7 @@ class Fitted:
 
 def fit_calibration(known: Answers, others: Answers, error_rate: float, fingerprint: str, view: str, *,
                     training: Answers | None = None, blocks: Sequence[int] = (),
-                    score: ScoreName | None = None) -> Fitted:
+                    score: ScoreName | None = None, pretrained: bool = False) -> Fitted:
     """Fit a calibration to answers to validation pictures, and to pictures of other artists where there are any.
 
     Where every answer is right the best temperature would be 0, whatever the picture: it stays 1.
@@ -164,6 +164,7 @@ def fit_calibration(known: Answers, others: Answers, error_rate: float, fingerpr
         training: answers to training pictures, with features; without them only scores of logits are compared.
         blocks: of the features, see `fit_scorers`.
         score: None for the one that `choose_score` takes.
+        pretrained: whether the network's training began with published weights.
 
     Returns:
         the figures are `accuracy`, `ece_before`, `ece_after`, `estimated_aurocs` by score, `auroc` and `fpr95` where
@@ -180,7 +181,7 @@ def fit_calibration(known: Answers, others: Answers, error_rate: float, fingerpr
         raise UserError(f"--score {score} without the pictures that it learns from", "train/ beside val/",
                         f"take --score {' or '.join(OF_LOGITS)}, or check --data-path")
     aurocs = estimate_aurocs([score] if score else names, known, training, temperature, blocks)
-    name = score or choose_score(aurocs)
+    name = score or choose_score(aurocs, pretrained=pretrained)
     scorer, = fit_scorers([name], temperature, training, blocks)
     (sure, scores), (unknown_sure, unknown) = (rate_answers(answers, scorer) for answers in (known, others))
     confident, possible = verdict_thresholds(

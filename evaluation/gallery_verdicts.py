@@ -121,8 +121,8 @@ def calibrate_gallery(gallery: Gallery, neighbours: int, error_rate: float,
 
 def usable_scores(gallery: Gallery) -> list[ScoreName]:
     """The scores that the gallery's features allow."""
-    return ["probability", "neighbours", "mahalanobis",
-            *(["style", "combined"] if gallery.space.feature_kind == "both" else [])]
+    pooled: list[ScoreName] = ["probability", "neighbours", "mahalanobis"]
+    return [*pooled, "style", "combined"] if gallery.space.feature_kind == "both" else pooled
 
 
 def cross_fit(gallery: Gallery, names: Sequence[ScoreName],

@@ -244,14 +244,16 @@ def estimate_aurocs(names: Sequence[ScoreName], known: Answers, training: Answer
     return dict(zip(names, np.mean(parts, axis=0).tolist(), strict=True))
 
 
-def choose_score(aurocs: Mapping[ScoreName, float]) -> ScoreName:
-    """The score to use, by estimated AUROCs: `combined`, unless another is better by more than `MARGIN`.
+def choose_score(aurocs: Mapping[ScoreName, float], *, pretrained: bool = False) -> ScoreName:
+    """The score of the highest estimated AUROC; without estimates `probability`.
 
-    On splits other than those reported `combined` was better than the score of the highest estimate, since estimates
-    flatter what training has changed most. Without estimates it is `probability`.
+    For a `pretrained` network it is `combined`, unless another is better by more than `MARGIN`: on splits other than
+    those reported `combined` was better there than the score of the highest estimate, see BENCHMARKS.md.
     """
-    best = max(aurocs, key=lambda name: aurocs[name], default="probability")
-    return "combined" if aurocs.get("combined", -1) >= aurocs.get(best, 0) - MARGIN else best
+    if not aurocs:
+        return "probability"
+    best = max(aurocs, key=lambda name: aurocs[name])
+    return "combined" if pretrained and aurocs.get("combined", -1) >= aurocs[best] - MARGIN else best
 
 
 def _stand_in(training: Answers, features: np.ndarray, blocks: Sequence[int]) -> np.ndarray:

@@ -56,6 +56,7 @@ class ExportedPredictor(Predictor):
         self.scorer = None
         self.classes: Sequence[str] | None = folder.classes
         self.task: str | None = folder.task
+        self.pretrained = False  # nobody calibrates an export
         self.preprocessing = folder.preprocessing
         self.placement, self.backend = Placement.resolve("cpu"), f"{backend} {export.precision}"
         self.fingerprint, self.source = export.fingerprint, folder.network

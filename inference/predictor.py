@@ -87,12 +87,13 @@ class Predictor:
         space: whose features those of `predict` are, and which.
         backend: what runs the network, and in which precision where that is not torch.
         task: what the network was trained for, see `Checkpoint.task`.
+        pretrained: whether its training began with published weights, see `Checkpoint.pretrained`.
         source: the file of the checkpoint, beside which its calibration lies.
     """
 
     def __init__(self, network: torch.nn.Module, classes: Sequence[str] | None, preprocessing: Preprocessing,
                  placement: Placement, *, compile: bool = False, fingerprint: str = "",
-                 task: str | None = None, feature_kind: FeatureKind = "pooled",
+                 task: str | None = None, pretrained: bool = False, feature_kind: FeatureKind = "pooled",
                  source: Path = Path("this network")) -> None:
         """Fold `network` for inference and move it to its device; see `from_checkpoint`."""
         network = network.eval()
@@ -107,7 +108,7 @@ class Predictor:
         self.forward = torch.compile(features_and_logits, backend=inductor_or_eager) if compile else features_and_logits
         self.normalise = Normalise(preprocessing, placement.device, self.dtype, placement.memory_format)
         self.classes, self.preprocessing, self.placement = classes, preprocessing, placement
-        self.fingerprint, self.task, self.source = fingerprint, task, source
+        self.fingerprint, self.task, self.pretrained, self.source = fingerprint, task, pretrained, source
 
     @classmethod
     def from_options(cls, options: TrainedOptions | FeatureOptions, *, uses_features: bool = False,
@@ -154,7 +155,7 @@ class Predictor:
         check_input_size(network, spec.architecture.name, spec.preprocessing.input_size)
         load_weights(network, checkpoint.evaluated, checkpoint.path)
         return cls(network, spec.classes, spec.preprocessing, placement, compile=compile,
-                   fingerprint=checkpoint.fingerprint, task=checkpoint.task,
+                   fingerprint=checkpoint.fingerprint, task=checkpoint.task, pretrained=checkpoint.pretrained,
                    feature_kind=feature_kind or checkpoint.feature_kind, source=checkpoint.path)
 
     def add_features(self) -> FeatureSpace:

@@ -180,6 +180,11 @@ class Checkpoint:
         return self.saved.task or ("classification" if self.saved.preprocessing else None)
 
     @property
+    def pretrained(self) -> bool:
+        """Whether the training that wrote the file began with published weights, as far as it says."""
+        return (self.saved.options or {}).get("pretrained") is True
+
+    @property
     def feature_kind(self) -> FeatureKind:
         """The kind of features that commands take without a flag: a trained network's own, both of weights alone."""
         return self.saved.feature_kind or ("both" if self.saved.architecture is None else "pooled")

@@ -92,7 +92,7 @@ def main(argv: list[str] | None = None) -> int:
                                                                      found.unreadable)]
     fitted = fit_calibration(known, others, options.error_rate, predictor.fingerprint, network.view,
                              training=training.known() if train else None, blocks=blocks,
-                             score=None if options.score == "auto" else options.score)
+                             pretrained=predictor.pretrained, score=None if options.score == "auto" else options.score)
     with output_lock(path, wait=True):
         fitted.calibration.write(path, fitted.figures, fitted.scorer)
         draw(fitted, known, others, path.with_suffix(".png"))

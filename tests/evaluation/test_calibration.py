@@ -94,7 +94,8 @@ def test_thresholds_by_hand() -> None:
     assert thresholds(scores, right, [], 0.2) == pytest.approx((2.0, 0.125))
     # with other artists' pictures at 0.85 and 0.75, from 0.8 on 2 of 4 are wrong, from 0.9 on 1 of 2
     assert thresholds(scores, right, [0.85, 0.75], 0.3)[0] == 2
-    assert thresholds(scores, right, [0.85, 0.75], 0.5)[0] == pytest.approx(0.4, abs=1e-5)  # nothing below it is possible
+    # nothing below 0.4 is possible
+    assert thresholds(scores, right, [0.85, 0.75], 0.5)[0] == pytest.approx(0.4, abs=1e-5)
 
 
 def test_thresholds_stand_apart_from_the_answers_that_pass_them() -> None:
