@@ -39,10 +39,11 @@ SMALL = {  # what a script is given in addition, so that minutes become seconds;
 PROBE = "--input-size 32"  # in place of that with --linear-probe, which refuses flags of the training loop
 MADE = {"../README": ("my_run",), "own-pictures": ("my_pictures", "my_dataset", "my_run"), "search": ("my_gallery",),
         "several-hands": ("my_mixtures",), "troubleshooting": ("my_dataset",)}  # by the page itself
-NOT_RUN = {  # part of a command: why it is not run here, and which tests run such commands
+NOT_RUN = {  # part of a command or of Python: why it is not run here, and which tests run such commands
     "torchrun": "needs several processes: tests/scripts/test_distributed_training.py, test_head_parallel.py",
     "serve_artist.py": "serves until it is ended: tests/serving",
     "--ray": "needs Ray: tests/inference/test_ray_workers.py",
+    "standardisation.npy": "needs a gallery of style features: tests/search/test_gallery.py",
     "milvus:": "needs a server: tests/search/test_milvus.py",
     "hf_hub:": "downloads: tests/scripts/test_hub_names.py",
     "bench_class_maps": "needs four artists: tests/tools/test_bench_class_maps.py",
@@ -67,6 +68,7 @@ def is_run(command: str) -> bool:
 
 def test_what_is_not_run_is_in_the_manual() -> None:
     every = [command for page in PAGES for _, _, command in told(page.removesuffix(".md"))]
+    every += [text for page in PAGES for mark, text in document_of(f"docs/{page}").blocks if mark == "python"]
     assert [part for part in NOT_RUN if not any(part in command for command in every)] == []
     assert all(f"{page}.md" in PAGES and not told(page) for page in NO_COMMANDS)
 
@@ -132,5 +134,6 @@ def test_documented_commands_run(page: str, shelf: Path, weights: Path, tmp_path
             code = importlib.import_module(script.removesuffix(".py").replace("/", ".")).main([*words, *more.split()])
             assert code == 0, command
     for mark, text in document_of(f"docs/{page}.md").blocks:
-        if mark == "python" and all(map(find_spec, re.findall(r"^(?:import|from) (\w+)", text, re.MULTILINE))):
+        packages = re.findall(r"^(?:import|from) (\w+)", text, re.MULTILINE)
+        if mark == "python" and is_run(text) and all(map(find_spec, packages)):
             exec(text, {})  # noqa: S102  (the manual's own)
