@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
@@ -72,14 +73,21 @@ class ImageFolder(LabelledImages):
             raise UserError(f"no class folder in {self.root}", "one folder per artist, or class",
                             "check the path, or run prepare_dataset.py")
         by_class: dict[str, list[str]] = {name: [] for name in sorted(map(nfc, found.folders))}
-        for image in found.images:
-            by_class[found.artist(image)].append(found.name(image))
+        for name in map(found.name, found.images):
+            by_class[artist_of(name) or ""].append(name)
         self.passed_over, self.unreadable = [f"{self.root}: {line}" for line in found.report()], found.unreadable
         return by_class
 
     def target(self, index: int) -> int:
         """The class of image `index`."""
         return int(self.targets[index])
+
+    def file_names(self) -> list[str]:
+        """See `ImageList`."""
+        if type(self) is not ImageFolder:
+            return super().file_names()
+        start = os.path.join(self.root, "")
+        return [start + name.replace("/", os.sep) for name in self.names]
 
     def counts(self) -> np.ndarray:
         """Images of each class, (classes,) int64."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,6 +102,10 @@ class ImageList(Dataset[Sample]):
     def files(self) -> list[Path]:
         """The image files that can be checked before they are needed."""
         return [self.path(index) for index in range(len(self))]
+
+    def file_names(self) -> list[str]:
+        """The paths of `files` as text: a million of them take a second, as `Path` ten."""
+        return [*map(os.fspath, self.files())]
 
     def is_gone(self, path: Path) -> bool:
         """Whether the file of an image that could not be read is not there."""

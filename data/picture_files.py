@@ -113,9 +113,12 @@ class PictureFolder:
 
     def without_loose(self) -> PictureFolder:
         """The same with the pictures that lie directly in the root among what is passed over."""
-        loose = {image.name: "a picture in no artist's folder" for image in self.images if self.is_loose(image)}
+        loose = [image for image in self.images if self.is_loose(image)]
+        if not loose:
+            return self
+        reasons = {image.name: "a picture in no artist's folder" for image in loose}
         return replace(self, images=[image for image in self.images if not self.is_loose(image)],
-                       passed_over=self.passed_over | loose)
+                       passed_over=self.passed_over | reasons)
 
     def without_folders(self) -> PictureFolder:
         """The same without what lies in folders below the root; the pictures there are among what is passed over."""
@@ -225,7 +228,8 @@ class _Search:
             if not parent:
                 folders = list(subfolders)
             self._sort_files(parent, files)
-        holding = {parent for name in self.images for parent in _parents(name)}
+        own = {name.rpartition("/")[0] for name in self.images} - {""}
+        holding = own | {parent for name in own for parent in _parents(name)}
         self._join_outputs(holding)
         ours = {name.partition("/")[0] for name in self.passed_over if name in self.outputs}
         return PictureFolder(
@@ -294,6 +298,9 @@ class _Search:
     def _sort_files(self, parent: str, files: Sequence[str]) -> None:
         for file in files:
             name = _join(parent, file)
+            if self._is_plain(file):  # a million of them take a second
+                self.images.append(name)
+                continue
             is_ours = file in OUTPUT_PICTURES or file.endswith("_result.png")
             problem = self._name_problem(name, folder=False) or (
                 self.outputs.get(parent) if is_ours else None) or self._file_problem(name)
@@ -301,6 +308,11 @@ class _Search:
                 self.passed_over[name] = problem
             else:
                 self.images.append(name)
+
+    def _is_plain(self, file: str) -> bool:
+        """Whether a file of this name is a picture whatever else there is; false where that takes a closer look."""
+        return (file[0] != "." and not self.exclude and not self.extensions and file not in OUTPUT_PICTURES
+                and not file.endswith("_result.png") and picture_name(file) is True)
 
     def _file_problem(self, name: str) -> str | None:
         extension = _extension(name)

@@ -69,8 +69,9 @@ def find_damaged(datasets: Sequence[LabelledImages], cache_folders: Sequence[Pat
     The result is cached in the first of `cache_folders` that can be written.
     """
     cache = next((folder / SCAN_CACHE for folder in cache_folders if os.access(folder, os.W_OK)), None)
-    paths = [path for dataset in datasets for path in dataset.files()]
-    return scan_images(paths, cache=cache, workers=workers, max_pixels=max_pixels, progress=progress)
+    paths = [path for dataset in datasets for path in dataset.file_names()]
+    found = scan_images(paths, cache=cache, workers=workers, max_pixels=max_pixels, progress=progress)
+    return {Path(path): reason for path, reason in found.items()}
 
 
 def leave_out(datasets: Sequence[LabelledImages], damaged: dict[Path, str]) -> list[str]:

@@ -10,7 +10,7 @@ import os
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 import PIL
@@ -23,6 +23,8 @@ from utils import check_regular_file, read_bytes, write_text
 
 SCAN_CACHE = ".image_scan.json"  # the cache's name in a dataset or run folder
 ENDS_PROCESS = "the process that decodes it is ended: damaged, or too large for the memory"
+
+Picture = TypeVar("Picture", str, Path)
 
 
 class _Verdict(NamedTuple):
@@ -40,8 +42,8 @@ class _Cache(msgspec.Struct):
     files: dict[str, _Verdict]
 
 
-def scan_images(paths: Sequence[Path], *, cache: Path | None = None, workers: int | None = 0,
-                max_pixels: int = DEFAULT_MAX_PIXELS, progress: Progress | None = None) -> dict[Path, str]:
+def scan_images(paths: Sequence[Picture], *, cache: Path | None = None, workers: int | None = 0,
+                max_pixels: int = DEFAULT_MAX_PIXELS, progress: Progress | None = None) -> dict[Picture, str]:
     """The damaged files of `paths` with the reason, in the order given.
 
     Every picture is decoded in full, so one that passes will not fail later. With `cache`, a file of known path, size
@@ -59,8 +61,8 @@ def scan_images(paths: Sequence[Path], *, cache: Path | None = None, workers: in
     known = _read_cache(cache, made_with) if cache else {}
     # A file without a stamp (a missing one) is decoded for its reason, and never remembered; nor is one that ended its
     # process, perhaps because memory was short that day.
-    stamps: dict[Path, tuple[int, int] | None] = {}  # of files that are opened: a million others need no entry
-    reasons: dict[Path, str | None] = {}
+    stamps: dict[Picture, tuple[int, int] | None] = {}  # of files that are opened: a million others need no entry
+    reasons: dict[Picture, str | None] = {}
     for path in paths:
         stamp, verdict = _stamp(path), known.get(_key(path))
         if stamp is None or verdict is None or verdict[:2] != stamp:
@@ -81,20 +83,20 @@ def scan_images(paths: Sequence[Path], *, cache: Path | None = None, workers: in
     return {path: reason for path, reason in reasons.items() if reason is not None}
 
 
-def _find_damage(path: Path, max_pixels: int) -> str | None:
+def _find_damage(path: str | Path, max_pixels: int) -> str | None:
     try:
-        decode_image(path, max_pixels=max_pixels)
+        decode_image(Path(path), max_pixels=max_pixels)
     except ImageError as error:
         return error.reason
     return None
 
 
-def _key(path: Path) -> str:
+def _key(path: str | Path) -> str:
     text = os.fspath(path)
     return text if text.startswith("/") and "/../" not in text else os.path.abspath(text)
 
 
-def _stamp(path: Path) -> tuple[int, int] | None:
+def _stamp(path: str | Path) -> tuple[int, int] | None:
     try:
         found = find_member(path)
         status = os.stat(found[0] if found else path)
