@@ -20,7 +20,7 @@ from search.vectors import read_counts, read_texts
 from utils import UserError, write_arrays
 
 LINKS = 32  # of a picture in each layer; twice as many in the lowest
-CANDIDATES, VISITED = 100, 64  # that are weighed when a picture is added; when one is searched for, see BENCHMARKS.md
+CANDIDATES, VISITED = 100, 192  # that are weighed when a picture is added; when one is searched for, see BENCHMARKS.md
 _AGAIN = "run tools/build_gallery.py --index again"
 
 
