@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -131,6 +132,15 @@ def test_a_rank_of_torchrun_saves_although_a_second_signal_follows_the_first(mon
         assert stop.agree() == signal.SIGTERM
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """With Python's own handler of SIGINT: what a shell starts in the background ignores that signal."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_handlers_are_as_before_afterwards() -> None:
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     with StopSignal() as stop:
