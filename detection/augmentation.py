@@ -33,15 +33,20 @@ def segmentation_augmentation(side: int, hflip: float = 0.5, most: float = 0.75)
 
 def random_crop(image: Tensor, pixels: Tensor, side: int, most: float) -> tuple[Tensor, Target]:
     """A part of picture (3, H, W) and label map (H, W) of `side` px, padded right and below where they are smaller."""
-    height, width = pixels.shape
-    for _ in range(TRIES):
-        top, left = (int(torch.randint(max(1, length - side + 1), ())) for length in (height, width))
-        part = pixels[top : top + side, left : left + side]
-        if _highest_share(part) <= most:
+    rows, columns = _random_window(pixels, side)
+    for _ in range(TRIES - 1):
+        if _highest_share(pixels[rows, columns]) <= most:
             break
+        rows, columns = _random_window(pixels, side)
+    part = pixels[rows, columns]
     missing = [0, 0, side - part.shape[1], side - part.shape[0]]
-    image = F.pad(image[:, top : top + side, left : left + side], missing, fill=PADDING)
-    return image, {"pixels": F.pad(part[None], missing, fill=IGNORED)[0]}
+    return (F.pad(image[:, rows, columns], missing, fill=PADDING),
+            {"pixels": F.pad(part[None], missing, fill=IGNORED)[0]})
+
+
+def _random_window(pixels: Tensor, side: int) -> tuple[slice, slice]:
+    top, left = (int(torch.randint(max(1, length - side + 1), ())) for length in pixels.shape)
+    return slice(top, top + side), slice(left, left + side)
 
 
 def _highest_share(pixels: Tensor) -> float:

@@ -467,7 +467,7 @@ def download(hub_name: Path, *choices: tuple[str, ...]) -> Path:
         raise UserError(name, "hf_hub:OWNER/NAME, with @REVISION and /PATH behind it if needed", "correct it")
     repository, revision, inside = parts[1], parts[2], PurePosixPath(parts[3] or "")
     is_file = inside.suffix in WEIGHT_SUFFIXES
-    beside = inside.parent if is_file else inside
+    beside, folder = inside.parent if is_file else inside, Path()
     try:
         for files in ((inside.name,),) if is_file else choices:
             wanted = [str(beside / file) for file in (HUB_CONFIG, *files, *SIDE_FILES)]
