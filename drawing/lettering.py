@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import bisect
 import contextlib
 import functools
 import itertools
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from matplotlib import font_manager
 from PIL import ImageDraw, ImageFont, features
@@ -61,20 +62,30 @@ def wrap(text: str, size: int, width: float, lines: int = 1) -> list[str]:
     A line ends after a space, `_`, `-` or `/` where its last two thirds have one.
     """
     rest, found = drawable(text), []
-    while len(found) < lines - 1 and text_width(rest, size) > width:
-        end = next((end for end in range(len(rest), 1, -1) if text_width(rest[:end], size) <= width), 1)
+    while text_width(rest, size) > width:
+        starts = [rest[:end] for end in range(len(rest))]
+        if len(found) == lines - 1:
+            starts = [start + "…" for start in starts]
+            return [*found, starts[max(0, _count_fitting(starts, size, width) - 1)]]
+        end = max(1, _count_fitting(starts, size, width) - 1)
         end = next((index for index in range(end, end // 3, -1) if rest[index - 1] in " _-/"), end)
         found.append(rest[:end].rstrip())
         rest = rest[end:].lstrip()
-    starts = (rest, *(rest[:end] + "…" for end in range(len(rest) - 1, 0, -1)))
-    return [*found, next((start for start in starts if text_width(start, size) <= width), "…")]
+    return [*found, rest]
 
 
 def keep_end(text: str, size: int, width: float) -> str:
     """`text` as it can be drawn; where it is wider than `width` px, an ellipsis and its end (a path's file name)."""
     text = drawable(text)
-    ends = (text, *("…" + text[start:] for start in range(1, len(text))))
-    return next((end for end in ends if text_width(end, size) <= width), "…")
+    if text_width(text, size) <= width:
+        return text
+    ends = ["…" + text[start:] for start in range(len(text), 0, -1)]
+    return ends[max(0, _count_fitting(ends, size, width) - 1)]
+
+
+def _count_fitting(texts: Sequence[str], size: int, width: float) -> int:
+    """How many of `texts`, each longer than the one before, are at most `width` px wide, found by halving."""
+    return bisect.bisect_right(texts, width, key=lambda text: text_width(text, size))
 
 
 def _plain_spaces(text: str) -> str:
