@@ -29,6 +29,7 @@ ATTEMPTS = 2  # of a piece, and of each of its pictures
 BATCHES = 4  # in a piece
 WAITING = 4  # pieces per worker that may wait for an earlier one
 PATIENCE = 5  # s for a cluster to answer
+EMPTY_SETTINGS, TYPE = b"\0\0\0\4\0\0\0\0\0", slice(3, 4)  # a frame of HTTP/2, and the place of its type
 KILLED = "the process that read it died, twice"
 Answers = list[Prediction | Failure]
 
@@ -222,6 +223,17 @@ def _refusal(error: BaseException) -> str:
     return lines[-1][:300] if lines else ""
 
 
+def _greet(connection: socket.socket) -> None:
+    """Raise an `OSError` unless the server speaks HTTP/2, as the head of a cluster does; Ray itself asks for ever.
+
+    **Source:** RFC 9113, sections 3.4 and 6.5: either side begins with a frame of the type SETTINGS.
+    """
+    connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + EMPTY_SETTINGS)
+    with connection.makefile("rb") as answer:
+        if answer.read(len(EMPTY_SETTINGS))[TYPE] != EMPTY_SETTINGS[TYPE]:
+            raise OSError("another program's port")
+
+
 def connect(address: str) -> Any:
     """Ray, connected to the cluster at `address`, or to one that is started here for `local`.
 
@@ -236,7 +248,8 @@ def connect(address: str) -> Any:
     host, _, port = address.rpartition(":")
     try:
         if address not in ("local", "auto"):
-            socket.create_connection((host, int(port)), timeout=PATIENCE).close()
+            with socket.create_connection((host, int(port)), timeout=PATIENCE) as connection:
+                _greet(connection)
         before = signal.getsignal(signal.SIGTERM)
         environment = {"PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))}
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR,

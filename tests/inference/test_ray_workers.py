@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
 import sys
 import types
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -172,6 +174,26 @@ def test_ray_that_is_missing_or_does_not_answer_gets_a_line(monkeypatch: pytest.
         for address in (f"127.0.0.1:{unused.getsockname()[1]}", "nowhere"):
             with pytest.raises(UserError, match=f"--ray {address}, which does not answer"):
                 connect(address)
+
+
+@pytest.mark.parametrize(("said", "taken"), [(b"HTTP/1.0 400 Bad Request\r\n\r\n", False), (b"", False),
+                                             (b"\0\0\6\4\0\0\0\0\0\0\5\0\0\x40\0", True)])
+def test_a_port_of_another_program_gets_a_line(monkeypatch: pytest.MonkeyPatch, said: bytes, taken: bool) -> None:
+    monkeypatch.setitem(sys.modules, "ray", FakeRay(tell))
+    with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor(1) as pool:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+
+        def serve() -> bytes:
+            connection, _ = server.accept()
+            with connection, connection.makefile("rwb") as stream:
+                greeting = stream.read(33)
+                stream.write(said)
+            return greeting
+
+        greeting = pool.submit(serve)
+        with contextlib.nullcontext() if taken else pytest.raises(UserError, match="another program's port"):
+            connect(address)
+        assert greeting.result() == b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0"
 
 
 @pytest.mark.parametrize(("error", "kind"), [
