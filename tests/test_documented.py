@@ -44,7 +44,7 @@ NOT_RUN = {  # part of a command or of Python: why it is not run here, and which
     "serve_artist.py": "serves until it is ended: tests/serving",
     "--ray": "needs Ray: tests/inference/test_ray_workers.py",
     "standardisation.npy": "needs a gallery of style features: tests/search/test_gallery.py",
-    "milvus:": "needs a server: tests/search/test_milvus.py",
+    "milvus:": "needs a server: tests/search/milvus_cases.py",
     "hf_hub:": "downloads: tests/scripts/test_hub_names.py",
     "bench_class_maps": "needs four artists: tests/tools/test_bench_class_maps.py",
     "--inc-path": "needs ImageNet's classes: tests/scripts/test_main_robustness.py",

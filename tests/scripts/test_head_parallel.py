@@ -123,6 +123,19 @@ def test_processes_that_disagree_say_in_what(monkeypatch: pytest.MonkeyPatch, na
 
 
 @pytest.mark.slow
+def test_real_processes_that_disagree_all_end_with_one_line(data: Path, tmp_path: Path) -> None:
+    ranks = start_ranks(2, "train_artist_style.py", *FLAGS, "--data-path", data, "--output-dir", tmp_path / "run",
+                        "--epochs", 1, "--head-parallel", cwd=tmp_path, env=UNDRAWN,
+                        own=[["--batch-size", 4], ["--batch-size", 8]])
+    told = [rank.communicate(200)[0] for rank in ranks]
+    assert [rank.returncode for rank in ranks] == [2, 2]
+    lines = [line for line in "".join(told).splitlines() if "processes that disagree" in line]
+    assert lines
+    assert all("--batch-size is 4 on rank 0, but 8 on rank 1" in line for line in lines)
+    assert not [*(tmp_path / "run").glob("*.pth")]
+
+
+@pytest.mark.slow
 def test_sampled_artists_are_those_of_one_process_and_of_a_run_that_goes_on(tmp_path: Path) -> None:
     data = write_data_set(tmp_path / "data", artists=20, train=2, val=1)
     common = ("--epochs", 2, "--head-parallel", "--head-sample-rate", 0.3, "--eval-every", 2)
