@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -73,8 +74,8 @@ class ImageFolder(LabelledImages):
             raise UserError(f"no class folder in {self.root}", "one folder per artist, or class",
                             "check the path, or run prepare_dataset.py")
         by_class: dict[str, list[str]] = {name: [] for name in sorted(map(nfc, found.folders))}
-        for name in map(found.name, found.images):
-            by_class[artist_of(name) or ""].append(name)
+        for folder, names in itertools.groupby(found.names, lambda name: name.partition("/")[0]):
+            by_class[nfc(folder)] += names
         self.passed_over, self.unreadable = [f"{self.root}: {line}" for line in found.report()], found.unreadable
         return by_class
 
@@ -154,7 +155,7 @@ class ImageTar(ImageFolder):
         if not by_class:
             raise UserError(f"no picture in a class folder in {self.root}", "tar files of class folders, one per "
                             "class, or shards with .cls files", "check --data-path")
-        found = PictureFolder(root=self.root, images=[], folders=[], passed_over=passed_over, unreadable=[])
+        found = PictureFolder(root=self.root, names=[], folders=[], passed_over=passed_over, unreadable=[])
         self.passed_over, self.unreadable = [f"{self.root}: {line}" for line in found.report()], found.unreadable
         return dict(sorted(by_class.items()))
 

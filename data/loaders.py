@@ -95,36 +95,35 @@ class TrainBatches(Sampler[list[Draw]]):
         per_rank, ranks = self.loading.batch_size, self.loading.world_size
         for batch in range(self.first_batch, self.batches):
             start = (batch * ranks + self.loading.rank) * per_rank
-            yield order[start:start + per_rank]
+            yield [Draw(draw[0], mix_seed(self.seed, self.epoch, *draw))
+                   for draw in order[start:start + per_rank].tolist()]
 
-    def _order(self) -> list[Draw]:
+    def _order(self) -> np.ndarray:
+        """The draws of the epoch: image, and which copy where there may be several; (N, 1 or 2) int64."""
         generator = np.random.default_rng(mix_seed(self.seed, self.epoch))
         order = generator.permutation(self.length)
         if self.weights is None and self.repeats == 1:
-            return [Draw(index, mix_seed(self.seed, self.epoch, index)) for index in order.tolist()]
-        drawn = self._repeat(order) if self.weights is None else self._resample(order, self.weights, generator)
-        return [Draw(index, mix_seed(self.seed, self.epoch, index, copy)) for index, copy in drawn]
+            return order[:, None]
+        return self._repeat(order) if self.weights is None else self._resample(order, self.weights, generator)
 
-    def _repeat(self, order: np.ndarray) -> list[tuple[int, int]]:
-        """(index, copy) of the first images of `order`; the copies of an image share a global batch.
+    def _repeat(self, order: np.ndarray) -> np.ndarray:
+        """(N, 2), image and copy, of the first images of `order`; the copies of an image share a global batch.
 
         Within a batch, first copies come first: mixup blends neighbours, which should not be the same image.
         """
-        drawn = [(index, copy) for index in order.tolist() for copy in range(self.repeats)][:self.length]
-        size = self.loading.batch_size * self.loading.world_size
-        return [each for start in range(0, self.length, size)
-                for each in sorted(drawn[start:start + size], key=lambda each: each[1])]
+        numbers = np.arange(self.length)
+        images, copies = order[numbers // self.repeats], numbers % self.repeats
+        batches = numbers // (self.loading.batch_size * self.loading.world_size)
+        return np.stack([images, copies], 1)[np.lexsort([copies, batches])]
 
-    def _resample(self, order: np.ndarray, weights: np.ndarray,
-                  generator: np.random.Generator) -> list[tuple[int, int]]:
-        """(index, copy) of as many draws as images, in proportion to `weights`."""
+    def _resample(self, order: np.ndarray, weights: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+        """(N, 2), image and copy, of as many draws as images, in proportion to `weights`."""
         # Systematic resampling: an image with an expectation of 2.3 comes two or three times, never one or four.
         shares = np.cumsum(weights[order])
         ends = np.floor(shares / shares[-1] * self.length + generator.random()).astype(np.int64)
-        copies = np.diff(ends, prepend=0)
-        drawn = [(index, copy) for index, count in zip(order.tolist(), copies.tolist(), strict=True)
-                 for copy in range(count)]
-        return [drawn[number] for number in generator.permutation(len(drawn))]
+        counts = np.diff(ends, prepend=0)
+        copies = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+        return generator.permutation(np.stack([np.repeat(order, counts), copies], 1))
 
 
 class EvalBatches(Sampler[list[int] | list[Draw]]):

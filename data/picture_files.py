@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import stat
@@ -39,8 +40,8 @@ OUTPUT_FILES = {
     "vectors.csv": "an exported gallery", ".unfinished": "an unfinished run or shard"}
 OUTPUT_PICTURES = frozenset({"contact_sheet.png", "clusters.png", "map.png", "curves.png", "confusion.png",
                              "calibration.png", "metrics.png", "neighbours.png"})
-_OUTPUT_PATTERNS = {r"events\.out\.tfevents\..*": "TensorBoard's files", r".+_result\.(json|jsonl|csv)":
-                    "results of inference"}
+_OUTPUT_PATTERNS = {re.compile(r"events\.out\.tfevents\..*"): "TensorBoard's files",
+                    re.compile(r".+_result\.(json|jsonl|csv)"): "results of inference"}
 _NAMES_SHOWN = 10
 
 
@@ -83,7 +84,7 @@ class PictureFolder:
 
     Attributes:
         root: the folder.
-        images: the picture files, sorted by relative path ("/"-separated, by code point).
+        names: the relative paths of the picture files, "/"-separated, in code-point order.
         folders: names, as on disk, of the folders directly in it that may be an artist's, in code-point order: not
             those that were passed over or hold nothing but results of ours.
         passed_over: path relative to `root` of every other file, and of every folder that was not searched → reason.
@@ -91,10 +92,15 @@ class PictureFolder:
     """
 
     root: Path
-    images: list[Path]
+    names: list[str]
     folders: list[str]
     passed_over: dict[str, str]
     unreadable: Sequence[tuple[Path, str]]
+
+    @functools.cached_property
+    def images(self) -> list[Path]:
+        """The picture files, in the order of their names: a million take three seconds."""
+        return [self.root / name for name in self.names]
 
     def name(self, image: Path) -> str:
         """The path of `image` relative to the root, "/"-separated."""
@@ -103,35 +109,31 @@ class PictureFolder:
             return path[len(start):].replace(os.sep, "/")
         return image.relative_to(self.root).as_posix()
 
-    def is_loose(self, image: Path) -> bool:
-        """Whether `image` lies directly in the root."""
-        return "/" not in self.name(image)
-
     def artist(self, image: Path) -> str:
         """Whose picture `image` is, see `artist_of`; a loose one is of the artist that the root is named after."""
         return artist_of(self.name(image)) or nfc(self.root.resolve().name)
 
     def without_loose(self) -> PictureFolder:
         """The same with the pictures that lie directly in the root among what is passed over."""
-        loose = [image for image in self.images if self.is_loose(image)]
+        loose = [name for name in self.names if "/" not in name]
         if not loose:
             return self
-        reasons = {image.name: "a picture in no artist's folder" for image in loose}
-        return replace(self, images=[image for image in self.images if not self.is_loose(image)],
+        reasons = dict.fromkeys(loose, "a picture in no artist's folder")
+        return replace(self, names=[name for name in self.names if "/" in name],
                        passed_over=self.passed_over | reasons)
 
     def without_folders(self) -> PictureFolder:
         """The same without what lies in folders below the root; the pictures there are among what is passed over."""
-        images = list(filter(self.is_loose, self.images))
-        inside = dict.fromkeys(map(self.name, self.images), "a picture in a sub-folder, without --recursive")
+        inside = dict.fromkeys((name for name in self.names if "/" in name),
+                               "a picture in a sub-folder, without --recursive")
         outside = {name: reason for name, reason in self.passed_over.items() if "/" not in name}
-        return replace(self, images=images, folders=[], unreadable=[], passed_over=outside | {
-            name: reason for name, reason in inside.items() if "/" in name})
+        return replace(self, names=[name for name in self.names if "/" not in name], folders=[], unreadable=[],
+                       passed_over=outside | inside)
 
     def of_artists(self) -> PictureFolder:
         """`without_loose`, unless all pictures are loose: then the root is the folder of one artist."""
         artists = self.without_loose()
-        return artists if artists.images else self
+        return artists if artists.names else self
 
     def report(self, used: Collection[str] = ()) -> list[str]:
         """What was passed over: a line for each reason with the number of names and the first of them.
@@ -167,7 +169,7 @@ def find_pictures(folder: str | os.PathLike[str], *, recursive: bool = True, ext
             over.
     """
     found = _Search(Path(folder), frozenset(extensions), tuple(exclude)).run()
-    if tars and not found.images:
+    if tars and not found.names:
         found = _open_tars(found, exclude)
     return found if recursive else found.without_folders()
 
@@ -176,10 +178,10 @@ def _open_tars(found: PictureFolder, exclude: Sequence[str]) -> PictureFolder:
     """`found`, in which no picture lies, with those in its tar files."""
     tars = [name for name, reason in found.passed_over.items() if reason == f"no picture, {TAR}"]
     inside = {f"{tar}/{name}": problem for tar in tars for name, problem in tar_content(found.root / tar, exclude)}
-    images = sorted(name for name, problem in inside.items() if not problem)
     passed_over = {name: reason for name, reason in found.passed_over.items() if name not in {*tars}}
-    return replace(found, images=[found.root / name for name in images], passed_over=dict(sorted({
-        **passed_over, **{name: problem for name, problem in inside.items() if problem}}.items())))
+    passed_over |= {name: problem for name, problem in inside.items() if problem}
+    return replace(found, names=sorted(name for name, problem in inside.items() if not problem),
+                   passed_over=dict(sorted(passed_over.items())))
 
 
 def tar_content(tar: Path, exclude: Sequence[str] = ()) -> Iterator[tuple[str, str | None]]:
@@ -233,7 +235,7 @@ class _Search:
         self._join_outputs(holding)
         ours = {name.partition("/")[0] for name in self.passed_over if name in self.outputs}
         return PictureFolder(
-            root=self.root, images=[self.root / name for name in sorted(self.images)],
+            root=self.root, names=sorted(self.images),
             folders=sorted(name for name in folders if name in holding or name not in ours | self.passed_over.keys()),
             passed_over=dict(sorted(self.passed_over.items())), unreadable=[
                 (self.root / name, problem) for name, problem in self.unreadable.items() if name in self.passed_over])
@@ -250,7 +252,7 @@ class _Search:
                 if parent and not self._is_searched(parent, path, files, visited):
                     subfolders.clear()
                     continue
-                if output := next((what for name in (*files, *subfolders) if (what := _output_kind(name))), None):
+                if output := _output_kind([*files, *subfolders]):
                     self.outputs[parent] = output
                 kept = self._keep_folders(parent, subfolders)
                 links = [name for name in kept if os.path.islink(os.path.join(path, name))]
@@ -340,10 +342,11 @@ def _parents(name: str) -> Iterator[str]:
     return (name[:place.start()] for place in re.finditer("/", name))
 
 
-def _output_kind(name: str) -> str | None:
-    """What a folder with a file of this name holds, if a command of ours wrote it."""
-    return OUTPUT_FILES.get(name) or next(
-        (what for pattern, what in _OUTPUT_PATTERNS.items() if re.fullmatch(pattern, name)), None)
+def _output_kind(names: Sequence[str]) -> str | None:
+    """What a folder with these files and folders holds, if a command of ours wrote it."""
+    known = next((OUTPUT_FILES[name] for name in names if name in OUTPUT_FILES), None)
+    return known or next(
+        (what for pattern, what in _OUTPUT_PATTERNS.items() if any(map(pattern.fullmatch, names))), None)
 
 
 def _begins_like_picture(path: Path) -> bool:

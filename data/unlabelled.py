@@ -76,10 +76,10 @@ def open_unlabelled(root: Path, transform: Transform, *, seed: int, max_pixels: 
         UserError: there is no such folder, or no image in it.
     """
     found = find_pictures(root, exclude=exclude)
-    if not found.images:
+    if not found.names:
         raise UserError(f"no picture in {root}", "a folder of pictures, whatever folders they lie in",
                         "check --data-path")
-    return UnlabelledFolder(root, [found.name(image) for image in found.images], transform, seed=seed,
+    return UnlabelledFolder(root, found.names, transform, seed=seed,
                             max_pixels=max_pixels, passed_over=[f"{root}: {line}" for line in found.report()])
 
 

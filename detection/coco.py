@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
@@ -133,7 +133,7 @@ def read_coco(path: Path, root: Path, *, classes: Sequence[str] | None = None, m
     by_name = {name: number for number, name in own.items()}
     objects, problems = _objects(file, labels, masks=masks)
     pictures, missing = _pictures(path, file.images, root, objects)
-    unlisted = set(_found(root)) - {picture.name for picture in pictures}
+    unlisted = set(find_pictures(root).names) - {picture.name for picture in pictures}
     return CocoSet(classes=classes, category_ids=[by_name.get(name, -1 - label) for label, name in enumerate(classes)],
                    pictures=pictures, has_masks=masks, notes=[f"{path}: {line}" for line in (
                        *_lines([*problems, *missing]), *_counts(pictures, len(unlisted), root))])
@@ -250,11 +250,6 @@ def _pictures(path: Path, images: Sequence[_Image], root: Path,
         raise UserError(f"{path}, of whose {counted(len(images), 'picture')} none is in {root}",
                         "the pictures that it lists", "check the folder, and the file's file_name entries")
     return list(found.values()), problems
-
-
-def _found(root: Path) -> Iterable[str]:
-    found = find_pictures(root)
-    return map(found.name, found.images)
 
 
 def _lines(problems: Sequence[_Problem]) -> list[str]:

@@ -209,7 +209,7 @@ def open_ade20k(root: Path, side: str, fit: Fit, *, classes: Sequence[str] | Non
     if not maps.is_dir():
         raise UserError(f"no folder {maps}", f"images/{side} and annotations/{side}, as in ADE20K", "check --data-path")
     found = find_pictures(folder)
-    names = [found.name(image) for image in found.images]
+    names = found.names
     paths = [maps / Path(name).with_suffix(".png") for name in names]
     there = [path.is_file() for path in paths]
     unused = {path.relative_to(maps).as_posix() for path in maps.rglob("*.png")} - {

@@ -208,7 +208,7 @@ def image_names(folder: Path, names: Sequence[str]) -> list[str]:
 def find_images(folders: Iterable[Path]) -> dict[str, Path]:
     """The pictures in `folders`, by the names that a gallery built from them gives them."""
     return {name: picture for found in (find_pictures(folder).of_artists() for folder in folders) for name, picture in
-            zip(image_names(found.root, [as_text(found.name(picture)) for picture in found.images]), found.images,
+            zip(image_names(found.root, list(map(as_text, found.names))), found.images,
                 strict=True)}
 
 

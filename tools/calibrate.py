@@ -118,7 +118,7 @@ def find_folders(options: CalibrateOptions, search: FolderSearchOptions) -> list
     if unknown_dir is None:
         return [known]
     unknown = find_pictures(unknown_dir, exclude=search.exclude, tars=True)
-    if not unknown.images:
+    if not unknown.names:
         raise UserError(f"no picture in {unknown_dir}", "at least one", "check --unknown-dir")
     return [known, unknown]
 
@@ -129,9 +129,9 @@ def find_training(options: CalibrateOptions, search: FolderSearchOptions) -> lis
     if options.score in ("probability", "energy") or not folder.is_dir():
         return []
     found = find_pictures(folder, exclude=search.exclude, tars=True).without_loose()
-    images = found.images[::-(-len(found.images) // MOST_PICTURES) or 1]
-    print(f"{counted(len(images), 'training picture')}, by which the scores tell known artists from unknown ones")
-    return [replace(found, images=images)] if images else []
+    names = found.names[::-(-len(found.names) // MOST_PICTURES) or 1]
+    print(f"{counted(len(names), 'training picture')}, by which the scores tell known artists from unknown ones")
+    return [replace(found, names=names)] if names else []
 
 
 def draw(fitted: Fitted, known: Answers, others: Answers, path: Path) -> None:

@@ -77,9 +77,8 @@ class Pictures:
 
 
 def _digests(names: Sequence[str]) -> np.ndarray:
-    numbers = [int.from_bytes(hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little",
-                              signed=True) for name in names]
-    return np.unique(np.array(numbers, np.int64))
+    digests = [hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=8).digest() for name in names]
+    return np.unique(np.frombuffer(b"".join(digests), "<i8").astype(np.int64))
 
 
 def _is_list(value: Any) -> bool:

@@ -56,7 +56,7 @@ def list_artists(source: PictureFolder, *, artist_map: Mapping[str, str],
     owners = {folder: artist for artist, folders in members.items() for folder in folders}
     names: dict[str, list[str]] = defaultdict(list)
     moved: dict[str, list[Picture]] = defaultdict(list)
-    for name in map(source.name, source.images):
+    for name in source.names:
         folder, _, rest = name.partition("/")
         artist = fixes.get(nfc(name))
         if artist and artist != owners.get(folder):

@@ -47,7 +47,7 @@ def read_answers(path: str | os.PathLike[str], found: PictureFolder) -> list[Fix
         UserError: the file is missing or malformed, or names no picture of `found`, or one of several.
     """
     places: dict[str, list[str]] = {}
-    for name in map(found.name, found.images):
+    for name in found.names:
         for key in {nfc(name), nfc(name.rpartition("/")[2])}:
             places.setdefault(key, []).append(name)
     fixes: dict[str, Fix] = {}
@@ -69,13 +69,12 @@ def select_pictures(found: PictureFolder, fixes: Mapping[str, str]) -> PictureFo
     Raises:
         UserError: they name a picture that is not there.
     """
-    names = {image: nfc(found.name(image)) for image in found.images}
+    names = {name: nfc(name) for name in found.names}
     unknown = sorted(fixes.keys() - {*names.values()})
     if unknown:
         raise UserError(f"the picture {unknown[0]!r} in --fix-list ({len(unknown)} such), which {found.root} lacks",
                         "paths of pictures below it, with / between folders", "correct the list")
-    passed_over = {found.name(image): "left out by --fix-list" if fixes.get(name) == "" else
-                   "a picture in no artist's folder" for image, name in names.items()
-                   if fixes.get(name, name.partition("/")[1]) == ""}
-    return replace(found, images=[image for image in found.images if found.name(image) not in passed_over],
+    passed_over = {path: "left out by --fix-list" if fixes.get(name) == "" else "a picture in no artist's folder"
+                   for path, name in names.items() if fixes.get(name, name.partition("/")[1]) == ""}
+    return replace(found, names=[name for name in found.names if name not in passed_over],
                    passed_over=found.passed_over | passed_over)

@@ -10,7 +10,7 @@ import os
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 import PIL
@@ -27,7 +27,7 @@ ENDS_PROCESS = "the process that decodes it is ended: damaged, or too large for 
 Picture = TypeVar("Picture", str, Path)
 
 
-class _Verdict(NamedTuple):
+class _Verdict(msgspec.Struct, array_like=True, gc=False):
     """The result of a scan, for a file of this size in bytes and modification time in ns; None is sound."""
 
     size: int
@@ -65,7 +65,7 @@ def scan_images(paths: Sequence[Picture], *, cache: Path | None = None, workers:
     reasons: dict[Picture, str | None] = {}
     for path in paths:
         stamp, verdict = _stamp(path), known.get(_key(path))
-        if stamp is None or verdict is None or verdict[:2] != stamp:
+        if stamp is None or verdict is None or (verdict.size, verdict.modified) != stamp:
             stamps[path], reasons[path] = stamp, None
         elif verdict.reason is not None:
             reasons[path] = verdict.reason
@@ -119,8 +119,9 @@ def _read_cache(cache: Path, made_with: Mapping[str, object]) -> dict[str, _Verd
 
 def _write_cache(cache: Path, made_with: Mapping[str, object], verdicts: Mapping[str, _Verdict]) -> None:
     # json.dumps escapes to ASCII, so a file name that is no valid Unicode can be written.
+    files = {path: (each.size, each.modified, each.reason) for path, each in verdicts.items()}
     with contextlib.suppress(OSError):
-        write_text(cache, json.dumps({"made_with": made_with, "files": verdicts}))
+        write_text(cache, json.dumps({"made_with": made_with, "files": files}))
 
 
 def find_copies(paths: Sequence[Path], *, workers: int | None = 0,
