@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import http.client
+import importlib.util
 import json
 import os
 import shutil
@@ -191,6 +192,22 @@ def test_an_artist_is_added_found_and_removed(service: int, pictures: list[tuple
     assert nearest["cosine_similarity"] == pytest.approx(1, abs=1e-5)
     assert ask(service, "DELETE", "/api/gallery?artist=%3Cb%3E%E5%8C%97%E6%96%8E")[0] == 200
     assert ask(service, "GET", "/api/gallery")[1]["artists"] == before
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (importlib.util.find_spec("pymilvus") and importlib.util.find_spec("milvus_lite")),
+                    reason="the packages of requirements-milvus.txt are not installed")
+def test_a_gallery_in_milvus_answers_and_changes_as_the_folder(service: int, trained: Path, gallery: Path,
+                                                               tmp_path: Path, run_script: Callable[..., Any],
+                                                               pictures: list[tuple[str, bytes]]) -> None:
+    place = f"milvus:{tmp_path / 'galleries.db'}"
+    done = run_script("tools/build_gallery.py", "--gallery", gallery, "--copy-to", place)
+    assert done.returncode == 0, done.stderr
+    with served(tmp_path, "--checkpoint", trained, "--gallery", place, "--writable") as (_, port):
+        found, expected = (ask(each, "POST", "/api/search", **form(*pictures[:4]))[1] for each in (port, service))
+        assert [*numbers(found)] == [pytest.approx(leaf, abs=1e-5) if isinstance(leaf, float) else leaf
+                                     for leaf in numbers(expected)]
+        test_an_artist_is_added_found_and_removed(port, pictures)
 
 
 def test_a_client_that_leaves_and_many_at_once_lose_nothing(service: int, pictures: list[tuple[str, bytes]]) -> None:
