@@ -20,13 +20,21 @@ def nfc(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
+def relative_name(path: str | Path, root: Path) -> str:
+    """The path from `root` to `path`, which lies below it, "/"-separated."""
+    text, start = os.fspath(path), f"{root}{os.sep}"
+    if text.startswith(start):  # a tenth of the time, which counts with a million pictures
+        return text[len(start):].replace(os.sep, "/")
+    return Path(path).relative_to(root).as_posix()
+
+
 def as_text(name: str | Path, *, below: Path | None = None) -> str:
     r"""`name`, a path of any bytes, as result files and messages hold it: `\u000a` for a line feed, and so on.
 
     What a line of UTF-8 can hold stays. No two names become one; `from_text` is the inverse. With `below`, a folder, it
     is the path from there, "/"-separated; `named_file` is the inverse of that.
     """
-    text = str(name) if below is None else Path(name).relative_to(below).as_posix()
+    text = str(name) if below is None else relative_name(name, below)
     return _ESCAPED.sub(lambda sign: f"\\u{ord(sign[0]):04x}", text)
 
 
