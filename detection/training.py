@@ -11,6 +11,7 @@ from typing import Any, Generic, TypeVar
 import timm
 import torch
 
+from data.train_val import first_names
 from data.transforms import Preprocessing
 from detection import architecture  # noqa: F401 - registers the networks
 from detection.augmentation import detection_augmentation, segmentation_augmentation
@@ -20,7 +21,7 @@ from detection.learner import wrap
 from detection.masks import library
 from detection.metrics import CocoMeter, OverlapMeter
 from detection.options import DetectionOptions, SegmentationOptions
-from detection.published import load_published
+from detection.published import load_published, published_classes
 from detection.pyramid import Colours, features_with
 from detection.scenes import Fit, evaluation_fit
 from evaluation.evaluator import Evaluation
@@ -129,7 +130,7 @@ class DenseSpec(TrainerSpec[Options, Images], Generic[Options, Images]):
         """The backbone of a classifier, a detector or a segmenter; of a published file with as many classes, all."""
         state, path, body = source.evaluated, source.path, network.backbone.body
         if any(key.startswith("neck.") for key in state):
-            return self._load_published(network, state, path, len(classes))
+            return self._load_published(network, source, classes)
         if "dense_task" in source.model_args:
             prefix = "backbone.body."
             load_weights(body, {key.removeprefix(prefix): value for key, value in state.items()
@@ -143,19 +144,22 @@ class DenseSpec(TrainerSpec[Options, Images], Generic[Options, Images]):
             body.load_state_dict(features_with(name, whole.state_dict()).state_dict())
         return f"beginning with the backbone of {path}; pyramid and heads are new"
 
-    def _load_published(self, network: Any, state: dict[str, torch.Tensor], path: Path, count: int) -> str:
+    def _load_published(self, network: Any, source: Checkpoint, classes: list[str]) -> str:
+        state, path, named = source.evaluated, source.path, published_classes(source.content)
         rows = {"boxes": ("bbox_head.retina_cls.bias", 9), "instances": ("roi_head.mask_head.conv_logits.bias", 1),
                    "semantic": ("decode_head.conv_seg.bias", 1)}
         key, each = rows[self.dense_task]
-        if key in state and len(state[key]) == each * count:
+        if key in state and (len(state[key]) == each * len(classes) if named is None else named == classes):
             load_published(network, self.dense_task, state, path)
-            return f"beginning with {path}, all of it; it names no classes, so their order was not checked"
+            unchecked = "; it names no classes, so their order was not checked" if named is None else ""
+            return f"beginning with {path}, all of it{unchecked}"
         backbone = {key.removeprefix("backbone."): value for key, value in state.items()
                     if key.startswith("backbone.")}
         own = network.backbone.body.state_dict()
         prefix = "model." if all(key.startswith("model.") for key in own) else ""
         load_weights(network.backbone.body, {prefix + key: value for key, value in backbone.items()}, path)
-        return f"beginning with the backbone of {path}; pyramid and heads are new"
+        others = f", as its classes are {first_names(named)}" if named else ""
+        return f"beginning with the backbone of {path}; pyramid and heads are new{others}"
 
     def make_task(self, train_set: Images, preprocessing: Preprocessing, placement: Placement) -> Task:
         """The losses of the network itself."""

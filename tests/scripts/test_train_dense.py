@@ -238,13 +238,20 @@ def test_published_weights_of_a_backbone(sets: Path, tmp_path: Path, monkeypatch
 
 def test_a_published_detector_is_taken_whole_or_its_backbone(tmp_path: Path) -> None:
     state = seeded(TABLES["boxes"]("lsnet_t"))
-    torch.save({"state_dict": state, "meta": {"CLASSES": ["a"]}}, tmp_path / "epoch_12.pth")
-    checkpoint = read_checkpoint(tmp_path / "epoch_12.pth")
     spec = DetectionSpec(train_detection.build_parser().read(["--data-path", ".", "--val-ann", "x"]))
-    for classes, whole in ((80, True), (4, False)):
+    own_names = [str(number) for number in range(80)]
+    for named, classes, told in (
+            (None, 80, "all of it; it names no classes, so their order was not checked"), (None, 4, "heads are new"),
+            (own_names, 80, "epoch_12.pth, all of it"),
+            (own_names[::-1], 80, "heads are new, as its classes are 79, 78"),
+            (own_names, 4, "heads are new, as its classes are 0, 1")):
+        whole = "all of it" in told
+        torch.save({"state_dict": state, "meta": {"CLASSES": named}}, tmp_path / "epoch_12.pth")
+        checkpoint = read_checkpoint(tmp_path / "epoch_12.pth")
         network = dense_network(backbone="lsnet_t", dense_task="boxes", num_classes=classes)
-        line = spec.load_source(network, checkpoint, [str(number) for number in range(classes)])
-        assert ("all of it" in line) == whole
+        line = spec.load_source(network, checkpoint, own_names[:classes])
+        assert told in line
+        assert ("not checked" in line) == ("not checked" in told)
         own = {published_key("boxes", key)[0]: value for key, value in network.state_dict().items()}
         architecture, _ = spec.choose_network(classes, None, checkpoint)
         assert architecture.model_args["anchor_scale"] == 1
