@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -83,6 +84,14 @@ def test_training_whose_workers_end_by_the_same_signal_names_the_signal(data_set
 def infer(trained: Path, data_set: Path, output: Path, *more: str) -> int:
     return inference_artist.main(["--checkpoint", str(trained / "model_best.pth"), "--input", str(data_set / "train"),
                                   "--output", str(output), "--mode", "both", "--batch-size", "4", *more])
+
+
+@pytest.fixture(autouse=True)
+def _usual_hangup() -> Iterator[None]:
+    """What nohup starts ignores SIGHUP, and so would the commands tested here."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 @pytest.mark.parametrize("kind", ["worker", "SIGTERM", "SIGHUP"])
