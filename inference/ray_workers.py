@@ -249,7 +249,8 @@ def connect(address: str) -> Any:
     try:
         if address not in ("local", "auto"):
             with socket.create_connection((host, int(port)), timeout=PATIENCE) as connection:
-                _greet(connection)
+                if os.environ.get("RAY_USE_TLS", "0").lower() not in ("1", "true"):  # Ray's own variable
+                    _greet(connection)
         before = signal.getsignal(signal.SIGTERM)
         environment = {"PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))}
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR,

@@ -196,6 +196,16 @@ def test_a_port_of_another_program_gets_a_line(monkeypatch: pytest.MonkeyPatch, 
         assert greeting.result() == b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0"
 
 
+def test_a_head_that_encrypts_is_not_greeted_in_plain(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", FakeRay(tell))
+    monkeypatch.setenv("RAY_USE_TLS", "1")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        connect(f"127.0.0.1:{server.getsockname()[1]}")
+        connection, _ = server.accept()
+        with connection:
+            assert connection.recv(1) == b""
+
+
 @pytest.mark.parametrize(("error", "kind"), [
     (Exception("The current node timed out during startup."), UserError), (ConnectionError("no GCS"), UserError),
     (KeyError("a bug"), KeyError)])
