@@ -7,6 +7,7 @@ import itertools
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,8 +36,8 @@ _PATTERN = 0.96  # parallel strokes correlate with 0.967 or more, the 415 pictur
 _MOST_CUT = 8  # half px of a thumbnail by which one side of a crop may be shorter
 _WORTH_ALIGNING = 0.85  # correlation within half a px above which the alignment goes on
 _LARGEST_CHAIN = 20  # pictures that may be joined through others
-_BUCKET = 32  # hashes that share a value, where they are spread evenly
-_PAIRS_AT_ONCE = 2**21
+_BUCKET = 20  # hashes; where fewer share a bucket, calls take longer than comparing them
+_ROWS_AT_ONCE, _QUERIES_AT_ONCE = 64, 1024  # compared in the processor's cache
 
 
 class Look(NamedTuple):
@@ -161,7 +162,8 @@ def candidate_pairs(hashes: np.ndarray) -> np.ndarray:
     """Pairs of pictures (P, 2), of which one's whole hash is near one of the other's: all that differ in so few bits.
 
     Of pictures with equal whole hashes the first stands for all. A hash is cut into d + k bands: two that differ in at
-    most d bits agree in k bands, so they meet where hashes are sorted by these. More pictures need more, k, bands.
+    most d bits agree in k bands, so they share a bucket of these. More pictures need more, k, bands; time still grows
+    faster than their number.
 
     Source: Manku, Jain & Das Sarma, Detecting near-duplicates for web crawling, WWW 2007.
 
@@ -170,36 +172,56 @@ def candidate_pairs(hashes: np.ndarray) -> np.ndarray:
     """
     whole, first = np.unique(hashes[:, 0], return_index=True)
     queries, views = hashes.ravel(), hashes.shape[1]
-    codes = [np.empty(0, np.int64)]
-    for mask in _masks(len(whole)):
-        found = [np.sort([query // views, first[row]], axis=0) for query, row in _matches(queries, whole, mask)]
+    codes = np.empty(0, np.int64)
+    for bands in _choices_of_bands(len(whole)):
+        found = [np.sort([query // views, first[row]], axis=0) for query, row in _matches(queries, whole, bands)]
         pairs = np.concatenate([np.empty((2, 0), np.int64), *found], axis=1)
-        codes = [np.unique(np.concatenate([*codes, (pairs[0] * len(hashes) + pairs[1])[pairs[0] < pairs[1]]]))]
-    return np.stack(np.divmod(codes[0], max(1, len(hashes))), axis=1)
+        codes = np.unique(np.concatenate([codes, (pairs[0] * len(hashes) + pairs[1])[pairs[0] < pairs[1]]]))
+    return np.stack(np.divmod(codes, max(1, len(hashes))), axis=1)
 
 
-def _masks(count: int) -> list[np.uint64]:
-    """The bits by which `count` hashes are sorted, a mask for each choice of k bands; few hashes share their values."""
-    agreeing = next(k for k in (1, 2, 3) if k == 3 or 2 ** (64 * k // (_DISTANCE + k)) * _BUCKET >= count)
-    bands = np.array_split(np.arange(64, dtype=np.uint64), _DISTANCE + agreeing)
-    return [np.bitwise_or.reduce(np.uint64(1) << np.concatenate(chosen))
-            for chosen in itertools.combinations(bands, agreeing)]
+class _Band(NamedTuple):
+    """Bits of a hash, from the lowest on."""
+
+    first: int
+    width: int
 
 
-def _matches(queries: np.ndarray, table: np.ndarray, mask: np.uint64) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Places of queries and of rows of `table` that agree in the bits of `mask` and are near; in parts of some MB."""
-    order = np.argsort(table & mask)
-    keys, wanted = (table & mask)[order], queries & mask
-    start = np.searchsorted(keys, wanted)
-    count = np.searchsorted(keys, wanted, side="right") - start
-    met = np.flatnonzero(count)
-    total = np.cumsum(count[met])
-    for part in np.split(met, np.searchsorted(total, np.arange(_PAIRS_AT_ONCE, total[-1:].sum(), _PAIRS_AT_ONCE))):
-        query = np.repeat(part, count[part])
-        within = np.arange(len(query)) - np.repeat(np.cumsum(count[part]) - count[part], count[part])
-        row = order[np.repeat(start[part], count[part]) + within]
-        near = np.bitwise_count(queries[query] ^ table[row]) <= _DISTANCE
-        yield query[near], row[near]
+def _choices_of_bands(count: int) -> Iterator[tuple[_Band, ...]]:
+    """Each choice of k bands; of `count` hashes about `_BUCKET` or more share a bucket, unless k is 1."""
+    agreeing = next((k for k in (3, 2) if 2 ** (64 * k / (_DISTANCE + k)) * _BUCKET <= count), 1)
+    bands = [_Band(int(part[0]), len(part)) for part in np.array_split(np.arange(64), _DISTANCE + agreeing)]
+    return itertools.combinations(bands, agreeing)
+
+
+def _matches(queries: np.ndarray, table: np.ndarray,
+             bands: Sequence[_Band]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Places of queries and of rows of `table` that agree in `bands` and are near, some at a time."""
+    (asked, asked_edges), (rows, row_edges) = _buckets(queries, bands), _buckets(table, bands)
+    sorted_queries, sorted_table = queries[asked], table[rows]
+    for (query, query_end), (row, row_end) in zip(pairwise(asked_edges), pairwise(row_edges), strict=True):
+        for some in _slices(row, row_end, _ROWS_AT_ONCE) if query < query_end else ():
+            column = sorted_table[some, None]
+            for part in _slices(query, query_end, _QUERIES_AT_ONCE):
+                near = np.flatnonzero(np.bitwise_count(column ^ sorted_queries[part]) <= _DISTANCE)
+                if near.size:
+                    of_rows, of_queries = np.divmod(near, part.stop - part.start)
+                    yield asked[part.start + of_queries], rows[some.start + of_rows]
+
+
+def _buckets(hashes: np.ndarray, bands: Sequence[_Band]) -> tuple[np.ndarray, list[int]]:
+    """The order (N,) of hashes by the value of their bits in `bands`, and where each value begins in it, and N."""
+    values = np.zeros_like(hashes)
+    for first, width in bands:
+        values = values << width | hashes >> first & 2**width - 1
+    bits = sum(width for _, width in bands)
+    values = values.astype(np.uint16 if bits <= 16 else np.int32)  # NumPy sorts 16 bits by their digits
+    return np.argsort(values, kind="stable"), [0, *np.cumsum(np.bincount(values, minlength=2**bits)).tolist()]
+
+
+def _slices(start: int, end: int, size: int) -> Iterator[slice]:
+    for first in range(start, end, size):
+        yield slice(first, min(end, first + size))
 
 
 # ---- the check -------------------------------------------------------------------------------------------------------
