@@ -7,6 +7,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+import imagehash
 import numpy as np
 import pytest
 from PIL import Image
@@ -124,6 +125,16 @@ def test_candidates_are_all_pairs_within_the_distance(monkeypatch: pytest.Monkey
     expected = np.argwhere(np.triu(np.minimum(distance, distance.T) <= 8, 1))
     assert len(expected) >= 225
     assert np.array_equal(candidate_pairs(hashes), expected)
+
+
+def test_hashes_are_those_of_imagehash() -> None:
+    rng = np.random.default_rng(7)
+    for image in (smooth_picture(rng), smooth_picture(rng, (90, 400)), stroke_picture(0.3, rng)):
+        whole = image.convert("L").resize((64, 64), Image.Resampling.LANCZOS, reducing_gap=2.0)
+        views = [whole.resize((32, 32), Image.Resampling.LANCZOS, box=box)
+                 for box in ((0, 0, 64, 64), (0, 0, 60.16, 60.16), (1.92, 1.92, 62.08, 62.08))]
+        bits = np.stack([imagehash.phash(view).hash.ravel() for view in views])
+        assert look_at_image(image).hashes[:3].tolist() == np.packbits(bits, axis=1).view(np.uint64).ravel().tolist()
 
 
 def test_equal_hashes_meet_their_first_only() -> None:
