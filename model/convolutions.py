@@ -2,8 +2,8 @@
 
 A pointwise convolution of single pixels, as in the last stage for an image of 64 px, is a matrix product, but oneDNN
 takes three times as long for it. A depthwise one is a product of each channel with a number, but on one thread PyTorch
-convolves batches of fewer than 16 channel by channel. And at every call in inference, PyTorch reorders the weights of each convolution for
-oneDNN and makes another pass over the result for the ReLU behind it.
+convolves batches of fewer than 16 channel by channel. And at every call in inference, PyTorch reorders the weights of
+each convolution for oneDNN and makes another pass over the result for the ReLU behind it.
 
 Letters: B batch, C channels, H W height and width in px.
 """

@@ -75,7 +75,8 @@ def test_depthwise_pointwise_equals_torch_with_gradients(memory_format, autocast
     with torch.autocast("cpu", enabled=autocast):
         y = conv(x)
         expected = nn.functional.conv2d(x, conv.weight, groups=6)
-    assert y.dtype == expected.dtype and torch.equal(y, expected)
+    assert y.dtype == expected.dtype
+    assert torch.equal(y, expected)
     found, truth = (torch.autograd.grad(answer.float().square().sum(), (x, conv.weight)) for answer in (y, expected))
     torch.testing.assert_close(found, truth)
 
