@@ -242,24 +242,30 @@ class _Search:
 
         Links come last: a folder is read under its own name if it has one here.
         """
-        starts, visited = [os.fspath(self.root)], {("", os.path.realpath(self.root))}
+        starts, visited = [""], {("", os.path.realpath(self.root))}
         for start in starts:
-            for path, subfolders, files in os.walk(start, onerror=self._note_unreadable, followlinks=True):
-                parent = self._name(path)
-                if parent and not self._is_searched(parent, path, files, visited):
-                    subfolders.clear()
+            real_start, pending = os.path.realpath(os.path.join(self.root, start)), [start]
+            while pending:
+                parent = pending.pop()
+                path, below = os.path.join(self.root, parent), parent[len(start):].lstrip("/")
+                try:
+                    subfolders, links, files = _list_folder(path)
+                except OSError as error:
+                    self._note_unreadable(parent, error)
+                    continue
+                # No folder between `start` and `parent` is a link; but junctions of Windows do not count as links.
+                real = os.path.realpath(path) if os.name == "nt" or not below else os.path.join(real_start, below)
+                if parent and not self._is_searched(parent, real, files, visited):
                     continue
                 if output := _output_kind([*files, *subfolders]):
                     self.outputs[parent] = output
                 kept = self._keep_folders(parent, subfolders)
-                links = [name for name in kept if os.path.islink(os.path.join(path, name))]
-                starts += [os.path.join(path, name) for name in links]
-                subfolders[:] = [name for name in kept if name not in links]
+                starts += [_join(parent, name) for name in kept if name in links]
+                pending += [_join(parent, name) for name in reversed(kept) if name not in links]
                 yield parent, kept, files
 
-    def _is_searched(self, folder: str, path: str, files: Collection[str], visited: set[tuple[str, str]]) -> bool:
-        """Whether a folder below the root is searched; else notes why not."""
-        real = os.path.realpath(path)
+    def _is_searched(self, folder: str, real: str, files: Collection[str], visited: set[tuple[str, str]]) -> bool:
+        """Whether a folder below the root, in truth `real`, is searched; else notes why not."""
         if not visited.isdisjoint({("", real), (folder.partition("/")[0], real)}):
             self.passed_over[folder] = "a link to a folder that is searched already"
             return False
@@ -275,15 +281,10 @@ class _Search:
         self.passed_over |= {_join(parent, name): problem for name, problem in problems.items() if problem}
         return [name for name, problem in problems.items() if not problem]
 
-    def _note_unreadable(self, error: OSError) -> None:
-        if os.fspath(error.filename) == os.fspath(self.root):
+    def _note_unreadable(self, folder: str, error: OSError) -> None:
+        if not folder:
             raise UserError(f"the folder {self.root}: {error.strerror}", "a folder that can be read", "check the path")
-        name = self._name(error.filename)
-        self.passed_over[name] = self.unreadable[name] = f"a folder that cannot be read: {error.strerror}"
-
-    def _name(self, path: str) -> str:
-        name = Path(path).relative_to(self.root).as_posix()
-        return "" if name == "." else name
+        self.passed_over[folder] = self.unreadable[folder] = f"a folder that cannot be read: {error.strerror}"
 
     def _name_problem(self, name: str, *, folder: bool) -> str | None:
         """Why a file or folder is passed over because of its name, or None."""
@@ -339,11 +340,32 @@ def _parents(name: str) -> Iterator[str]:
     return (name[:place.start()] for place in re.finditer("/", name))
 
 
+def _list_folder(path: str) -> tuple[list[str], set[str], list[str]]:
+    """The names of folders in a folder, those of them that are links, and the names of all other files."""
+    folders, links, files = [], set[str](), []
+    with os.scandir(path) as entries:
+        for entry in entries:
+            if not _is_folder(entry):
+                files.append(entry.name)
+                continue
+            folders.append(entry.name)
+            if entry.is_symlink():
+                links.add(entry.name)
+    return folders, links, files
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # such as a link that leads to itself
+        return False
+
+
 def _output_kind(names: Sequence[str]) -> str | None:
     """What a folder with these files and folders holds, if a command of ours wrote it."""
-    known = next((OUTPUT_FILES[name] for name in names if name in OUTPUT_FILES), None)
-    return known or next(
-        (what for pattern, what in _OUTPUT_PATTERNS.items() if any(map(pattern.fullmatch, names))), None)
+    if not OUTPUT_FILES.keys().isdisjoint(names):
+        return next(OUTPUT_FILES[name] for name in names if name in OUTPUT_FILES)
+    return next((what for pattern, what in _OUTPUT_PATTERNS.items() if any(map(pattern.fullmatch, names))), None)
 
 
 def _begins_like_picture(path: Path) -> bool:
