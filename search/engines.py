@@ -20,7 +20,7 @@ from search.gallery import (
 )
 from search.gallery_search import GallerySearch, Search, open_search
 from search.gallery_store import Also, Files, GalleryStore
-from search.hnsw import write_index
+from search.hnsw import Graph, write_index
 from search.milvus import PREFIX, MilvusStore
 from search.vectors import FeatureSpace
 from utils import read_bytes
@@ -102,7 +102,7 @@ class FolderStore(GalleryStore):
         """See `GalleryStore`; the whole folder is written."""
         write_gallery(self.folder, gallery, overwrite=True, sources=sources, calibration=calibration)
 
-    def write_index(self) -> None:
+    def write_index(self) -> Graph:
         """See `GalleryStore`."""
         with self.lock(wait=True):
-            write_index(self.folder, read_gallery(self.folder))
+            return write_index(self.folder, read_gallery(self.folder))

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from search.gallery import Gallery, GalleryOutline
 from search.gallery_search import Search
+from search.hnsw import Graph
 from search.vectors import FeatureSpace
 
 Files = Mapping[str, bytes]  # content of small files by name
@@ -88,5 +89,5 @@ class GalleryStore(ABC):
         """Change as `change` does, to what `gallery` is already, and keep the files that `calibration` writes."""
 
     @abstractmethod
-    def write_index(self) -> None:
+    def write_index(self) -> Graph:
         """Make the index beside the rows."""

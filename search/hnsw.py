@@ -6,7 +6,8 @@ hnsw.npz holds the graph alone. The vectors are those of the gallery, and the sc
 from __future__ import annotations
 
 import importlib
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,16 @@ import numpy as np
 
 from data.output_folder import mark_output, output_lock, report_write_errors
 from search.gallery import HNSW, MADE_BY, Gallery
-from search.neighbours import ROWS, Index, normalised
+from search.neighbours import ROWS, SPARE, Index, normalised
 from search.rows import Rows, row_blocks
 from search.vectors import read_counts, read_texts
 from utils import UserError, write_arrays
 
 LINKS = 32  # of a picture in each layer; twice as many in the lowest
-CANDIDATES, VISITED = 100, 192  # that are weighed when a picture is added; when one is searched for, see BENCHMARKS.md
+CANDIDATES = 100  # that are weighed when a picture is added
+VISITED = (64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096)  # by a search, to choose from
+_LEFT_OUT = 256  # pictures by which that is chosen
+_NEAREST, _RECALL = 10, 0.992  # to be found of the nearest ten of these: 0.99, and the standard error beside it
 _AGAIN = "run tools/build_gallery.py --index again"
 
 
@@ -40,10 +44,14 @@ class Graph:
     Attributes:
         levels: in how many layers each picture is, (N,) int32, at least 1.
         neighbors: the links of each picture in turn, lowest layer first, -1 where there is none, int32.
+        visited: pictures that a search weighs.
+        recall: share of the ten nearest pictures that it found, as measured when the graph was made.
     """
 
     levels: np.ndarray
     neighbors: np.ndarray
+    visited: int
+    recall: float = 1.0
 
     @property
     def offsets(self) -> np.ndarray:
@@ -81,9 +89,10 @@ class HnswIndex(Index):
                              ("neighbors", graph.neighbors.astype(np.int32))):
             faiss.copy_array_to_vector(np.ascontiguousarray(values), getattr(hnsw, name))
         hnsw.entry_point, hnsw.max_level = int(graph.levels.argmax()), int(graph.levels.max()) - 1
+        self._visited = graph.visited
 
     def _candidates(self, queries: np.ndarray, count: int) -> np.ndarray:
-        self._index.hnsw.efSearch = max(VISITED, 2 * count)
+        self._index.hnsw.efSearch = max(self._visited, 2 * count)
         _, ids = self._index.search(_unit(queries), count)
         lacking = (ids < 0).any(axis=1)
         if lacking.any():
@@ -96,24 +105,66 @@ def _unit(rows: np.ndarray) -> np.ndarray:
 
 
 def build_graph(rows: Rows) -> Graph:
-    """The graph of `rows`, (N, D) float32, for the cosine; it uses all cores."""
+    """The graph of `rows`, (N, D) float32, for the cosine; it uses all cores.
+
+    How many pictures a search must weigh depends on the gallery, and grows with it. It is measured on some pictures
+    drawn at random, before these are added themselves.
+    """
     faiss = library()
     index = faiss.IndexHNSWFlat(rows.shape[1], LINKS, faiss.METRIC_INNER_PRODUCT)
     index.hnsw.efConstruction = CANDIDATES
-    for _, block in row_blocks(rows, ROWS):
-        index.add(_unit(block))
-    return Graph(levels=faiss.vector_to_array(index.hnsw.levels),
-                 neighbors=faiss.vector_to_array(index.hnsw.neighbors))
+    order = np.random.default_rng(0).permutation(len(rows))
+    known, left_out = np.split(order, [len(rows) - min(_LEFT_OUT, len(rows) // 10)])
+    for part in _parts(known):
+        index.add(_unit(rows[part]))
+    visited, recall = _choose_visited(index, _unit(rows[left_out])) if len(left_out) else (VISITED[0], 1.0)
+    for part in _parts(left_out):
+        index.add(_unit(rows[part]))
+    return _in_order(order, Graph(levels=faiss.vector_to_array(index.hnsw.levels), visited=visited, recall=recall,
+                                  neighbors=faiss.vector_to_array(index.hnsw.neighbors)))
 
 
-def write_index(folder: Path, gallery: Gallery) -> None:
+def _choose_visited(index: Any, queries: np.ndarray) -> tuple[int, float]:
+    """The fewest pictures to weigh that find nearly all of the nearest ten, or the most there are, and their share."""
+    count, recall = min(_NEAREST, index.ntotal), 0.0
+    nearest = index.storage.search(queries, count)[1]
+    for visited in VISITED:
+        index.hnsw.efSearch = max(visited, 2 * (count + SPARE))
+        found = index.search(queries, count + SPARE)[1]
+        recall = float((nearest[:, :, None] == found[:, None]).any(-1).mean())
+        if recall >= _RECALL:
+            return visited, recall
+    return VISITED[-1], recall
+
+
+def _in_order(order: np.ndarray, graph: Graph) -> Graph:
+    """`graph`, whose picture i is number `order[i]`, (N,), with the pictures in the order of their numbers."""
+    names = np.append(order, -1).astype(np.int32)  # the last for no link
+    levels = np.empty_like(graph.levels)
+    levels[order] = graph.levels
+    sorted_graph = replace(graph, levels=levels, neighbors=np.empty_like(graph.neighbors))
+    before, after = graph.offsets, sorted_graph.offsets
+    for layers in np.unique(levels):
+        links = np.arange(LINKS * (layers + 1))
+        for part in _parts(np.flatnonzero(graph.levels == layers)):
+            sorted_graph.neighbors[after[order[part], None] + links] = names[
+                graph.neighbors[before[part, None] + links]]
+    return sorted_graph
+
+
+def _parts(numbers: np.ndarray) -> Iterator[np.ndarray]:
+    return (numbers[first:first + ROWS] for first in range(0, len(numbers), ROWS))
+
+
+def write_index(folder: Path, gallery: Gallery) -> Graph:
     """Make the graph of `gallery` and write it to its `folder`; it counts until the gallery changes."""
     library()
     with output_lock(folder, wait=True), report_write_errors(folder):
         graph = build_graph(gallery.comparable(gallery.features))
         mark_output(folder, MADE_BY, [HNSW])
         write_arrays(folder / HNSW, {"fingerprint": np.array([gallery.fingerprint]), "levels": graph.levels,
-                                     "neighbors": graph.neighbors})
+                                     "neighbors": graph.neighbors, "visited": np.array([graph.visited])})
+    return graph
 
 
 def read_index(folder: Path, gallery: Gallery) -> tuple[HnswIndex | None, list[str]]:
@@ -131,8 +182,9 @@ def read_index(folder: Path, gallery: Gallery) -> tuple[HnswIndex | None, list[s
         library()
     except UserError:
         return None, [f"{path} is not used without faiss-cpu (pip install -r requirements-faiss.txt)"]
-    found = read_counts(path, ("levels", "neighbors"))
-    graph, rows = Graph(levels=found["levels"], neighbors=found["neighbors"]), gallery.comparable(gallery.features)
+    found = read_counts(path, ("levels", "neighbors", "visited"))
+    rows = gallery.comparable(gallery.features)
+    graph = Graph(levels=found["levels"], neighbors=found["neighbors"], visited=int(found["visited"].max(initial=1)))
     try:
         if len(graph.levels) != len(rows):
             raise ValueError(f"{len(graph.levels)} pictures instead of {len(rows)}")

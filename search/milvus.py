@@ -29,7 +29,7 @@ from data.side_files import parse_json
 from search.gallery import CALIBRATION_FILES, Gallery, GalleryOutline, check_removable, check_space
 from search.gallery_search import GallerySearch, Search
 from search.gallery_store import Also, Files, GalleryStore, write_files
-from search.hnsw import CANDIDATES, LINKS
+from search.hnsw import CANDIDATES, LINKS, Graph
 from search.milvus_client import connect, library
 from search.milvus_lock import ServerLock
 from search.milvus_rows import CHUNK_ARTISTS, LONGEST_NAME, Marker, PictureRows, chunks, image_key
@@ -289,7 +289,7 @@ class MilvusStore(GalleryStore):
             about = self._read_about()
             self._put_calibration(about, calibration, self._read_markers(about), gallery.fingerprint)
 
-    def write_index(self) -> None:
+    def write_index(self) -> Graph:
         """See `GalleryStore`."""
         raise UserError(f"--index with {self}", "a folder: Milvus keeps an index of its own", "leave --index away")
 

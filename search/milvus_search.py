@@ -11,13 +11,13 @@ import numpy as np
 
 from search.gallery import GalleryOutline
 from search.gallery_search import Search
-from search.hnsw import VISITED
 from search.milvus_client import Connection
 from search.milvus_rows import Marker
 from search.neighbours import SPARE, rank
 from utils import UserError
 
 MOST = 16_384  # that Milvus returns
+VISITED = 192  # pictures that its index weighs
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

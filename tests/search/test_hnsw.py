@@ -50,10 +50,21 @@ def test_a_search_by_index_answers_like_one_without(folder: Path) -> None:
     assert [found[place] for place in same] == [exact[place] for place in same]  # scores are exact
 
 
+def test_a_search_weighs_as_many_pictures_as_the_gallery_needs() -> None:
+    easy, hard = clustered(2000, 100), np.random.default_rng(3).normal(size=(3000, 128)).astype(np.float32)
+    graph = build_graph(hard)
+    assert build_graph(easy).visited == 64 < graph.visited
+    queries = np.random.default_rng(4).normal(size=(100, 128)).astype(np.float32)
+    found, exact = (index.nearest(queries, 10)[0] for index in (HnswIndex(hard, graph), Index(hard)))
+    recall = np.mean([len({*one} & {*other}) / 10 for one, other in zip(found, exact, strict=True)])
+    assert recall > 0.98
+    assert abs(recall - graph.recall) < 0.01
+
+
 def test_more_neighbours_than_the_graph_leads_to_are_found_exactly() -> None:
     rows = clustered(40, 4)
     levels, none = np.ones(40, np.int32), np.full(64 * 40, -1, np.int32)
-    index = HnswIndex(rows, Graph(levels=levels, neighbors=none))
+    index = HnswIndex(rows, Graph(levels=levels, neighbors=none, visited=64))
     np.testing.assert_array_equal(index.nearest(rows[:3], 7)[0], Index(rows).nearest(rows[:3], 7)[0])
 
 
@@ -80,7 +91,7 @@ def test_without_faiss_the_search_is_exact_and_says_so(folder: Path, monkeypatch
 
 
 def _linked_out_of_its_layer(levels: np.ndarray, neighbors: np.ndarray) -> None:
-    graph, high = Graph(levels=levels, neighbors=neighbors), int(levels.argmax())
+    graph, high = Graph(levels=levels, neighbors=neighbors, visited=64), int(levels.argmax())
     neighbors[graph.offsets[high] + 64] = int(levels.argmin())
 
 
@@ -104,7 +115,8 @@ def test_a_damaged_graph_never_reaches_faiss(folder: Path, spoil: Callable[[np.n
 def test_a_graph_is_checked_against_the_pictures(folder: Path) -> None:
     gallery = read_gallery(folder)
     graph = build_graph(clustered(10, 2))
-    np.savez(folder / HNSW, fingerprint=np.array([gallery.fingerprint]), levels=graph.levels, neighbors=graph.neighbors)
+    np.savez(folder / HNSW, fingerprint=np.array([gallery.fingerprint]), levels=graph.levels, neighbors=graph.neighbors,
+             visited=np.array([64]))
     with pytest.raises(UserError, match="10 pictures instead of 900"):
         read_index(folder, gallery)
     (folder / HNSW).write_bytes(b"junk")
