@@ -23,8 +23,8 @@ from utils import UserError, write_arrays
 LINKS = 32  # of a picture in each layer; twice as many in the lowest
 CANDIDATES = 100  # that are weighed when a picture is added
 VISITED = (64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096)  # by a search, to choose from
-_LEFT_OUT = 256  # pictures by which that is chosen
-_NEAREST, _RECALL = 10, 0.992  # to be found of the nearest ten of these: 0.99, and the standard error beside it
+_LEFT_OUT = 512  # pictures by which that is chosen
+_NEAREST, _RECALL = 10, 0.995  # what is to be found of their nearest ten, so that 0.99 is found of other pictures'
 _AGAIN = "run tools/build_gallery.py --index again"
 
 
