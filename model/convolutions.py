@@ -37,7 +37,7 @@ class DepthwisePointwise(nn.Conv2d):
 
     def forward(self, x_BCHW: Tensor) -> Tensor:  # pyrefly: ignore[bad-override-param-name]
         """Trains on one thread with batches of 8 in a tenth of the time and less; bit for bit PyTorch's values."""
-        if not torch.is_grad_enabled() or torch.is_autocast_enabled(x_BCHW.device.type):
+        if x_BCHW.device.type != "cpu" or not torch.is_grad_enabled() or torch.is_autocast_enabled("cpu"):
             return super().forward(x_BCHW)
         return x_BCHW * self.weight.flatten()[:, None, None]
 

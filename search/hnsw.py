@@ -6,6 +6,7 @@ hnsw.npz holds the graph alone. The vectors are those of the gallery, and the sc
 from __future__ import annotations
 
 import importlib
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -60,6 +61,8 @@ class Graph:
 
     def check(self) -> None:
         """Raise a `ValueError` unless each link leads to a picture that is in its layer: faiss does not look."""
+        if not 0 < self.visited <= VISITED[-1]:
+            raise ValueError(f"{self.visited} pictures to weigh")
         if not (len(self.levels) and (self.levels >= 1).all() and (self.levels <= 64).all()):
             raise ValueError("pictures in no layer")
         offsets = self.offsets
@@ -182,9 +185,12 @@ def read_index(folder: Path, gallery: Gallery) -> tuple[HnswIndex | None, list[s
         library()
     except UserError:
         return None, [f"{path} is not used without faiss-cpu (pip install -r requirements-faiss.txt)"]
+    with zipfile.ZipFile(path) as archive:
+        if "visited.npy" not in archive.namelist():
+            return None, [f"{path} is of an earlier version and is not used; {_AGAIN}"]
     found = read_counts(path, ("levels", "neighbors", "visited"))
     rows = gallery.comparable(gallery.features)
-    graph = Graph(levels=found["levels"], neighbors=found["neighbors"], visited=int(found["visited"].max(initial=1)))
+    graph = Graph(levels=found["levels"], neighbors=found["neighbors"], visited=int(found["visited"].max(initial=0)))
     try:
         if len(graph.levels) != len(rows):
             raise ValueError(f"{len(graph.levels)} pictures instead of {len(rows)}")

@@ -7,7 +7,6 @@ import itertools
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -204,7 +203,8 @@ def _matches(queries: np.ndarray, table: np.ndarray,
     """Places of queries and of rows of `table` that agree in `bands` and are near, some at a time."""
     (asked, asked_edges), (rows, row_edges) = _buckets(queries, bands), _buckets(table, bands)
     sorted_queries, sorted_table = queries[asked], table[rows]
-    for (query, query_end), (row, row_end) in zip(pairwise(asked_edges), pairwise(row_edges), strict=True):
+    for (query, query_end), (row, row_end) in zip(itertools.pairwise(asked_edges), itertools.pairwise(row_edges),
+                                                    strict=True):
         for some in _slices(row, row_end, _ROWS_AT_ONCE) if query < query_end else ():
             column = sorted_table[some, None]
             for part in _slices(query, query_end, _QUERIES_AT_ONCE):
@@ -218,7 +218,7 @@ def _buckets(hashes: np.ndarray, bands: Sequence[_Band]) -> tuple[np.ndarray, li
     """The order (N,) of hashes by the value of their bits in `bands`, and where each value begins in it, and N."""
     values = np.zeros_like(hashes)
     for first, width in bands:
-        values = values << width | hashes >> first & 2**width - 1
+        values = (values << width) | ((hashes >> first) & (2**width - 1))
     bits = sum(width for _, width in bands)
     values = values.astype(np.uint16 if bits <= 16 else np.int32)  # NumPy sorts 16 bits by their digits
     return np.argsort(values, kind="stable"), [0, *np.cumsum(np.bincount(values, minlength=2**bits)).tolist()]

@@ -81,6 +81,19 @@ def test_a_change_takes_the_index_away(folder: Path, capsys: pytest.CaptureFixtu
     assert "of other pictures" in capsys.readouterr().out
 
 
+def test_an_index_that_does_not_say_how_many_to_weigh_is_not_used(folder: Path) -> None:
+    with np.load(folder / HNSW) as stored:
+        arrays = {name: np.array(stored[name]) for name in stored.files}
+    np.savez(folder / HNSW, **{name: array for name, array in arrays.items() if name != "visited"})
+    index, lines = read_index(folder, read_gallery(folder))
+    assert index is None
+    assert "of an earlier version and is not used" in lines[0]
+    for visited in ([], [0], [2**40]):
+        np.savez(folder / HNSW, **{**arrays, "visited": np.array(visited, np.int64)})
+        with pytest.raises(UserError, match="pictures to weigh"):
+            read_index(folder, read_gallery(folder))
+
+
 def test_without_faiss_the_search_is_exact_and_says_so(folder: Path, monkeypatch: pytest.MonkeyPatch,
                                                        capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setitem(sys.modules, "faiss", None)
