@@ -234,6 +234,11 @@ def _greet(connection: socket.socket) -> None:
             raise OSError("another program's port")
 
 
+def _no_answer(address: str, error: Exception) -> UserError:
+    return UserError(f"--ray {address}, which does not answer ({' '.join(str(error).split())[:200]})",
+                     "local, or HOST:PORT of a cluster's head", "start it with ray start --head, or check the address")
+
+
 def connect(address: str) -> Any:
     """Ray, connected to the cluster at `address`, or to one that is started here for `local`.
 
@@ -245,22 +250,25 @@ def connect(address: str) -> Any:
     except ImportError as error:
         raise UserError("--ray without the package ray", "it installed on every machine",
                         "pip install -r requirements-ray.txt") from error
-    host, _, port = address.rpartition(":")
-    try:
-        if address not in ("local", "auto"):
+    if address not in ("local", "auto"):
+        try:
+            host, _, port = address.rpartition(":")
             with socket.create_connection((host, int(port)), timeout=PATIENCE) as connection:
                 if os.environ.get("RAY_USE_TLS", "0").lower() not in ("1", "true"):  # Ray's own variable
                     _greet(connection)
-        before = signal.getsignal(signal.SIGTERM)
-        environment = {"PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))}
+        except (OSError, ValueError) as error:
+            raise _no_answer(address, error) from error
+    before = signal.getsignal(signal.SIGTERM)
+    environment = {"PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))}
+    try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR,
                  runtime_env={"env_vars": environment}, include_dashboard=False if address == "local" else None)
-        with contextlib.suppress(ValueError):  # outside the main thread
-            signal.signal(signal.SIGTERM, before)  # Ray's own handler would leave without a line
-    except Exception as error:  # Ray raises that itself where a node takes more than 30 s to start
-        if not isinstance(error, OSError | ValueError | RuntimeError) and type(error) is not Exception:
+    except (OSError, ValueError, RuntimeError) as error:
+        raise _no_answer(address, error) from error
+    except Exception as error:
+        if type(error) is not Exception:  # which Ray raises itself where a node takes more than 30 s to start
             raise
-        raise UserError(f"--ray {address}, which does not answer ({' '.join(str(error).split())[:200]})",
-                        "local, or HOST:PORT of a cluster's head", "start it with ray start --head, or check the "
-                        "address") from error
+        raise _no_answer(address, error) from error
+    with contextlib.suppress(ValueError):  # outside the main thread
+        signal.signal(signal.SIGTERM, before)  # Ray's own handler would leave without a line
     return ray
