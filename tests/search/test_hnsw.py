@@ -138,6 +138,8 @@ def test_a_graph_is_checked_against_the_pictures(folder: Path) -> None:
 
 
 def test_an_index_is_a_file_of_the_gallery(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert tools.build_gallery.main(["--gallery", str(folder), "--index"]) == 0
+    assert "a search weighs 64 pictures and finds" in capsys.readouterr().out
     write_gallery(folder, read_gallery(folder), overwrite=True)
     assert not (folder / HNSW).exists()
     assert tools.build_gallery.main(["--gallery", str(folder), "--index", "--list"]) == 2
