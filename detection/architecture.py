@@ -20,7 +20,7 @@ LEVELS: dict[str, tuple[int, int | None]] = {  # finest and coarsest stride, px,
 
 
 def build(*, backbone: str, dense_task: DenseTask, num_classes: int, channels: int = 256, rois: int = 512,
-          anchor_scale: float = 1.0, pretrained_backbone: bool = False, **_: Any) -> nn.Module:
+          anchor_scale: float = 1.0, crop: int = 1, pretrained_backbone: bool = False, **_: Any) -> nn.Module:
     """A network with random weights, or with the backbone's published ones.
 
     Args:
@@ -30,6 +30,7 @@ def build(*, backbone: str, dense_task: DenseTask, num_classes: int, channels: i
         channels: of the pyramid and of the heads.
         rois: boxes of each picture that train the heads of Mask R-CNN.
         anchor_scale: size of anchors as a multiple of the published ones'.
+        crop: side of the squares that train Semantic FPN, px.
         pretrained_backbone: begin with the weights that timm has for the backbone.
         _: what timm gives to every model, such as the channels of its input.
 
@@ -40,7 +41,7 @@ def build(*, backbone: str, dense_task: DenseTask, num_classes: int, channels: i
     body = PyramidBackbone(backbone, channels, finest=finest, coarsest=coarsest, pretrained=pretrained_backbone)
     colours = Colours.of(backbone)
     if dense_task == "semantic":
-        return SemanticFPN(body, num_classes, colours)
+        return SemanticFPN(body, num_classes, colours, crop)
     if dense_task == "boxes":
         return Retina(body, num_classes, colours, anchor_scale=anchor_scale)
     return MaskRCNN(body, num_classes, colours, rois=rois, anchor_scale=anchor_scale)

@@ -10,10 +10,9 @@ from torch import Tensor
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
-from detection.scenes import IGNORED, SceneTransform, Target, augment
+from detection.scenes import IGNORED, PADDING, SceneTransform, Target, augment
 
 TRIES = 10  # crops of which the last is taken whatever it shows
-PADDING = [123.7, 116.3, 103.5]  # ImageNet's mean colour, of 255
 
 
 def detection_augmentation(hflip: float = 0.5) -> SceneTransform:
@@ -40,7 +39,7 @@ def random_crop(image: Tensor, pixels: Tensor, side: int, most: float) -> tuple[
         rows, columns = _random_window(pixels, side)
     part = pixels[rows, columns]
     missing = [0, 0, side - part.shape[1], side - part.shape[0]]
-    return (F.pad(image[:, rows, columns], missing, fill=PADDING),
+    return (F.pad(image[:, rows, columns], missing, fill=list(PADDING)),
             {"pixels": F.pad(part[None], missing, fill=IGNORED)[0]})
 
 

@@ -19,6 +19,7 @@ from runtime.networks import DenseTask
 # Longer side to the shorter one, at most.
 ELONGATED: dict[DenseTask, float] = {"boxes": 1333 / 800, "instances": 1333 / 800, "semantic": 4.0}
 IGNORED = 255  # in a label map: pixels that neither train nor count
+PADDING = (123, 116, 103)  # where a picture has no pixels: ImageNet's mean colour, of 255
 Target = dict[str, Tensor]
 SceneTransform = Callable[[Tensor, Target], tuple[Tensor, Target]]
 
@@ -30,27 +31,32 @@ class Fit:
     Attributes:
         shortest: the shorter side becomes this long, px,
         longest: unless the longer would become longer than this, px.
-        multiple: both sides are then enlarged to a multiple of this, px.
+        multiple: sides are then enlarged to a multiple of this, px,
+        canvas: unless they are at most as long as this: the network pads those, px.
         scales: a factor between these is drawn each time, for augmentation.
     """
 
     shortest: int
     longest: int
     multiple: int = 1
+    canvas: int = 0
     scales: tuple[float, float] = (1.0, 1.0)
 
     def size(self, height: int, width: int) -> tuple[int, int]:
         """Height and width for a picture of this size."""
         factor = float(torch.empty(()).uniform_(*self.scales)) if self.scales[0] < self.scales[1] else self.scales[0]
         scale = factor * min(self.shortest / min(height, width), self.longest / max(height, width))
-        sides = (max(1, int(side * scale + 0.5)) for side in (height, width))
-        new_height, new_width = (-(-side // self.multiple) * self.multiple for side in sides)
+        new_height, new_width = (self._enlarge(max(1, int(side * scale + 0.5))) for side in (height, width))
         return new_height, new_width
 
+    def _enlarge(self, side: int) -> int:
+        return side if side <= self.canvas else -(-side // self.multiple) * self.multiple
 
-def evaluation_fit(task: DenseTask, shortest: int) -> Fit:
-    """How large evaluation sees pictures whose shorter side becomes `shortest` px, as published."""
-    return Fit(shortest=shortest, longest=round(ELONGATED[task] * shortest), multiple=32 if task == "semantic" else 1)
+
+def evaluation_fit(task: DenseTask, shortest: int, canvas: int = 0) -> Fit:
+    """How large evaluation sees pictures whose shorter side becomes `shortest` px, as published; see `Fit`."""
+    return Fit(shortest=shortest, longest=round(ELONGATED[task] * shortest), multiple=32 if task == "semantic" else 1,
+               canvas=canvas)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

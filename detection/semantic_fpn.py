@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torchvision import transforms
 
 from detection.pyramid import Colours, OnPyramid, PyramidBackbone
+from detection.scenes import PADDING
 
 
 class SemanticHead(nn.Module):
@@ -63,14 +64,37 @@ def resize(maps: Tensor, size: Sequence[int]) -> Tensor:
 
 
 class SemanticFPN(OnPyramid, nn.Module):
-    """A backbone with its pyramid, and a `SemanticHead` of half the pyramid's width."""
+    """A backbone with its pyramid, and a `SemanticHead` of half the pyramid's width.
 
-    def __init__(self, backbone: PyramidBackbone, num_classes: int, colours: Colours) -> None:
+    Args:
+        backbone: from pictures to levels.
+        num_classes: K.
+        colours: what the backbone's pictures are normalised by.
+        crop: side of the squares of training, px. In evaluation, sides that are shorter are padded to it, as training
+            pads them: what the last stage attends to changes with the size of its map, and small maps know one only.
+    """
+
+    def __init__(self, backbone: PyramidBackbone, num_classes: int, colours: Colours, crop: int = 1) -> None:
         super().__init__()
+        self.crop = crop
         self.backbone, self._normalise = backbone, transforms.Normalize(colours.mean, colours.std)
         self.head = SemanticHead(backbone.out_channels, len(backbone.strides), num_classes, backbone.out_channels // 2)
 
     def forward(self, images: Tensor) -> Tensor:
         """RGB pictures (B, 3, H, W) in [0, 1] -> logits (B, K, H, W) of their size."""
+        height, width = images.shape[2:]
+        if not self.training:
+            images = pad(images, self.crop)
         levels = list(self.backbone(self._normalise(images)).values())
-        return resize(self.head(levels).float(), images.shape[2:])
+        return resize(self.head(levels).float(), images.shape[2:])[..., :height, :width]
+
+
+def pad(images: Tensor, side: int) -> Tensor:
+    """Pictures (B, 3, H, W) in [0, 1], padded right and below where they are smaller than `side` px."""
+    height, width = images.shape[2:]
+    if height >= side and width >= side:
+        return images
+    colour = (images.new_tensor(PADDING) / 255).view(3, 1, 1)
+    padded = colour.repeat(len(images), 1, max(height, side), max(width, side))
+    padded[..., :height, :width] = images
+    return padded

@@ -104,7 +104,7 @@ class DenseSpec(TrainerSpec[Options, Images], Generic[Options, Images]):
             found = checkpoint.resolve(flags.model, dense=True)
             saved = {**found.architecture.model_args, "input_size": found.preprocessing.input_size}
             for name, value in {**asked, "input_size": flags.input_size}.items():
-                if value is not None and value != saved.get(name):
+                if value is not None and value != saved.get(name, value):
                     flag = "task" if name == "dense_task" else name.replace("_", "-")
                     raise UserError(f"--{flag} {value}", f"{saved.get(name)}, as in {checkpoint.path}",
                                     "repeat the flags of the first start, or leave this one away")
@@ -113,7 +113,8 @@ class DenseSpec(TrainerSpec[Options, Images], Generic[Options, Images]):
         check_name(name)
         size = flags.input_size or SHORTEST[self.dense_task]
         is_published = source is not None and any(key.startswith("neck.") for key in source.evaluated)
-        usual = {"channels": CHANNELS, "rois": ROIS, "anchor_scale": 1.0 if is_published else usual_anchor_scale(size)}
+        usual = {"channels": CHANNELS, "rois": ROIS, "anchor_scale": 1.0 if is_published else usual_anchor_scale(size),
+                 "crop": size}
         arguments: dict[str, Any] = {key: usual.get(key) if value is None else value for key, value in asked.items()}
         if arguments["channels"] % 8:
             raise UserError(f"--channels {arguments['channels']}", "a multiple of 8", "choose another")
@@ -247,6 +248,22 @@ class SegmentationSpec(DenseSpec[SegmentationOptions, SegmentationImages]):
 
     task = "segmentation"
     dense_task: DenseTask = "semantic"  # type: ignore[assignment]  # a property where it depends on a flag
+    _canvas: int
+
+    def own_flags(self) -> dict[str, Any]:
+        """The squares of training."""
+        return {"crop": self.options.augmentation.crop}
+
+    def choose_network(self, outputs: int, checkpoint: Checkpoint | None,
+                       source: Checkpoint | None) -> tuple[Architecture, Preprocessing]:
+        """Remember what it pads pictures to; files of earlier versions pad none."""
+        found, preprocessing = super().choose_network(outputs, checkpoint, source)
+        self._canvas = found.model_args.get("crop", 0)
+        return found, preprocessing
+
+    def fit(self, preprocessing: Preprocessing) -> Fit:
+        """How large evaluation sees pictures: those smaller than the crop are padded, as in training."""
+        return replace(super().fit(preprocessing), canvas=self._canvas)
 
     def open_train(self) -> tuple[SegmentationImages, list[str]]:
         """The pictures of images/training."""
@@ -272,7 +289,8 @@ class SegmentationSpec(DenseSpec[SegmentationOptions, SegmentationImages]):
         """Zoom, crop, mirror and colours."""
         flags = self.options.augmentation
         train_set.fit = replace(self.fit(preprocessing), multiple=1, scales=flags.zoom)
-        train_set.augmentation = segmentation_augmentation(flags.crop or preprocessing.input_size, flags.hflip)
+        train_set.augmentation = segmentation_augmentation(
+            self._canvas or flags.crop or preprocessing.input_size, flags.hflip)
 
     def make_evaluation(self, classes: list[str]) -> Evaluation:
         """Overlaps."""

@@ -70,6 +70,7 @@ class ModelArgs(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     channels: Annotated[int, Meta(ge=8, le=1024, multiple_of=8)] | None = None
     rois: Annotated[int, Meta(ge=4, le=4096)] | None = None
     anchor_scale: Annotated[float, Meta(ge=0.1, le=10)] | None = None
+    crop: Side | None = None
 
 
 DENSE_HEADS: dict[str, tuple[str, int, int]] = {  # key whose rows are classes, rows of each, rows of no class

@@ -42,6 +42,9 @@ def detection(path, fit=DOUBLE, *, masks=True, **kwargs):
     (Fit(shortest=800, longest=1333), (480, 640), (800, 1067)),
     (Fit(shortest=800, longest=1333), (400, 1000), (533, 1333)),
     (Fit(shortest=512, longest=2048, multiple=32), (300, 400), (512, 704)),
+    (Fit(shortest=512, longest=2048, multiple=32, canvas=512), (300, 400), (512, 704)),
+    (Fit(shortest=128, longest=512, multiple=32, canvas=160), (160, 140), (146, 128)),
+    (Fit(shortest=128, longest=512, multiple=32, canvas=160), (120, 160), (128, 192)),
     (Fit(shortest=8, longest=9), (1, 5000), (1, 9)),
     (Fit(shortest=100, longest=900, scales=(2.0, 2.0)), (100, 100), (200, 200))])
 def test_sizes_in_the_network(fit, size, expected):

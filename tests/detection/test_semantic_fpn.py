@@ -7,6 +7,7 @@ import torch.nn.functional as F
 
 from detection import learner
 from detection.architecture import dense_network
+from detection.augmentation import random_crop
 from detection.semantic_fpn import SemanticHead
 from tests.model import golden
 
@@ -37,6 +38,19 @@ def test_answers_in_the_size_of_the_picture_and_learns_everywhere():
     assert answer.shape == (2, 4, 96, 150)
     F.cross_entropy(answer, torch.randint(0, 4, (2, 96, 150))).backward()
     assert [name for name, each in network.named_parameters() if each.grad is None] == []
+
+
+@torch.no_grad()
+def test_evaluation_pads_a_small_picture_as_training_does():
+    network = golden.fill(dense_network(dense_task="semantic", backbone="lsnet_t", num_classes=4, channels=16, crop=96))
+    image = torch.randint(256, (3, 64, 80), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    padded, _ = random_crop(image, torch.zeros(64, 80, dtype=torch.uint8), 96, 1.0)
+    expected = network.eval()(padded[None].double() / 255)[..., :64, :80]
+    assert padded.shape == (3, 96, 96)
+    torch.testing.assert_close(network(image[None].double() / 255), expected)
+    large = torch.rand(1, 3, 96, 130, dtype=torch.float64)
+    unpadded = golden.fill(dense_network(dense_task="semantic", backbone="lsnet_t", num_classes=4, channels=16)).eval()
+    assert torch.equal(network(large), unpadded(large))
 
 
 def test_dropout_takes_whole_channels_in_training_only():

@@ -62,7 +62,7 @@ def train(task: str, sets: Path, output: Path) -> int:
     fast = ["--model", "test_resnet", "--channels", 16, "--input-size", 64, "--num-workers", 0, "--epochs", 1,
             "--output-dir", output]
     if task == "semantic":
-        return train_segmentation.main(list(map(str, ["--data-path", sets / "ade", *fast])))
+        return train_segmentation.main(list(map(str, ["--data-path", sets / "ade", "--crop", 80, *fast])))
     rois = ["--rois", 16] if task == "instances" else []
     return train_detection.main(list(map(str, [
         "--task", task, "--data-path", sets, "--train-ann", sets / "train.json", "--train-images", sets / "train",

@@ -60,7 +60,7 @@ def script(task: str) -> ModuleType:
 def flags(task: str, sets: Path, *, evaluates: bool = False) -> list[object]:
     """What the data and the task need."""
     if task == "semantic":
-        return ["--data-path", sets / "ade"]
+        return ["--data-path", sets / "ade", *([] if evaluates else ["--crop", 80])]
     train = [] if evaluates else ["--train-ann", sets / "train.json", "--train-images", sets / "train"]
     return ["--task", task, "--data-path", sets, *train, "--val-ann", sets / "val.json", "--val-images", sets / "val",
             *(["--rois", 16] if task == "instances" and not evaluates else [])]
@@ -309,11 +309,12 @@ def test_nothing_to_learn_from_is_an_error(sets: Path, tmp_path: Path, capsys: p
 @pytest.mark.parametrize(("task", "more", "found"), [
     ("instances", ["--channels", 32], "--channels 32; expected 16"), ("boxes", [], "--task boxes; expected instances"),
     ("instances", ["--anchor-scale", 1], "--anchor-scale 1.0; expected 0.5"),
-    ("instances", ["--input-size", 96], "--input-size 96; expected 64"), ("semantic", [], "of another trainer")])
+    ("instances", ["--input-size", 96], "--input-size 96; expected 64"), ("semantic", [], "of another trainer"),
+    ("semantic", ["--crop", 96], "--crop 96; expected 80")])
 def test_a_resumed_run_cannot_become_another(task: str, more: list[object], found: str, sets: Path,
                                              trained: dict[str, Path], tmp_path: Path,
                                              capsys: pytest.CaptureFixture[str]) -> None:
-    checkpoint = trained["instances"] / "checkpoint.pth"
+    checkpoint = trained["semantic" if "--crop" in more else "instances"] / "checkpoint.pth"
     assert train(task, sets, tmp_path / "run", "--resume", checkpoint, "--epochs", 3, *more) == 2
     assert found in capsys.readouterr().err
 
