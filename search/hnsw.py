@@ -24,6 +24,8 @@ from utils import UserError, write_arrays
 LINKS = 32  # of a picture in each layer; twice as many in the lowest
 CANDIDATES = 100  # that are weighed when a picture is added
 VISITED = (64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096)  # by a search, to choose from
+_LINKED = 8  # pictures that lead to each picture, at least, of those that have room for a link
+_NEAR = 48  # among how many near ones they are sought
 _LEFT_OUT = 512  # pictures by which that is chosen
 _NEAREST, _RECALL = 10, 0.995  # what is to be found of their nearest ten, so that 0.99 is found of other pictures'
 _AGAIN = "run tools/build_gallery.py --index again"
@@ -118,13 +120,57 @@ def build_graph(rows: Rows) -> Graph:
     index.hnsw.efConstruction = CANDIDATES
     order = np.random.default_rng(0).permutation(len(rows))
     known, left_out = np.split(order, [len(rows) - min(_LEFT_OUT, len(rows) // 10)])
-    for part in _parts(known):
-        index.add(_unit(rows[part]))
+    _add(index, rows, known)
     visited, recall = _choose_visited(index, _unit(rows[left_out])) if len(left_out) else (VISITED[0], 1.0)
-    for part in _parts(left_out):
-        index.add(_unit(rows[part]))
+    _add(index, rows, left_out)
     return _in_order(order, Graph(levels=faiss.vector_to_array(index.hnsw.levels), visited=visited, recall=recall,
                                   neighbors=faiss.vector_to_array(index.hnsw.neighbors)))
+
+
+def _add(index: Any, rows: Rows, numbers: np.ndarray) -> None:
+    """Add the rows of these numbers, and links to those that few others lead to.
+
+    A picture chooses its links among near ones, and drops some when nearer ones arrive. Pictures far from most others
+    lose nearly all that lead to them, and no search finds them: of a million, 14 in a thousand.
+    """
+    faiss = library()
+    for part in _parts(numbers):
+        index.add(_unit(rows[part]))
+    links = faiss.vector_to_array(index.hnsw.neighbors)
+    offsets = faiss.vector_to_array(index.hnsw.offsets)[:-1].astype(np.int64)
+    lowest = links[offsets[:, None] + np.arange(2 * LINKS)]
+    lacking = _LINKED - np.bincount(lowest[lowest >= 0], minlength=len(lowest))
+    lonely = np.flatnonzero(lacking > 0)
+    if not len(lonely):
+        return
+    index.hnsw.efSearch = 2 * _NEAR
+    near = np.concatenate([index.search(index.storage.reconstruct_batch(part), _NEAR)[1] for part in _parts(lonely)])
+    _link_back(lowest, lonely, lacking[lonely], near)
+    links[offsets[:, None] + np.arange(2 * LINKS)] = lowest
+    faiss.copy_array_to_vector(links, index.hnsw.neighbors)
+
+
+def _link_back(links: np.ndarray, lonely: np.ndarray, lacking: np.ndarray, near: np.ndarray) -> None:
+    """Write into `links`, (N, L) with -1 after the last of each row, links that lead to the pictures `lonely`.
+
+    Args:
+        links: of each picture to others.
+        lonely: numbers of pictures, (P,).
+        lacking: links that each needs; changed.
+        near: where these may come from, nearest first, (P, M); -1 for none. Rows of `links` that are full get none.
+    """
+    used = (links >= 0).sum(axis=1)
+    for column in near.T:
+        sources = np.where(column == lonely, -1, column)
+        fits = (lacking > 0) & (sources >= 0) & (used[sources] < links.shape[1])
+        fits[fits] = (links[sources[fits]] != lonely[fits, None]).all(axis=1)
+        rows = np.flatnonzero(fits)[np.argsort(sources[fits], kind="stable")]
+        sources = sources[rows]
+        places = used[sources] + np.arange(len(rows)) - np.searchsorted(sources, sources)
+        rows, sources, places = (each[places < links.shape[1]] for each in (rows, sources, places))
+        links[sources, places] = lonely[rows]
+        np.add.at(used, sources, 1)
+        lacking[rows] -= 1
 
 
 def _choose_visited(index: Any, queries: np.ndarray) -> tuple[int, float]:

@@ -12,7 +12,7 @@ import pytest
 import tools.build_gallery
 from search.gallery import HNSW, Gallery, change_gallery, read_gallery, write_gallery
 from search.gallery_search import GallerySearch, open_search
-from search.hnsw import Graph, HnswIndex, build_graph, read_index
+from search.hnsw import LINKS, Graph, HnswIndex, build_graph, read_index
 from search.neighbours import Index
 from search.vectors import FeatureSpace
 from utils import UserError
@@ -59,6 +59,15 @@ def test_a_search_weighs_as_many_pictures_as_the_gallery_needs() -> None:
     recall = np.mean([len({*one} & {*other}) / 10 for one, other in zip(found, exact, strict=True)])
     assert recall > 0.98
     assert abs(recall - graph.recall) < 0.01
+
+
+def test_several_pictures_lead_to_each() -> None:
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(2000, 48)) * np.exp(rng.normal(size=(2000, 1)))
+    rows[:, 0] += 8  # a few are near to all others, most are near to these few only
+    graph = build_graph(rows.astype(np.float32))
+    lowest = graph.neighbors[graph.offsets[:-1, None] + np.arange(2 * LINKS)]
+    assert np.bincount(lowest[lowest >= 0], minlength=2000).min() >= 8  # faiss alone leaves one or two
 
 
 def test_more_neighbours_than_the_graph_leads_to_are_found_exactly() -> None:
