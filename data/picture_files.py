@@ -40,8 +40,9 @@ OUTPUT_FILES = {
     "vectors.csv": "an exported gallery", ".unfinished": "an unfinished run or shard"}
 OUTPUT_PICTURES = frozenset({"contact_sheet.png", "clusters.png", "map.png", "curves.png", "confusion.png",
                              "calibration.png", "metrics.png", "neighbours.png"})
-_OUTPUT_PATTERNS = {re.compile(r"events\.out\.tfevents\..*"): "TensorBoard's files",
-                    re.compile(r".+_result\.(json|jsonl|csv)"): "results of inference"}
+_OUTPUT_PATTERNS = {  # by a part of the name: most folders have none, and it is found at once
+    "events.out.tfevents.": (re.compile(r"events\.out\.tfevents\..*"), "TensorBoard's files"),
+    "_result.": (re.compile(r".+_result\.(json|jsonl|csv)"), "results of inference")}
 _NAMES_SHOWN = 10
 
 
@@ -217,6 +218,7 @@ class _Search:
     def __init__(self, root: Path, extensions: frozenset[str], exclude: tuple[str, ...]) -> None:
         self.root, self.extensions, self.exclude = root, extensions, exclude
         self.images: list[str] = []
+        self.holding: set[str] = set()  # relative paths of the folders that these are in
         self.passed_over: dict[str, str] = {}
         self.unreadable: dict[str, str] = {}
         self.outputs: dict[str, str] = {}  # relative path of a folder of ours → what it is
@@ -227,8 +229,7 @@ class _Search:
             if not parent:
                 folders = list(subfolders)
             self._sort_files(parent, files)
-        own = {name.rpartition("/")[0] for name in self.images} - {""}
-        holding = own | {parent for name in own for parent in _parents(name)}
+        holding = self.holding | {parent for name in self.holding for parent in _parents(name)}
         self._join_outputs(holding)
         ours = {name.partition("/")[0] for name in self.passed_over if name in self.outputs}
         return PictureFolder(
@@ -242,19 +243,19 @@ class _Search:
 
         Links come last: a folder is read under its own name if it has one here.
         """
-        starts, visited = [""], {("", os.path.realpath(self.root))}
+        starts, visited, root = [""], {("", os.path.realpath(self.root))}, os.path.join(self.root, "")
         for start in starts:
-            real_start, pending = os.path.realpath(os.path.join(self.root, start)), [start]
+            real_start, pending = os.path.join(os.path.realpath(os.path.join(self.root, start)), ""), [start]
             while pending:
                 parent = pending.pop()
-                path, below = os.path.join(self.root, parent), parent[len(start):].lstrip("/")
+                path, below = root + parent, parent[len(start):].lstrip("/")
                 try:
                     subfolders, links, files = _list_folder(path)
                 except OSError as error:
                     self._note_unreadable(parent, error)
                     continue
                 # No folder between `start` and `parent` is a link; but junctions of Windows do not count as links.
-                real = os.path.realpath(path) if os.name == "nt" or not below else os.path.join(real_start, below)
+                real = os.path.realpath(path) if os.name == "nt" or not below else real_start + below
                 if parent and not self._is_searched(parent, real, files, visited):
                     continue
                 if output := _output_kind([*files, *subfolders]):
@@ -277,6 +278,8 @@ class _Search:
 
     def _keep_folders(self, parent: str, folders: Sequence[str]) -> list[str]:
         """Those of the folders in `parent` that are not passed over because of their name, sorted."""
+        if not folders:
+            return []
         problems = {name: self._name_problem(_join(parent, name), folder=True) for name in sorted(folders)}
         self.passed_over |= {_join(parent, name): problem for name, problem in problems.items() if problem}
         return [name for name, problem in problems.items() if not problem]
@@ -296,8 +299,9 @@ class _Search:
         return "a system folder" if folder and last.casefold() in SYSTEM_FOLDERS else None
 
     def _sort_files(self, parent: str, files: Sequence[str]) -> None:
+        before, start = len(self.images), f"{parent}/" if parent else ""
         for file in files:
-            name = _join(parent, file)
+            name = start + file
             if self._is_plain(file):  # a million of them take a second
                 self.images.append(name)
                 continue
@@ -308,6 +312,8 @@ class _Search:
                 self.passed_over[name] = problem
             else:
                 self.images.append(name)
+        if parent and len(self.images) > before:
+            self.holding.add(parent)
 
     def _is_plain(self, file: str) -> bool:
         """Whether a file of this name is a picture whatever else there is; false where that takes a closer look."""
@@ -365,7 +371,9 @@ def _output_kind(names: Sequence[str]) -> str | None:
     """What a folder with these files and folders holds, if a command of ours wrote it."""
     if not OUTPUT_FILES.keys().isdisjoint(names):
         return next(OUTPUT_FILES[name] for name in names if name in OUTPUT_FILES)
-    return next((what for pattern, what in _OUTPUT_PATTERNS.items() if any(map(pattern.fullmatch, names))), None)
+    together = "/".join(names)
+    return next((what for part, (pattern, what) in _OUTPUT_PATTERNS.items()
+                 if part in together and any(map(pattern.fullmatch, names))), None)
 
 
 def _begins_like_picture(path: Path) -> bool:
