@@ -56,7 +56,7 @@ def write_shapes(root: Path, textures: Path | None, options: SetOptions) -> None
     Raises:
         UserError: there is no picture in `textures`.
     """
-    files = find_pictures(textures).images if textures else []
+    files = list(find_pictures(textures).images) if textures else []
     if textures and not files:
         raise UserError(f"no picture in {textures}", "pictures to cut textures from", "check --textures")
 

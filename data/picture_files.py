@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import re
 import stat
@@ -11,6 +10,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import overload
 
 from data.images import IMAGE_EXTENSIONS, SIGNATURE, SIGNATURE_BYTES
 from data.names import as_text, from_text, nfc, relative_name
@@ -79,6 +79,31 @@ def is_excluded(name: str, exclude: Sequence[str]) -> bool:
     return any(fnmatchcase(name if "/" in pattern else name.rpartition("/")[2], pattern) for pattern in patterns)
 
 
+@dataclass(frozen=True)
+class FilePaths(Sequence[Path]):
+    """Files below a folder. Each path is made when it is asked for: a million of them take many seconds.
+
+    Attributes:
+        root: the folder.
+        names: relative paths, "/"-separated.
+    """
+
+    root: Path
+    names: Sequence[str]
+
+    def __len__(self) -> int:
+        """The number of files."""
+        return len(self.names)
+
+    @overload
+    def __getitem__(self, index: int) -> Path: ...
+    @overload
+    def __getitem__(self, index: slice) -> FilePaths: ...
+    def __getitem__(self, index: int | slice) -> Path | FilePaths:
+        """One file, or some."""
+        return FilePaths(self.root, self.names[index]) if isinstance(index, slice) else self.root / self.names[index]
+
+
 @dataclass(frozen=True, kw_only=True)
 class PictureFolder:
     """What was found below a folder.
@@ -98,10 +123,10 @@ class PictureFolder:
     passed_over: dict[str, str]
     unreadable: Sequence[tuple[Path, str]]
 
-    @functools.cached_property
-    def images(self) -> list[Path]:
-        """The picture files, in the order of their names: a million take three seconds."""
-        return [self.root / name for name in self.names]
+    @property
+    def images(self) -> FilePaths:
+        """The picture files, in the order of their names."""
+        return FilePaths(self.root, self.names)
 
     def name(self, image: Path) -> str:
         """The path of `image` relative to the root, "/"-separated."""

@@ -50,7 +50,8 @@ class Pictures:
         if not found.images:
             raise UserError(f"no picture in {folder}", "pictures of the data set that the network was trained on",
                             "check --data-path")
-        return cls(where=str(folder), files=found.images, artists=[nfc(found.artist(file)) for file in found.images])
+        files = list(found.images)
+        return cls(where=str(folder), files=files, artists=[nfc(found.artist(file)) for file in files])
 
     def sample(self, most: int) -> Pictures:
         """These, or `most` of them at equal distances."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from data.names import as_text
+from data.picture_files import FilePaths
 from inference.journal import ABOUT, UNFINISHED, Journal
 from inference.modes import MODES, InferenceRequest
 from inference.predictor import Predictor
@@ -47,14 +48,14 @@ class Shard:
         """The folder of the shard's journal below the output folder."""
         return output / f"shard_{self.number}_of_{self.count}"
 
-    def part(self, pictures: Sequence[Path], batch_size: int) -> Sequence[Path]:
+    def part(self, pictures: FilePaths, batch_size: int) -> FilePaths:
         """The shard's pictures: consecutive whole batches, the same batches as in an undivided run."""
         batches = -(-len(pictures) // batch_size)
         start, end = (batches * number // self.count * batch_size for number in (self.number - 1, self.number))
         return pictures[start:end]
 
 
-def run_folder(predictor: Predictor, pictures: Sequence[Path], folder: Path, output: Path, request: InferenceRequest, *,
+def run_folder(predictor: Predictor, pictures: FilePaths, folder: Path, output: Path, request: InferenceRequest, *,
                options: FolderOptions, network: InferenceOptions, workers: RayPredictor | None = None) -> Journal:
     """Run the network on all `pictures` of `folder`, or on a shard; returns the journal with all records.
 
@@ -68,7 +69,7 @@ def run_folder(predictor: Predictor, pictures: Sequence[Path], folder: Path, out
     """
     size = min(network.batch_size, len(pictures))
     about: dict[str, Any] = {
-        "pictures": len(pictures), "digest of names": _digest(pictures, folder), "model": predictor.fingerprint,
+        "pictures": len(pictures), "digest of names": _digest(pictures.names), "model": predictor.fingerprint,
         "precision": str(predictor.placement) if predictor.backend == "torch" else predictor.backend,
         "batch_size": size, **request.identity(), "compile": network.compile,
         "view": network.view, "max_pixels": network.max_pixels}
@@ -122,8 +123,8 @@ def find_shards(folders: Sequence[Path]) -> list[Journal]:
     return journals
 
 
-def _digest(pictures: Sequence[Path], folder: Path) -> str:
+def _digest(names: Sequence[str]) -> str:
     digest = hashlib.blake2b(digest_size=16)
-    for picture in pictures:
-        digest.update(as_text(picture, below=folder).encode() + b"\0")
+    for name in names:
+        digest.update(as_text(name).encode() + b"\0")
     return digest.hexdigest()

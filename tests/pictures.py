@@ -16,7 +16,7 @@ from data.picture_files import find_pictures
 
 def list_images(folder: Path) -> list[Path]:
     """The pictures below `folder`."""
-    return find_pictures(folder).images
+    return list(find_pictures(folder).images)
 
 
 def parse_labels(text: str, delimiter: str = ",") -> dict[str, float]:

@@ -49,7 +49,7 @@ def main(argv: list[str] | None = None) -> int:
     if len(pictures) < batch_size:
         raise UserError(f"{counted(len(pictures), 'picture')} in {flags.input}", f"at least {batch_size}, a batch",
                         "check --input or lower --batch-size")
-    pictures = (pictures * (flags.pictures // len(pictures) + 1))[:flags.pictures]
+    pictures = (list(pictures) * (flags.pictures // len(pictures) + 1))[:flags.pictures]
     speed = measure_pipeline(pictures, flags.inference, flags.rounds)
     print(f"plain loop  {speed.rate('plain'):8.1f} images/s")
     print(f"pipeline    {speed.rate('pipeline'):8.1f} images/s, {speed.times_as_fast:.2f} times as fast")

@@ -236,7 +236,7 @@ def test_a_loose_picture_is_of_no_artist_unless_all_are_loose(tmp_path: Path) ->
     (tmp_path / "anna" / "2.png").unlink()
     found = find_pictures(tmp_path)
     assert [found.name(image) for image in found.of_artists().images] == ["1.png"]
-    assert found.without_loose().images == []
+    assert found.without_loose().names == []
 
 
 # ---- expand_inputs ---------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from data.picture_files import find_pictures
 from inference.folder_run import Shard, find_shards, run_folder
 from inference.journal import UNFINISHED, Journal
 from inference.modes import MODES, InferenceRequest
@@ -15,7 +16,7 @@ from inference.predictor import Failure, Prediction, Predictor
 from inference.records import write_results
 from runtime.options import FolderOptions, ResultOptions, TrainedOptions
 from tests.inference.test_predictor import predictor
-from tests.pictures import list_images, stroke_picture
+from tests.pictures import stroke_picture
 from utils import Interrupted, UserError
 
 REQUEST = InferenceRequest(mode=MODES["both"], top_k=2)
@@ -35,7 +36,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(network: Predictor, folder: Path, output: Path, **options: object) -> Journal:
-    return run_folder(network, list_images(folder), folder, output, REQUEST, options=FolderOptions(**options),
+    return run_folder(network, find_pictures(folder).images, folder, output, REQUEST, options=FolderOptions(**options),
                       network=NETWORK)
 
 
