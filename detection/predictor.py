@@ -119,8 +119,8 @@ class DensePredictor:
         network.backbone.fold()
         network.backbone.register_forward_hook(self._check)
         self._learner = wrap(self.placement.move_network(network), self.task).eval()
-        canvas = spec.architecture.model_args.get("crop", 0)
-        self._fit = evaluation_fit(self.task, spec.preprocessing.input_size, canvas)
+        self._fit = evaluation_fit(self.task, spec.preprocessing.input_size,
+                                   canvas=spec.architecture.model_args.get("crop", 0))
         self._is_finite = True
 
     def predict(self, paths: Sequence[Path], options: DenseInferenceOptions) -> Iterator[Found | Failure]:

@@ -70,8 +70,8 @@ class SemanticFPN(OnPyramid, nn.Module):
         backbone: from pictures to levels.
         num_classes: K.
         colours: what the backbone's pictures are normalised by.
-        crop: side of the squares of training, px. In evaluation, sides that are shorter are padded to it, as training
-            pads them: what the last stage attends to changes with the size of its map, and small maps know one only.
+        crop: side of the squares of training, px. In evaluation, shorter sides are padded to it, as in training: the
+            attention of the last stage depends on the size of its map, most where the map is small.
     """
 
     def __init__(self, backbone: PyramidBackbone, num_classes: int, colours: Colours, crop: int = 1) -> None:
