@@ -99,7 +99,8 @@ class CropOptions(FlipOptions):
 
     zoom: tuple[float, float] = flag((0.5, 2.0), "size of a training picture as a multiple of --input-size, smallest "
                                                  "and largest", at_least=0.1, at_most=10)
-    crop: int | None = flag(None, "side of the square that is cut out of it, px (default: --input-size)", at_least=32,
+    crop: int | None = flag(None, "side of the square that is cut out of it, px; shorter sides are padded, in "
+                                  "evaluation, too (default: --input-size, or the checkpoint's)", at_least=32,
                             at_most=LARGEST_SIDE)
 
 
